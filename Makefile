@@ -1,0 +1,44 @@
+# Everything sets up what it needs; a second run reinstalls nothing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DOCS_STAMP := $(VENV)/.installed-docs
+TEST_WORKERS ?= 2
+
+.PHONY: help train test quick lint docs clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
+
+$(STAMP): pyproject.toml constraints.txt
+	@echo "== setting up $(VENV) (once)"
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	@touch $@
+
+train: $(STAMP)  ## train a calibrated VAE on the bundled digits and look at its numbers
+	$(BIN)/calibrae train digits --out runs/digits --latent-dim 10 --epochs 40 --overwrite
+	$(BIN)/calibrae evaluate runs/digits
+
+lint: $(STAMP)  ## format, style, strict types, architecture
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+test: lint  ## all checks and all tests, the slow ones too
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --durations=8
+
+quick: $(STAMP)  ## the fast tests alone
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) -m "not slow"
+
+docs: $(DOCS_STAMP)  ## build the site, strictly
+	$(BIN)/mkdocs build --strict
+
+clean:  ## remove the environment and the caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache site

@@ -1,0 +1,1 @@
+"""Data of every kind, as integer or float arrays with a stated scale."""

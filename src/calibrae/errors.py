@@ -1,0 +1,41 @@
+"""Everything that calibrae raises on purpose.
+
+Each message says what must hold, what came, and what to do. The command line prints the message alone and exits
+with code 2; a library user can catch `CalibraeError`.
+"""
+
+
+class CalibraeError(Exception):
+    """Base of all errors that calibrae raises on purpose."""
+
+
+class ShapeError(CalibraeError, ValueError):
+    """Two tensors that must agree in shape do not. Nothing broadcasts silently."""
+
+
+class ArgumentError(CalibraeError, ValueError):
+    """An argument has a value that is not allowed."""
+
+
+class DataError(CalibraeError, ValueError):
+    """The data cannot be read, or cannot be modelled as they are."""
+
+
+class UnfrozenSigmaError(CalibraeError, RuntimeError):
+    """An optimal sigma was to be evaluated before it was fixed on the training set."""
+
+
+class NoDensityError(CalibraeError, RuntimeError):
+    """A quantity was asked for that only a probabilistic model has."""
+
+
+class NonFiniteError(CalibraeError, FloatingPointError):
+    """Training met a number that is not finite."""
+
+
+class RunError(CalibraeError, RuntimeError):
+    """A run folder is missing, incomplete, or does not fit what is asked of it."""
+
+
+class MissingExtraError(CalibraeError, ImportError):
+    """An optional dependency is not installed."""

@@ -1,0 +1,1 @@
+"""Bounds, closed-form floors and summaries: numbers that can be compared."""

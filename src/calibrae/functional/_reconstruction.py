@@ -1,0 +1,126 @@
+"""Squared errors and negative log densities of the data given the decoder's output."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (the field's name for it)
+from torch import Tensor
+
+from .._types import Float
+from ._checks import require_examples, require_same_shape, require_spread
+
+HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
+
+
+def sse(x: Float[Tensor, "b *data"], x_hat: Float[Tensor, "b *data"]) -> Float[Tensor, " b"]:
+    r"""Sum of squared errors of each example.
+
+    $$\mathrm{SSE}(x, \hat x) = \sum_{i=1}^{D} (x_i - \hat x_i)^2 = D \cdot \mathrm{MSE}$$
+
+    Convention: summed over the data dimensions, without a half; not reduced over the batch.
+
+    Args:
+        x: data, `[B, *data]`.
+        x_hat: reconstruction, the same shape.
+
+    Returns:
+        `[B]`, in squared units of the data.
+
+    Raises:
+        ShapeError: if the shapes differ or have no data dimension.
+
+    Example:
+        >>> sse(torch.zeros(2, 3), torch.tensor([[1.0, 1.0, 1.0], [0.0, 2.0, 0.0]]))
+        tensor([3., 4.])
+    """
+    require_examples(x=x, x_hat=x_hat)
+    return (x - x_hat).square().flatten(1).sum(1)
+
+
+def mse(x: Float[Tensor, "b *data"], x_hat: Float[Tensor, "b *data"]) -> Float[Tensor, " b"]:
+    r"""Mean squared error of each example.
+
+    $$\mathrm{MSE}(x, \hat x) = \frac1D \sum_{i=1}^{D} (x_i - \hat x_i)^2$$
+
+    Convention: the mean over the data dimensions, without a half; not reduced over the batch.
+
+    Args:
+        x: data, `[B, *data]`.
+        x_hat: reconstruction, the same shape.
+
+    Returns:
+        `[B]`, in squared units of the data.
+
+    Raises:
+        ShapeError: if the shapes differ or have no data dimension.
+
+    Example:
+        >>> mse(torch.zeros(2, 2), torch.tensor([[1.0, 1.0], [0.0, 2.0]]))
+        tensor([1., 2.])
+    """
+    require_examples(x=x, x_hat=x_hat)
+    return (x - x_hat).square().flatten(1).mean(1)
+
+
+def gaussian_nll(
+    x: Float[Tensor, "*s"], mean: Float[Tensor, "*s"], log_sigma: Float[Tensor, "..."] | float
+) -> Float[Tensor, "*s"]:
+    r"""Negative log density of a Gaussian, element by element, in nats.
+
+    $$-\log N(x; \mu, \sigma^2) = \tfrac12 \Big(\frac{x - \mu}{\sigma}\Big)^2 + \log\sigma + \tfrac12 \log 2\pi$$
+
+    Convention: nothing is summed, averaged or dropped; the half and the constant are kept.
+
+    Args:
+        x: data.
+        mean: mean of the density, the shape of `x`.
+        log_sigma: natural logarithm of its standard deviation: one number, or a tensor that broadcasts over `x` with
+            every data dimension written out (a sigma per channel of `[B, C, H, W]` is `[C, 1, 1]`).
+
+    Returns:
+        The shape of `x`, in nats.
+
+    Raises:
+        ShapeError: if `x` and `mean` differ in shape, or `log_sigma` does not broadcast.
+
+    References:
+        Rybkin, Daniilidis & Levine 2021, https://arxiv.org/abs/2006.13202
+
+    Example:
+        >>> gaussian_nll(torch.zeros(1), torch.zeros(1), torch.zeros(1))
+        tensor([0.9189])
+    """
+    require_same_shape(x=x, mean=mean)
+    log_sigma = (
+        torch.as_tensor(log_sigma, dtype=x.dtype, device=x.device) if isinstance(log_sigma, float) else log_sigma
+    )
+    require_spread("log_sigma", log_sigma, x)
+    return 0.5 * ((x - mean) * torch.exp(-log_sigma)).square() + log_sigma + HALF_LOG_TWO_PI
+
+
+def bernoulli_nll(x: Float[Tensor, "*s"], logits: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    r"""Negative log probability of binary data, element by element, in nats.
+
+    $$-\log p(x) = \log(1 + e^{l}) - x\,l, \qquad x \in \{0, 1\}$$
+
+    Convention: nothing is summed or averaged. For `x` strictly between 0 and 1 the value is a cross-entropy, not the
+    log-density of anything (Loaiza-Ganem & Cunningham 2019, https://arxiv.org/abs/1907.06845).
+
+    Args:
+        x: data, 0 or 1.
+        logits: log odds of a one, the shape of `x`.
+
+    Returns:
+        The shape of `x`, in nats.
+
+    Raises:
+        ShapeError: if the shapes differ.
+
+    Example:
+        >>> bernoulli_nll(torch.tensor([0.0, 1.0]), torch.tensor([0.0, 2.0]))
+        tensor([0.6931, 0.1269])
+    """
+    require_same_shape(x=x, logits=logits)
+    return F.binary_cross_entropy_with_logits(logits, x, reduction="none")

@@ -1,0 +1,110 @@
+"""The Gaussian likelihood with a calibrated sigma."""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Independent, Normal
+
+from .. import functional
+from .._types import Float, Shape, Shared, SigmaChoice
+from ..errors import UnfrozenSigmaError
+from ._base import AbstractConditional, AbstractLikelihood, flatten_sum
+from ._sigma import AbstractSigma, LearnedSigma, ManualSigma, OptimalSigma
+
+
+@final
+class GaussianConditional(AbstractConditional):
+    """`N(x; mean, sigma^2)`; with an optimal sigma in training, its profile over the batch that is scored."""
+
+    def __init__(self, mean: Tensor, sigma: AbstractSigma, *, training: bool) -> None:
+        self._mean = mean
+        self._sigma = sigma
+        self._training = training
+
+    @property
+    def mean(self) -> Tensor:
+        return self._mean
+
+    def _fixed_log_sigma(self) -> Tensor:
+        if not self._sigma.is_fixed:
+            raise UnfrozenSigmaError(
+                "an optimal sigma must be fixed on the training set before anything is evaluated with it; got one that is "
+                "not. `fit` does so at its end; by hand call `calibrate_sigma(model, training_batches)`."
+            )
+        return self._sigma.spread(self._sigma.log_sigma)
+
+    def nll(self, x: Float[Tensor, "b *data"]) -> Float[Tensor, " b"]:
+        mean = self._mean.to(torch.promote_types(self._mean.dtype, torch.float32))
+        if self._training and isinstance(self._sigma, OptimalSigma) and not self._sigma.is_fixed:
+            log_sigma = self._sigma.spread(self._sigma.profile(x, mean))
+        else:
+            log_sigma = self._fixed_log_sigma()
+        return flatten_sum(functional.gaussian_nll(x, mean, log_sigma))
+
+    def sample(self, generator: torch.Generator | None = None) -> Float[Tensor, "b *data"]:
+        mean = self._mean
+        device = generator.device if generator is not None else mean.device
+        noise = torch.randn(mean.shape, dtype=mean.dtype, device=device, generator=generator).to(mean.device)
+        return mean + self._fixed_log_sigma().exp() * noise
+
+    def distribution(self) -> Distribution:
+        spread = self._fixed_log_sigma().exp().expand_as(self._mean)
+        return Independent(Normal(self._mean, spread), self._mean.ndim - 1)
+
+
+@final
+class GaussianLikelihood(AbstractLikelihood):
+    r"""$p(x|z) = N(x; \hat x(z), \sigma^2)$, whose sigma is a number, a parameter or the analytic optimum.
+
+    $$-\log p(x|z) = \sum_i \Big[ \log\sigma + \tfrac12\log 2\pi + \frac{(x_i - \hat x_i)^2}{2\sigma^2} \Big]$$
+
+    Args:
+        sigma: a positive number in units of the data; `"learned"`: a parameter; `"optimal"`: in training the root
+            mean square of the batch's residuals, then fixed to its value over the training set.
+        shared: over what one sigma is shared: `"all"` elements, each `"channel"`, or each `"element"` alone.
+        floor: smallest learned or optimal sigma; by default `step / sqrt(12)` of quantised data and 1e-6 of continuous.
+            It is a hard bound and costs nothing above it.
+        initial_sigma: where a learned sigma starts.
+
+    Raises:
+        ArgumentError: if an argument has no meaning.
+
+    References:
+        Rybkin, Daniilidis & Levine 2021, https://arxiv.org/abs/2006.13202
+
+    Example:
+        >>> likelihood = GaussianLikelihood(sigma=1.0)
+        >>> likelihood(torch.zeros(1, 2)).nll(torch.zeros(1, 2))
+        tensor([1.8379])
+    """
+
+    def __init__(
+        self,
+        sigma: SigmaChoice = "optimal",
+        shared: Shared = "all",
+        *,
+        floor: float | None = None,
+        initial_sigma: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.sigma: AbstractSigma
+        if sigma == "optimal":
+            self.sigma = OptimalSigma(shared, floor)
+        elif sigma == "learned":
+            self.sigma = LearnedSigma(initial_sigma, shared, floor)
+        else:
+            self.sigma = ManualSigma(sigma, shared)
+
+    def bind(self, data_shape: Shape, step: float | None) -> None:
+        self.sigma.bind(tuple(data_shape), step)
+
+    def output_affine(self, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+        return mean, std
+
+    def forward(self, output: Float[Tensor, "b *data"]) -> GaussianConditional:
+        if self.sigma.data_shape is None:
+            self.sigma.bind(tuple(output.shape[1:]), None)
+        return GaussianConditional(output, self.sigma, training=self.training)

@@ -1,0 +1,1 @@
+"""Run folders: what was asked for, what came of it, and the trained model."""

@@ -1,0 +1,211 @@
+"""Extremes of the float range, gradients, and refusals to broadcast."""
+
+import math
+
+import pytest
+import torch
+from torch.autograd import gradcheck
+
+from calibrae import functional as F
+from calibrae.errors import ArgumentError, ShapeError
+
+EXTREMES = [1e-18, 1e-9, 1.0, 1e9, 1e18]
+
+
+def leaf(*values, dtype=torch.float32):
+    return torch.tensor([list(values)], dtype=dtype, requires_grad=True)
+
+
+def assert_finite_with_gradients(value, *inputs):
+    assert torch.isfinite(value).all()
+    for gradient in torch.autograd.grad(value.sum(), inputs):
+        assert not torch.isnan(gradient).any()
+
+
+@pytest.mark.parametrize("std", EXTREMES)
+def test_posterior_std_over_the_float_range(std):
+    mean, log_std = leaf(0.0, 1.0), leaf(math.log(std), math.log(std))
+    z = mean + log_std.exp() * torch.tensor([[0.5, -1.0]])
+    assert_finite_with_gradients(F.kl_standard_normal(mean, log_std), mean, log_std)
+    assert_finite_with_gradients(F.log_density_ratio(z, mean, log_std), mean, log_std)
+    exact = -math.log(std) + (1.0 + std**2 - 1.0) / 2
+    assert F.kl_standard_normal(mean, log_std)[0, 1].item() == pytest.approx(exact, rel=1e-5)
+
+
+@pytest.mark.parametrize("sigma", EXTREMES)
+def test_decoder_sigma_over_the_float_range(sigma):
+    x, mean, log_sigma = torch.tensor([[0.3, 0.7]]), leaf(0.3, 0.7 - sigma), leaf(math.log(sigma), math.log(sigma))
+    value = F.gaussian_nll(x, mean, log_sigma)
+    assert_finite_with_gradients(value, mean, log_sigma)
+    assert value[0, 0].item() == pytest.approx(math.log(sigma) + 0.918939, abs=1e-4)
+
+
+@pytest.mark.parametrize("residual", EXTREMES)
+@pytest.mark.parametrize("shared", ["all", "channel", "element"])
+def test_optimal_sigma_over_the_float_range(residual, shared):
+    x_hat = (torch.ones(4, 3, 50) * residual).requires_grad_()
+    sigma = F.optimal_sigma(torch.zeros(4, 3, 50), x_hat, shared)
+    torch.testing.assert_close(sigma, torch.full_like(sigma, residual))
+    assert_finite_with_gradients(sigma, x_hat)
+
+
+def test_optimal_sigma_of_a_perfect_reconstruction_has_a_gradient():
+    x_hat = torch.zeros(2, 3, requires_grad=True)
+    sigma = F.optimal_sigma(torch.zeros(2, 3), x_hat)
+    assert sigma.item() == 0.0
+    (gradient,) = torch.autograd.grad(sigma, x_hat)
+    assert torch.equal(gradient, torch.zeros(2, 3))
+
+
+def test_large_logits_stay_finite():
+    logits = leaf(-1e4, 1e4, 0.0)
+    assert_finite_with_gradients(F.bernoulli_nll(torch.tensor([[1.0, 0.0, 1.0]]), logits), logits)
+
+
+def random(*shape):
+    return torch.randn(*shape, dtype=torch.float64, requires_grad=True)
+
+
+@pytest.mark.parametrize(
+    ("function", "inputs"),
+    [
+        (F.mse, lambda: (random(2, 3), random(2, 3))),
+        (F.sse, lambda: (random(2, 3), random(2, 3))),
+        (F.gaussian_nll, lambda: (random(2, 3), random(2, 3), random(3))),
+        (F.bernoulli_nll, lambda: (random(2, 3), random(2, 3))),
+        (F.log_density_ratio, lambda: (random(2, 3), random(2, 3), random(2, 3))),
+        (F.kl_standard_normal, lambda: (random(2, 3), random(2, 3))),
+        (F.kl_standard_normal, lambda: (random(2, 3), (random(2, 3) * 0.05).detach().requires_grad_())),
+        (F.kl_diagonal_gaussian, lambda: tuple(random(2, 3) for _ in range(4))),
+        (F.optimal_sigma, lambda: (random(2, 3), random(2, 3))),
+        (lambda x, y: F.optimal_sigma(x, y, "element"), lambda: (random(2, 3), random(2, 3))),
+        (F.importance_bound, lambda: (random(4, 2),)),
+        (lambda v: F.bits_per_dim(v, 7), lambda: (random(4),)),
+        (lambda x: F.lower_bound(x, -5.0), lambda: (random(4),)),
+    ],
+)
+def test_gradients(function, inputs):
+    assert gradcheck(function, inputs())
+
+
+def test_envelope_theorem():
+    """The profile's gradient in x_hat is that of a fixed sigma at its optimum."""
+    x, x_hat = torch.randn(4, 5, dtype=torch.float64), random(4, 5)
+    star = F.optimal_sigma(x, x_hat)
+    through = torch.autograd.grad(F.gaussian_nll(x, x_hat, star.log()).sum(), x_hat, retain_graph=True)[0]
+    fixed = torch.autograd.grad(F.gaussian_nll(x, x_hat, star.detach().log()).sum(), x_hat)[0]
+    torch.testing.assert_close(through, fixed, rtol=1e-12, atol=1e-12)
+
+
+def test_lower_bound_returns_from_below():
+    x = torch.tensor([-9.0, -9.0, 3.0], requires_grad=True)
+    y = F.lower_bound(x, -6.0)
+    assert y.tolist() == [-6.0, -6.0, 3.0]
+    (gradient,) = torch.autograd.grad(y, x, torch.tensor([-1.0, 1.0, 1.0]))
+    assert gradient.tolist() == [-1.0, 0.0, 1.0]
+
+
+def test_the_floor_costs_nothing_far_above_it():
+    """A soft clip at log sigma = -6 costs 4.4 nats at sigma = 0.055 on 28x28x3 data; ours costs 0."""
+    log_sigma, data_dim = torch.tensor(math.log(0.055), dtype=torch.float64), 28 * 28 * 3
+    soft = -6 + torch.nn.functional.softplus(log_sigma + 6)
+
+    def expected_nll(used):
+        return data_dim * (used + 0.5 * math.exp(2 * math.log(0.055)) * torch.exp(-2 * used)).item()
+
+    assert expected_nll(soft) - expected_nll(log_sigma) == pytest.approx(4.4, abs=0.1)
+    ours = F.lower_bound(log_sigma, math.log(F.quantisation_floor(1 / 256)))
+    assert expected_nll(ours) - expected_nll(log_sigma) == 0.0
+
+
+def test_the_floor_is_the_spread_of_the_dequantisation_noise():
+    noise = torch.rand(1_000_000, dtype=torch.float64) / 256
+    assert noise.std().item() == pytest.approx(F.quantisation_floor(1 / 256), rel=2e-3)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: F.mse(torch.zeros(4, 1), torch.zeros(4)),
+        lambda: F.mse(torch.zeros(4), torch.zeros(4)),
+        lambda: F.sse(torch.zeros(4, 3), torch.zeros(1, 3)),
+        lambda: F.gaussian_nll(torch.zeros(4, 1), torch.zeros(4, 2), torch.zeros(())),
+        lambda: F.gaussian_nll(torch.zeros(2, 3, 3, 3), torch.zeros(2, 3, 3, 3), torch.zeros(3)),
+        lambda: F.gaussian_nll(torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2)),
+        lambda: F.gaussian_nll(torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(4, 2, 3)),
+        lambda: F.bernoulli_nll(torch.zeros(2, 3), torch.zeros(3)),
+        lambda: F.log_density_ratio(torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(3)),
+        lambda: F.kl_standard_normal(torch.zeros(2, 3), torch.zeros(2, 1)),
+        lambda: F.kl_diagonal_gaussian(torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(3)),
+        lambda: F.optimal_sigma(torch.zeros(2, 3), torch.zeros(2, 4)),
+    ],
+)
+def test_mismatched_shapes_raise(call):
+    from beartype.roar import BeartypeCallHintViolation
+    from jaxtyping import TypeCheckError
+
+    with pytest.raises((ShapeError, TypeCheckError, BeartypeCallHintViolation)):
+        call()
+
+
+def test_shape_message_without_the_test_hook():
+    from calibrae.functional._checks import require_same_shape, require_spread
+
+    with pytest.raises(ShapeError, match=r"`x` and `mean` must have the same shape; got x \(4, 1\), mean \(4,\)"):
+        require_same_shape(x=torch.zeros(4, 1), mean=torch.zeros(4))
+    with pytest.raises(ShapeError, match=r"\[C, 1, 1\]"):
+        require_spread("log_sigma", torch.zeros(3), torch.zeros(2, 3, 3, 3))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: F.bits_per_dim(1.0, 0), "must be positive"),
+        (lambda: F.importance_bound(torch.zeros(0, 3)), "at least one sample"),
+        (lambda: F.beta_from_convention(1.0, "mse-ish", 4, 2), "one of nll"),
+        (lambda: F.beta_from_convention(1.0, "mse", 4, 2), "needs a fixed sigma"),
+        (lambda: F.beta_from_convention(-1.0, "nll", 4, 2), "must not be negative"),
+        (lambda: F.ppca(torch.zeros(3), torch.ones(3), torch.eye(3), 3.0, 3), "0 < latent_dim < data_dim"),
+        (lambda: F.ppca(torch.zeros(3), torch.tensor([1.0, 0, 0]), torch.eye(3), 1.0, 1), "no noise left"),
+    ],
+)
+def test_bad_arguments_say_what_to_do(call, message):
+    with pytest.raises(ArgumentError, match=message):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("convention", "value", "data_dim", "latent_dim", "sigma", "beta"),
+    [  # worked numbers of the literature: D, d and weights as in the named projects
+        ("mse", 0.00025, 12288, 128, 1.0, 1.536),  # PyTorch-VAE
+        ("sse", 10.0, 12288, 10, 1.0, 5.0),  # 1Konny/Beta-VAE
+        ("half-sse", 2.0, 12288, 64, 1.0, 2.0),  # Pythae
+        ("mse-mean-kl", 0.1, 3072, 256, 1.0, 0.6),  # Lightning-Bolts: sigma 0.77
+        ("mse-weight-mean-kl", 1000.0, 12288, 32, 1.0, 0.192),  # WorldModels: sigma 0.44
+        ("sse-mean-kl", 4.0, 784, 10, 1.0, 0.2),  # VAE-study: sigma 0.447
+        ("mean-nll", 1.0, 784, 50, None, 784.0),  # Keras 2016
+        ("mean-nll-mean-kl", 0.1, 784, 32, None, 2.45),  # Flax nnx
+    ],
+)
+def test_conventions_of_real_code(convention, value, data_dim, latent_dim, sigma, beta):
+    assert F.beta_from_convention(value, convention, data_dim, latent_dim, sigma) == pytest.approx(beta, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", list(F.BETA_CONVENTIONS))
+def test_a_convention_has_the_gradient_direction_of_its_formula(name):
+    """The loss as written in the convention descends in the direction of NLL + beta KL."""
+    sigma, weight, data_dim, latent_dim = 0.7, 1.3, 6, 2
+    x, x_hat, mean, log_std = (random(3, n) for n in (data_dim, data_dim, latent_dim, latent_dim))
+    kl, sse = F.kl_standard_normal(mean, log_std).sum(1), F.sse(x, x_hat)
+    nll = F.gaussian_nll(x, x_hat, math.log(sigma)).sum(1)
+    names = {"NLL": nll, "KL": kl, "SSE": sse, "MSE": sse / data_dim, "D": data_dim, "d": latent_dim}
+    formula = F.BETA_CONVENTIONS[name].formula
+    for word in ("beta", "lambda", "w"):
+        formula = formula.replace(f"{word} ", f"{weight} * ")
+    written = eval(formula, {}, names).sum()
+    beta = F.beta_from_convention(weight, name, data_dim, latent_dim, sigma)
+    ours = (nll + beta * kl).sum()
+    inputs = (x_hat, mean, log_std)
+    a = torch.cat([g.flatten() for g in torch.autograd.grad(written, inputs, retain_graph=True)])
+    b = torch.cat([g.flatten() for g in torch.autograd.grad(ours, inputs)])
+    assert torch.nn.functional.cosine_similarity(a, b, dim=0).item() == pytest.approx(1.0, abs=1e-12)
