@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias
 
 from torch import Tensor
 
@@ -50,8 +50,7 @@ class Prior(Protocol):
     def kl(self, posterior: Any, z: Tensor) -> Tensor: ...
 
 
-@dataclass(frozen=True, slots=True)
-class ModelOutput:
+class ModelOutput(NamedTuple):
     """All that an objective may know of a model: the four parts of one forward pass.
 
     Attributes:

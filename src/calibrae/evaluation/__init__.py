@@ -1,1 +1,9 @@
 """Bounds, closed-form floors and summaries: numbers that can be compared."""
+
+from ._evaluate import evaluate_model as evaluate_model
+from ._evaluate import training_spectrum as training_spectrum
+from ._importance import ImportanceSummary as ImportanceSummary
+from ._importance import importance_weighted as importance_weighted
+from ._record import Evaluation as Evaluation
+from ._spectrum import Spectrum as Spectrum
+from ._spectrum import data_spectrum as data_spectrum

@@ -4,5 +4,11 @@ from ._presets import PRESETS as PRESETS
 from ._presets import Preset as Preset
 from ._presets import build as build
 from ._presets import build_from_config as build_from_config
+from ._scoring import ELBOSummary as ELBOSummary
+from ._scoring import calibrate_sigma as calibrate_sigma
+from ._scoring import evaluating as evaluating
+from ._scoring import optimal_sigma_of as optimal_sigma_of
+from ._scoring import optimal_sigma_over as optimal_sigma_over
+from ._scoring import summarise as summarise
 from ._vae import VAE as VAE
 from ._vae import ModelConfig as ModelConfig

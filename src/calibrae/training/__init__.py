@@ -1,1 +1,8 @@
 """Fit, checkpoint, resume, calibrate."""
+
+from ._fit import Trainer as Trainer
+from ._optimiser import SigmaDescent as SigmaDescent
+from ._progress import AbstractReporter as AbstractReporter
+from ._progress import Bar as Bar
+from ._progress import Silent as Silent
+from ._settings import TrainSettings as TrainSettings

@@ -1,0 +1,221 @@
+"""Split and prepared data, in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .._types import DataSpec, Split
+from ..errors import DataError
+from ._cache import hash_array
+from ._noise import ExampleNoise, mixed_seed
+from ._open import open_source
+from ._prepare import Preparation, prepare
+from ._source import Array, DataOptions, Part, Source
+
+MOST_VALIDATION, MOST_TEST = 5_000, 10_000
+DEQUANTISE_STREAM = 1
+
+
+@final
+@dataclass(frozen=True)
+class View:
+    """Some rows of a stored array.
+
+    Attributes:
+        array: `[N, *data]`, perhaps memory-mapped.
+        index: which rows, or `None` for all in order.
+    """
+
+    array: Array
+    index: Array | None = None
+
+    def __len__(self) -> int:
+        return len(self.array) if self.index is None else len(self.index)
+
+    def gather(self, positions: Array) -> Tensor:
+        """The stored values at some positions of the view."""
+        rows = positions if self.index is None else self.index[positions]
+        return _to_tensor(self.array[rows])
+
+    def slice(self, start: int, stop: int) -> Tensor:
+        """The stored values from one position to another."""
+        if self.index is not None:
+            return self.gather(np.arange(start, stop))
+        return _to_tensor(np.array(self.array[start:stop]))
+
+
+def _to_tensor(values: Array) -> Tensor:
+    if values.dtype.kind == "u" and values.dtype.itemsize > 1:
+        values = values.astype(np.int64)
+    return torch.from_numpy(np.ascontiguousarray(values))
+
+
+@final
+@dataclass(frozen=True)
+class Data:
+    """Data ready for a model: splits with their provenance, and a preparation.
+
+    Attributes:
+        source: what was stored.
+        views: the splits.
+        preparation: from stored values to the model's.
+        provenance: where each split came from.
+    """
+
+    source: Source
+    views: Mapping[Split, View]
+    preparation: Preparation
+    provenance: Mapping[str, str]
+
+    @property
+    def spec(self) -> DataSpec:
+        """Shape, levels and scale of what the model sees."""
+        return self.preparation.spec
+
+    def view(self, split: Split | Literal["all"]) -> View:
+        """The stored rows of a split."""
+        if split == "all":
+            parts = list(self.source.parts.values())
+            return View(parts[0] if len(parts) == 1 else np.concatenate(parts))
+        if split not in self.views:
+            raise DataError(f"`split` must be one of {', '.join(self.views)} or all; got {split!r}.")
+        return self.views[split]
+
+    def training_batches(self, order: Array, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
+        """Prepared batches of the training set in a given order, with fresh noise."""
+        view = self.views["train"]
+        for start in range(0, len(order), batch_size):
+            raw = view.gather(order[start : start + batch_size])
+            noise = torch.rand(raw.shape, generator=generator) if self.preparation.needs_noise else None
+            yield self.preparation(raw, noise)
+
+    def batches(
+        self, split: Split | Literal["all"], batch_size: int, seed: int = 0, limit: int | None = None
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Pairs of the first example's position and a prepared batch, whose noise depends on the seed alone.
+
+        Args:
+            split: which one.
+            batch_size: rows a batch.
+            seed: of the dequantisation noise, which is the same for every batch size.
+            limit: so many examples only, evenly spaced.
+        """
+        view = self.view(split)
+        if limit is not None and limit < len(view):
+            spaced = np.linspace(0, len(view) - 1, limit).round().astype(np.int64)
+            view = View(view.array, spaced if view.index is None else view.index[spaced])
+        stop = len(view)
+        noise = ExampleNoise("uniform", self.spec.data_shape, mixed_seed(seed, len(split)), DEQUANTISE_STREAM)
+        for start in range(0, stop, batch_size):
+            end = min(start + batch_size, stop)
+            drawn = noise.rows(start, end) if self.preparation.needs_noise else None
+            yield start, self.preparation(view.slice(start, end), drawn)
+
+    def identity(self, split: Split | Literal["all"]) -> str:
+        """What tells these examples, prepared as they are, from all others."""
+        index = None if split == "all" else self.views[split].index
+        rows = split if index is None else hash_array(index)
+        return f"{self.source.fingerprint} {rows} {self.preparation.to_dict()}"
+
+    def describe(self) -> dict[str, Any]:
+        """What a run records of its data."""
+        return {
+            "name": self.source.name,
+            "fingerprint": self.source.fingerprint,
+            "sizes": {split: len(view) for split, view in self.views.items()},
+            "splits": dict(self.provenance),
+            "notes": list(self.source.notes),
+            "preparation": self.preparation.to_dict(),
+        }
+
+
+def load_data(data: Any, options: DataOptions | None = None, preparation: Preparation | None = None) -> Data:
+    """Open, split and prepare data.
+
+    Given splits are kept. Where there is no validation set, a seeded tenth (at most 5,000) of the training examples is
+    held out; where there is no test set either, a tenth of all (at most 10,000). The test split is never used for
+    selection.
+
+    Args:
+        data: see `open_source`; or `Data`, returned as it is.
+        options: how to read and split.
+        preparation: that of a trained model, to be applied to new data; by default it is fitted on the training split.
+
+    Raises:
+        DataError: if the data cannot be read, split or modelled.
+    """
+    if isinstance(data, Data):
+        return data
+    options = options or DataOptions()
+    source = open_source(data, options)
+    views, provenance = _split(source, options)
+    if preparation is None:
+        train = views["train"]
+        preparation = prepare(
+            source, train.array if train.index is None else train.array[np.sort(train.index)], options
+        )
+    else:
+        _require_fit(source, preparation)
+    return Data(source, views, preparation, provenance)
+
+
+def _require_fit(source: Source, preparation: Preparation) -> None:
+    shape = next(iter(source.parts.values())).shape[1:]
+    if tuple(shape) != preparation.spec.data_shape:
+        raise DataError(
+            f"{source.name} has examples of shape {tuple(shape)}; the model was trained on {preparation.spec.data_shape}. "
+            "Pass data of that shape."
+        )
+    if source.levels != preparation.spec.levels:
+        kinds = [f"{n} levels" if n else "floats" for n in (source.levels, preparation.spec.levels)]
+        raise DataError(
+            f"{source.name} holds {kinds[0]}; the model was trained on {kinds[1]}. Convert the data, or pass --levels."
+        )
+
+
+def _split(source: Source, options: DataOptions) -> tuple[dict[Split, View], dict[str, str]]:
+    parts: dict[Part, View] = {part: View(array) for part, array in source.parts.items()}
+    provenance: dict[str, str] = {part: "given" for part in parts if part != "all"}
+    seed = options.split_seed
+    if "all" in parts:
+        pool = parts.pop("all")
+        count = _held_out(source.name, len(pool), options.test_fraction, MOST_TEST)
+        parts["train"], parts["test"] = _part(pool, count, mixed_seed(seed, 0))
+        provenance["test"] = f"{count} of {len(pool)} examples, split seed {seed}"
+        provenance["train"] = f"the other {len(pool) - count}"
+    if "validation" not in parts:
+        pool = parts["train"]
+        count = _held_out(source.name, len(pool), options.validation_fraction, MOST_VALIDATION)
+        parts["train"], parts["validation"] = _part(pool, count, mixed_seed(seed, 1))
+        provenance["validation"] = f"{count} of the {len(pool)} training examples, split seed {seed}"
+        provenance["train"] = f"{provenance['train']}, without the validation examples"
+    if "test" not in parts:
+        pool = parts["train"]
+        count = _held_out(source.name, len(pool), options.test_fraction, MOST_TEST)
+        parts["train"], parts["test"] = _part(pool, count, mixed_seed(seed, 0))
+        provenance["test"] = f"{count} of the {len(pool)} training examples, split seed {seed}"
+    names: tuple[Split, ...] = ("train", "validation", "test")
+    return {name: parts[name] for name in names}, provenance
+
+
+def _held_out(name: str, count: int, fraction: float, most: int) -> int:
+    held_out = min(most, max(1, round(count * fraction)))
+    if count - held_out < 2:
+        raise DataError(
+            f"{name}: at least 4 examples are needed to hold some out for validation and test and train on the rest; got "
+            f"{count} to split. Add examples."
+        )
+    return held_out
+
+
+def _part(pool: View, count: int, seed: int) -> tuple[View, View]:
+    """All but `count` rows, and `count` rows, each in the stored order."""
+    order = np.random.default_rng(seed).permutation(len(pool))
+    rows = np.arange(len(pool)) if pool.index is None else pool.index
+    return View(pool.array, rows[np.sort(order[count:])]), View(pool.array, rows[np.sort(order[:count])])

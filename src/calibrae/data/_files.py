@@ -1,0 +1,230 @@
+"""Files of numbers: IDX, NumPy, Parquet and CSV."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError
+from . import _cache, _pictures
+from ._arrays import from_array
+from ._source import Array, DataOptions, Part, Source, part_of
+
+IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
+ROWS = 16_384
+IMAGE_ROWS = 512
+
+
+def read_idx(path: Path) -> Array:
+    """One IDX file, compressed or not.
+
+    Raises:
+        DataError: if it is not IDX, or shorter than its header says.
+    """
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:
+            content = stream.read()
+    except (OSError, EOFError) as error:
+        raise DataError(f"{path} cannot be read: {error}. Fetch it again.") from error
+    if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in IDX_TYPES:
+        raise DataError(f"{path} is not an IDX file: its first bytes are {content[:4]!r}. Check the file.")
+    dims = content[3]
+    shape = struct.unpack(f">{dims}I", content[4 : 4 + 4 * dims])
+    dtype = np.dtype(IDX_TYPES[content[2]])
+    body = content[4 + 4 * dims :]
+    if len(body) != int(np.prod(shape)) * dtype.itemsize:
+        raise DataError(
+            f"{path} is cut short: its header promises {shape}, its body has {len(body)} bytes. Fetch it again."
+        )
+    return np.frombuffer(body, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
+
+
+def is_idx(path: Path) -> bool:
+    """Whether the name is that of an IDX file."""
+    return path.name.removesuffix(".gz").endswith(("-ubyte", ".idx")) or "-idx" in path.name
+
+
+def open_idx(files: list[Path], root: Path, options: DataOptions) -> Source:
+    """IDX files of pictures whose names tell train from test; files of labels (one dimension) are left out."""
+    parts: dict[Part, Array] = {}
+    for file in files:
+        array = read_idx(file)
+        if array.ndim == 3:
+            array = array[:, None]
+        if array.ndim > 1:
+            parts[(part_of(file.name) or "all") if len(files) > 1 else "all"] = array
+    if not parts:
+        raise DataError(f"{root} holds only IDX files of labels. Add the files of images.")
+    return from_array(str(root), _pool(parts), options)
+
+
+def _pool(parts: dict[Part, Array]) -> dict[Part, Array]:
+    """Parts as given, or one pool where there is no training part."""
+    if "train" in parts:
+        return parts
+    return {"all": np.concatenate(list(parts.values()))}
+
+
+def open_numpy(path: Path, options: DataOptions) -> Source:
+    """`.npy`, or `.npz` with one array or arrays called `train`, `test`, ... (`x_train`, ... too)."""
+    try:
+        loaded = np.load(path, mmap_mode="r" if path.suffix == ".npy" else None, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise DataError(f"{path} cannot be read as a NumPy file: {error}.") from error
+    if isinstance(loaded, np.ndarray):
+        return from_array(str(path), {"all": loaded}, options)
+    named: dict[Part, Array] = {}
+    for key in loaded.files:
+        part = part_of(key.lower().removeprefix("x_"))
+        if part is not None and not key.lower().startswith("y_") and loaded[key].ndim > 1:
+            named[part] = loaded[key]
+    if not named and len(loaded.files) == 1:
+        named = {"all": loaded[loaded.files[0]]}
+    if not named:
+        raise DataError(
+            f"{path} must hold one array, or arrays called train, test (x_train, ...); got {', '.join(loaded.files)}. "
+            "Save the one that is meant as .npy."
+        )
+    return from_array(str(path), _pool(named), options)
+
+
+def open_tables(files: list[Path], root: Path, options: DataOptions) -> Source:
+    """CSV or Parquet files: numeric columns make a table; a Parquet column of encoded images makes pictures."""
+    if files[0].suffix == ".parquet":
+        column = _image_column(files[0])
+        if column is not None:
+            return _open_parquet_pictures(files, root, column, options)
+    key = _cache.hash_files(files, root if root.is_dir() else root.parent, kind="table")
+    if _cache.read(key) is None:
+        columns = _columns(files[0])
+        blocks = {part: _table_blocks(group, columns) for part, group in _group(files).items()}
+        _cache.write(key, blocks, {"columns": columns})
+    cached = _cache.read(key)
+    if cached is None or not cached[0]:
+        raise DataError(f"{root} holds no rows. Check the files.")
+    arrays, extra = cached
+    parts: dict[Part, Array] = {p: arrays[p] for p in _group(files) if p in arrays}
+    return from_array(str(root), parts, options, columns=tuple(extra["columns"]), fingerprint=key)
+
+
+def _group(files: list[Path]) -> dict[Part, list[Path]]:
+    groups: dict[Part, list[Path]] = {}
+    for file in files:
+        groups.setdefault(part_of(file.name) or "all", []).append(file)
+    if "train" not in groups:
+        return {"all": files}
+    if "all" in groups:
+        groups["train"] += groups.pop("all")
+    return groups
+
+
+def _image_column(file: Path) -> str | None:
+    """The first column of encoded images: bytes, or a struct with bytes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for field in _reading(file, pq.read_schema):
+        is_struct = pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0
+        if is_struct or pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type):
+            return str(field.name)
+    return None
+
+
+def _reading(file: Path, read: Any) -> Any:
+    import pyarrow as pa
+
+    try:
+        return read(file)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{file} cannot be read: {str(error).splitlines()[0]}") from error
+
+
+def _open_parquet_pictures(files: list[Path], root: Path, column: str, options: DataOptions) -> Source:
+    folder = root if root.is_dir() else root.parent
+    key = _cache.hash_files(
+        files,
+        folder,
+        kind="pictures",
+        column=column,
+        size=options.size,
+        resize=options.resize,
+        skip=options.skip_broken,
+    )
+    parts: dict[Part, _pictures.Openers] = {part: _cell_openers(group, column) for part, group in _group(files).items()}
+    return _pictures.decode(str(root), key, parts, options)
+
+
+def _cell_openers(files: list[Path], column: str) -> _pictures.Openers:
+    return lambda: (opener for file in files for opener in _image_cells(file, column))
+
+
+def _image_cells(file: Path, column: str) -> Iterator[_pictures.Opener]:
+    import pyarrow.parquet as pq
+
+    table = _reading(file, pq.ParquetFile)
+    row = 0
+    for batch in table.iter_batches(batch_size=IMAGE_ROWS, columns=[column]):
+        for cell in batch.column(0):
+            value = cell.as_py()
+            content = value["bytes"] if isinstance(value, dict) else value
+            yield f"{file.name} row {row}", partial(_pictures.open_bytes, content or b"")
+            row += 1
+
+
+def _columns(file: Path) -> list[str]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = _reading(file, pq.read_schema) if file.suffix == ".parquet" else _open_csv(file).schema
+    numeric = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal)
+    wrong = [f.name for f in schema if not any(is_kind(f.type) for is_kind in numeric) and not pa.types.is_null(f.type)]
+    if wrong:
+        raise DataError(
+            f"{file.name}: all columns must be numbers; got text or dates in {', '.join(map(str, wrong[:5]))}"
+            f"{' and more' if len(wrong) > 5 else ''}. Drop those columns or encode them."
+        )
+    return [str(f.name) for f in schema]
+
+
+def _open_csv(file: Path) -> Any:
+    import pyarrow.csv as pv
+
+    with file.open(encoding="utf-8-sig", errors="replace") as stream:
+        first = stream.readline().strip()
+    separator = max(",;\t", key=first.count)
+    nameless = bool(first) and all(_is_number(cell) for cell in first.split(separator))
+    names = [f"column {i + 1}" for i in range(len(first.split(separator)))] if nameless else None
+    return _reading(
+        file,
+        lambda f: pv.open_csv(
+            f, pv.ReadOptions(column_names=names, block_size=1 << 24), pv.ParseOptions(delimiter=separator)
+        ),
+    )
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _table_blocks(files: list[Path], columns: list[str]) -> Iterator[Array]:
+    import pyarrow.parquet as pq
+
+    for file in files:
+        if _columns(file) != columns:
+            raise DataError(
+                f"{file.name} must have the columns of the other files, {columns[:5]}...; got {_columns(file)[:5]}..."
+            )
+        table = _reading(file, pq.ParquetFile) if file.suffix == ".parquet" else None
+        for batch in table.iter_batches(batch_size=ROWS) if table is not None else _open_csv(file):
+            parts = [c.to_numpy(zero_copy_only=False).astype(np.float32) for c in batch.columns]
+            yield np.stack(parts, axis=1)

@@ -1,0 +1,118 @@
+"""One door for all data: a name, a path, an array, a tensor, or a Dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..errors import DataError
+from . import _files, _hub, _pictures
+from ._arrays import from_array, from_iterable
+from ._source import Array, DataOptions, Part, Source, part_of
+
+TABLE_SUFFIXES = (".parquet", ".csv", ".tsv")
+NUMPY_SUFFIXES = (".npy", ".npz")
+
+
+def open_source(data: Any, options: DataOptions | None = None) -> Source:
+    """Stored data from whatever the user has.
+
+    Args:
+        data: a name (`digits`, `mnist`, `fashion-mnist`, `cifar10`, `cifar100`, `svhn`, `celeba`); the path of a folder
+            of pictures, of IDX, Parquet or CSV files, or of one such file or `.npy`/`.npz`; an array or tensor
+            `[N, *data]`; a dict of such with the keys `train`, `validation`, `test`; a map-style or finite iterable
+            Dataset.
+        options: how to read it.
+
+    Raises:
+        DataError: if it cannot be read, with what was found and what to do.
+    """
+    options = options or DataOptions()
+    if isinstance(data, Source):
+        return data
+    if isinstance(data, str | Path):
+        return _open_path_or_name(data, options)
+    if isinstance(data, Mapping):
+        return _open_mapping(data, options)
+    array = _as_array(data)
+    if array is not None:
+        return from_array("array", {"all": array}, options)
+    if hasattr(data, "__getitem__") and hasattr(data, "__len__"):
+        return from_iterable(type(data).__name__, (data[i] for i in range(len(data))), options)
+    if isinstance(data, Iterable):
+        return from_iterable(type(data).__name__, data, options)
+    raise DataError(f"data must be a name, a path, an array, a tensor or a Dataset; got {type(data).__name__}.")
+
+
+def _as_array(data: Any) -> Array | None:
+    if isinstance(data, torch.Tensor):
+        array: Array = data.detach().cpu().numpy()
+        return array
+    return data if isinstance(data, np.ndarray) else None
+
+
+def _open_mapping(data: Mapping[str, Any], options: DataOptions) -> Source:
+    parts: dict[Part, Array] = {}
+    for name, value in data.items():
+        part, array = part_of(str(name)), _as_array(value)
+        if part is None or array is None:
+            raise DataError(
+                f"a dict of data must map train, validation or test to arrays; got {name!r}: {type(value).__name__}."
+            )
+        parts[part] = array
+    if "train" not in parts:
+        raise DataError(f"a dict of data must have the key train; got {', '.join(data)}.")
+    return from_array("arrays", parts, options)
+
+
+def _open_path_or_name(data: str | Path, options: DataOptions) -> Source:
+    path = Path(data).expanduser()
+    if not path.exists():
+        if str(data) in _hub.NAMES:
+            return _hub.open_name(str(data), options)
+        raise DataError(f"{data} is neither a path that exists nor one of {', '.join(_hub.NAMES)}. Check the spelling.")
+    if path.is_dir():
+        return _open_folder(path, options)
+    if _files.is_idx(path):
+        return _files.open_idx([path], path, options)
+    if path.suffix in TABLE_SUFFIXES:
+        return _files.open_tables([path], path, options)
+    if path.suffix in NUMPY_SUFFIXES:
+        return _files.open_numpy(path, options)
+    if path.suffix.lower() in _pictures.SUFFIXES:
+        raise DataError(f"{path} is one picture; a model needs many. Pass the folder that holds them.")
+    raise DataError(
+        f"{path}: unknown kind of file. Known: IDX .gz, .npy, .npz, .parquet, .csv, .tsv, folders of pictures."
+    )
+
+
+def _open_folder(folder: Path, options: DataOptions) -> Source:
+    files = sorted(f for f in folder.iterdir() if f.is_file() and not f.name.startswith("."))
+    idx = [f for f in files if _files.is_idx(f)]
+    if idx:
+        return _files.open_idx(idx, folder, options)
+    for suffix in TABLE_SUFFIXES:
+        tables = [f for f in files if f.suffix == suffix]
+        if tables:
+            return _files.open_tables(tables, folder, options)
+    arrays = [f for f in files if f.suffix == ".npy"]
+    if arrays and not _pictures.list_pictures(folder):
+        return _open_npy_folder(arrays, folder, options)
+    return _pictures.open_folder(folder, options)
+
+
+def _open_npy_folder(files: list[Path], folder: Path, options: DataOptions) -> Source:
+    parts: dict[Part, Array] = {}
+    for file in files:
+        part = part_of(file.stem)
+        if part is not None:
+            parts[part] = np.load(file, mmap_mode="r", allow_pickle=False)
+    if "train" not in parts:
+        raise DataError(
+            f"{folder} must hold train.npy (and test.npy); got {', '.join(f.name for f in files)}. Pass one file."
+        )
+    return from_array(str(folder), parts, options)

@@ -1,0 +1,187 @@
+"""Pictures: folders of image files in any nesting, and columns of encoded images."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ..errors import DataError
+from . import _cache
+from ._source import Array, DataOptions, Part, Source, part_of
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
+BLOCK = 256
+GREY_MODES = frozenset({"1", "L", "LA", "I", "I;16", "I;16B", "F"})
+NAMED = 5  # broken files named in a message
+
+Opener = tuple[str, Callable[[], Image.Image]]  # a name for messages, and how to open it
+Openers = Callable[[], Iterable[Opener]]  # read twice: once for the headers, once for the pixels
+
+
+def list_pictures(folder: Path) -> list[Path]:
+    """All image files below a folder, sorted, hidden ones left out."""
+    return sorted(
+        file
+        for file in folder.rglob("*")
+        if file.suffix.lower() in SUFFIXES and not any(p.startswith(".") for p in file.relative_to(folder).parts)
+    )
+
+
+def open_folder(folder: Path, options: DataOptions) -> Source:
+    """A folder of pictures; top-level folders called `train`, `test`, `val` are taken as given splits."""
+    files = list_pictures(folder)
+    if not files:
+        raise DataError(
+            f"{folder} holds no pictures ({', '.join(sorted(SUFFIXES))}), IDX, Parquet, CSV or NumPy files. "
+            "Check the path."
+        )
+    groups: dict[Part, list[Path]] = {}
+    for file in files:
+        relative = file.relative_to(folder)
+        part = part_of(relative.parts[0]) if len(relative.parts) > 1 else None
+        groups.setdefault(part or "all", []).append(file)
+    if "train" not in groups:  # names that tell nothing, or only a test set: one pool, split by seed
+        groups = {"all": files}
+    elif "all" in groups:
+        groups["train"] = groups.pop("all") + groups["train"]
+    parts: dict[Part, Openers] = {part: _file_openers(group, folder) for part, group in groups.items()}
+    key = _cache.hash_files(
+        files, folder, kind="pictures", size=options.size, resize=options.resize, skip=options.skip_broken
+    )
+    return decode(str(folder), key, parts, options)
+
+
+def _file_openers(files: Sequence[Path], folder: Path) -> Openers:
+    return lambda: ((str(file.relative_to(folder)), partial(Image.open, file)) for file in files)
+
+
+def open_bytes(content: bytes) -> Image.Image:
+    """An encoded image held in memory."""
+    return Image.open(io.BytesIO(content))
+
+
+def decode(name: str, key: str, parts: Mapping[Part, Openers], options: DataOptions) -> Source:
+    """Decode pictures once into the cache, and map them from there."""
+    if _cache.read(key) is None:
+        survey = _survey(itertools.chain.from_iterable(openers() for openers in parts.values()), options)
+        broken: list[str] = survey.broken
+        _complain(broken, options.skip_broken)
+        blocks = {
+            part: _blocks(openers(), survey.size, survey.grey, options, set(broken), broken)
+            for part, openers in parts.items()
+        }
+        _cache.write(key, blocks, {"notes": survey.notes(options)})
+        _complain(broken, options.skip_broken)
+    cached = _cache.read(key)
+    if cached is None or not cached[0]:
+        raise DataError(f"{name}: no picture could be decoded. Check the files.")
+    arrays, extra = cached
+    return Source(name, {p: arrays[p] for p in parts if p in arrays}, key, levels=256, notes=tuple(extra["notes"]))
+
+
+class _Survey:
+    """What a look at all headers tells: common size, colour, broken files."""
+
+    def __init__(self) -> None:
+        self.sizes: dict[tuple[int, int], int] = {}
+        self.grey = True
+        self.broken: list[str] = []
+        self.size = (0, 0)
+        self.deep = 0
+
+    def notes(self, options: DataOptions) -> list[str]:
+        notes = []
+        if len(self.sizes) > 1 or (self.size not in self.sizes):
+            how = (
+                "scaled to cover and cut in the middle"
+                if options.resize == "crop"
+                else "scaled to fit and padded black"
+            )
+            notes.append(f"pictures of {len(self.sizes)} sizes were {how} to {self.size[0]} x {self.size[1]}")
+        if self.deep:
+            notes.append(f"{self.deep} pictures have 16 bits a channel; the upper 8 were kept")
+        if self.broken:
+            notes.append(f"{len(self.broken)} broken files were skipped: {_names(self.broken)}")
+        return notes
+
+
+def _survey(openers: Iterable[Opener], options: DataOptions) -> _Survey:
+    survey = _Survey()
+    for name, open_it in openers:
+        try:
+            with open_it() as picture:
+                size = (picture.height, picture.width)
+                survey.sizes[size] = survey.sizes.get(size, 0) + 1
+                survey.grey &= picture.mode in GREY_MODES
+                survey.deep += picture.mode.startswith("I")
+        except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError):
+            survey.broken.append(name)
+    if not survey.sizes:
+        raise DataError(
+            f"none of the {len(survey.broken)} pictures can be read: {_names(survey.broken)}. Check the files."
+        )
+    if options.size is None and len(survey.sizes) > 1:
+        common = sorted(survey.sizes.items(), key=lambda item: -item[1])[:3]
+        came = ", ".join(f"{h} x {w} ({n})" for (h, w), n in common)
+        raise DataError(
+            f"all pictures must have one size; got {len(survey.sizes)} sizes: {came}, ... "
+            "Pass --size H,W (in Python `size=`), and --resize crop or fit."
+        )
+    survey.size = options.size or next(iter(survey.sizes))
+    return survey
+
+
+def _blocks(
+    openers: Iterable[Opener],
+    size: tuple[int, int],
+    grey: bool,
+    options: DataOptions,
+    skip: set[str],
+    broken: list[str],
+) -> Iterator[Array]:
+    rows: list[Array] = []
+    for name, open_it in openers:
+        if name in skip:
+            continue
+        try:
+            with open_it() as picture:
+                rows.append(_to_array(picture, size, grey, options.resize))
+        except (OSError, ValueError, SyntaxError):
+            broken.append(name)
+            continue
+        if len(rows) == BLOCK:
+            yield np.stack(rows)
+            rows = []
+    _complain(broken, options.skip_broken)
+    if rows:
+        yield np.stack(rows)
+
+
+def _to_array(picture: Image.Image, size: tuple[int, int], grey: bool, resize: str) -> Array:
+    if picture.mode.startswith("I"):
+        picture = Image.fromarray((np.asarray(picture).astype(np.uint32) >> 8).astype(np.uint8))
+    picture = picture.convert("L" if grey else "RGB")
+    if (picture.height, picture.width) != size:
+        target = (size[1], size[0])
+        picture = ImageOps.fit(picture, target) if resize == "crop" else ImageOps.pad(picture, target)
+    array = np.asarray(picture, dtype=np.uint8)
+    return array[None] if grey else np.ascontiguousarray(array.transpose(2, 0, 1))
+
+
+def _names(names: Sequence[str]) -> str:
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _complain(broken: Sequence[str], skip: bool) -> None:
+    if broken and not skip:
+        raise DataError(
+            f"{len(broken)} files cannot be read as pictures: {_names(broken)}. Mend or remove them, or pass --skip-broken "
+            "(in Python `skip_broken=True`)."
+        )

@@ -1,0 +1,140 @@
+"""From stored values to what a model sees."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .._types import DataSpec
+from ..errors import DataError
+from ._arrays import value_range
+from ._source import Array, DataOptions, Source
+
+BELOW_ONE = 1.0 - 2.0**-24  # the largest float32 under 1: data live on [0, 1)
+ROWS = 4096
+
+
+@final
+@dataclass(frozen=True)
+class Preparation:
+    """How stored values become what the model sees; stored with the run.
+
+    Attributes:
+        spec: shape, levels and scale of the result.
+        shift: subtracted from float data, `[*data]`-broadcastable.
+        scale: then divided by.
+    """
+
+    spec: DataSpec
+    shift: Tensor
+    scale: Tensor
+
+    @property
+    def needs_noise(self) -> bool:
+        """Whether a uniform number per element is needed."""
+        return self.spec.preparation != "identity"
+
+    def __call__(self, raw: Tensor, noise: Tensor | None = None) -> Tensor:
+        """`[B, *data]` on the model's scale, float32.
+
+        Args:
+            raw: stored values.
+            noise: uniform on [0, 1), the shape of `raw`; needed to dequantise or binarise.
+        """
+        values = raw.to(torch.float32)
+        if self.spec.preparation == "identity" or noise is None or self.spec.levels is None:
+            return (values - self.shift) / self.scale
+        if self.spec.preparation == "binarise":
+            return (noise < values / (self.spec.levels - 1)).to(torch.float32)
+        return ((values + noise) / self.spec.levels).clamp_max(BELOW_ONE)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, for JSON."""
+        spec = self.spec
+        return {
+            "data_shape": list(spec.data_shape),
+            "levels": spec.levels,
+            "preparation": spec.preparation,
+            "scale_name": spec.scale,
+            "log_scale": spec.log_scale,
+            "shift": self.shift.tolist(),
+            "scale": self.scale.tolist(),
+        }
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> Preparation:
+        """The inverse of `to_dict`."""
+        spec = DataSpec(
+            tuple(stored["data_shape"]),
+            stored["levels"],
+            stored["preparation"],
+            stored["scale_name"],
+            stored["log_scale"],
+        )
+        return cls(spec, torch.tensor(stored["shift"]), torch.tensor(stored["scale"]))
+
+
+def prepare(source: Source, train: Array, options: DataOptions) -> Preparation:
+    """Choose and fit the preparation on the training examples.
+
+    Raises:
+        DataError: for constant columns, or values outside the stated range.
+    """
+    shape = tuple(int(side) for side in train.shape[1:])
+    zero, one = torch.zeros(()), torch.ones(())
+    if source.levels is not None:
+        kind: Literal["dequantise", "binarise"] = "binarise" if options.binarise else "dequantise"
+        scale = "{0, 1}" if options.binarise else "[0, 1]"
+        return Preparation(DataSpec(shape, source.levels, kind, scale), zero, one)
+    if options.binarise:
+        raise DataError(
+            f"{source.name}: only integer data can be binarised; got floats. Convert them to integers first."
+        )
+    standardise = len(shape) == 1 if options.standardise is None else options.standardise
+    if standardise and options.data_range is None:
+        return _standardised(source, train, shape)
+    low, high = options.data_range or (0.0, 1.0)
+    for part, array in source.parts.items():
+        _require_range(f"{source.name} ({part})", array, low, high)
+    width = high - low
+    size = math.prod(shape)
+    name = "[0, 1]" if options.data_range is None else f"[0, 1] from [{low:g}, {high:g}]"
+    spec = DataSpec(shape, None, "identity", name, log_scale=size * math.log(width))
+    return Preparation(spec, torch.tensor(low, dtype=torch.float32), torch.tensor(width, dtype=torch.float32))
+
+
+def _require_range(name: str, array: Array, low: float, high: float) -> None:
+    least, most = value_range(array)
+    if least < low or most > high:
+        raise DataError(
+            f"{name}: float data must lie on the stated range [{low:g}, {high:g}]; got values from {least:g} to {most:g}. "
+            "Pass --data-range LO,HI (in Python `data_range=`), or --standardise."
+        )
+
+
+def _standardised(source: Source, train: Array, shape: tuple[int, ...]) -> Preparation:
+    mean, std = _moments(train)
+    constant = np.flatnonzero(~(std > 1e-12 * np.maximum(1.0, np.abs(mean))))
+    if len(constant):
+        names = [source.columns[i] if source.columns else f"element {i}" for i in constant[:5]]
+        raise DataError(
+            f"{source.name}: every column must vary; got {len(constant)} constant ones: {', '.join(names)}"
+            f"{', ...' if len(constant) > 5 else ''}. A constant has no density: drop those columns."
+        )
+    spec = DataSpec(shape, None, "identity", "columns standardised on the training set", float(np.log(std).sum()))
+    as_tensor = [torch.from_numpy(v.reshape(shape).astype(np.float32)) for v in (mean, std)]
+    return Preparation(spec, *as_tensor)
+
+
+def _moments(array: Array) -> tuple[Array, Array]:
+    """Mean and standard deviation of each element in float64, in two passes over chunks."""
+    flat = array.reshape(len(array), -1)
+    chunks = range(0, len(flat), ROWS)
+    mean = sum(np.asarray(flat[i : i + ROWS], dtype=np.float64).sum(0) for i in chunks) / len(flat)
+    variance = sum(((flat[i : i + ROWS] - mean) ** 2).sum(0) for i in chunks) / len(flat)
+    return np.asarray(mean), np.sqrt(variance)

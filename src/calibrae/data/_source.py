@@ -1,0 +1,104 @@
+"""Stored data, before any split or preparation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeAlias
+
+import numpy.typing as npt
+
+from ..errors import DataError
+
+Array: TypeAlias = npt.NDArray[Any]
+Part: TypeAlias = Literal["all", "train", "validation", "test"]
+
+PART_NAMES: dict[str, Part] = {
+    "train": "train",
+    "training": "train",
+    "test": "test",
+    "t10k": "test",
+    "testing": "test",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "dev": "validation",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DataOptions:
+    """How data are read and split. Each option is recorded with the run.
+
+    Attributes:
+        size: `(height, width)` that all pictures are brought to; needed if they differ.
+        resize: `crop`: scale until the size is covered, then cut the middle; `fit`: scale until it fits, then pad black.
+        skip_broken: leave out files that cannot be read instead of stopping.
+        levels: number of integer values, if the guess from the data is wrong.
+        data_range: `(lo, hi)` of float data; mapped to [0, 1], and the shift of the log-density recorded.
+        standardise: columns to zero mean and unit variance on the training set; by default for float tables.
+        binarise: replace each value by a Bernoulli draw with that mean, anew in every epoch.
+        validation_fraction: of the training examples (at most 5,000), where no validation set is given.
+        test_fraction: of all examples (at most 10,000), where no test set is given.
+        split_seed: of those splits.
+    """
+
+    size: tuple[int, int] | None = None
+    resize: Literal["crop", "fit"] = "crop"
+    skip_broken: bool = False
+    levels: int | None = None
+    data_range: tuple[float, float] | None = None
+    standardise: bool | None = None
+    binarise: bool = False
+    validation_fraction: float = 0.1
+    test_fraction: float = 0.1
+    split_seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.resize not in ("crop", "fit"):
+            raise DataError(f"`resize` must be crop or fit; got {self.resize!r}.")
+        if self.size is not None and min(self.size) < 1:
+            raise DataError(f"`size` must be positive; got {self.size}.")
+        if self.levels is not None and self.levels < 2:
+            raise DataError(f"`levels` must be at least 2; got {self.levels}.")
+        if self.data_range is not None and not self.data_range[0] < self.data_range[1]:
+            raise DataError(f"`data_range` must be lo < hi; got {self.data_range}.")
+        for name in ("validation_fraction", "test_fraction"):
+            if not 0.0 < getattr(self, name) < 0.5:
+                raise DataError(f"`{name}` must lie between 0 and 0.5; got {getattr(self, name)}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Examples as they are stored, in the parts in which they came.
+
+    Attributes:
+        name: what the user called it.
+        parts: arrays `[N, *data]`, integer or float; perhaps memory-mapped.
+        fingerprint: hash of the content.
+        levels: number of integer values, or `None` for float data.
+        columns: names of a table's columns.
+        notes: what was assumed or left out, in sentences.
+    """
+
+    name: str
+    parts: Mapping[Part, Array]
+    fingerprint: str
+    levels: int | None = None
+    columns: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+    def with_notes(self, *notes: str) -> Source:
+        """The same with more notes."""
+        return replace(self, notes=(*self.notes, *notes))
+
+
+def part_of(name: str) -> Part | None:
+    """Which part a file or folder name speaks of.
+
+    Example:
+        >>> part_of("t10k-images-idx3-ubyte.gz"), part_of("train-00000-of-00001.parquet"), part_of("cats")
+        ('test', 'train', None)
+    """
+    word = name.lower().replace("_", "-").replace(".", "-").split("-")[0]
+    return PART_NAMES.get(word)

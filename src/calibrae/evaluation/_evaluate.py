@@ -1,0 +1,175 @@
+"""One exact evaluation for any data and model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import functional
+from .._types import Split
+from ..data import Data, ExampleNoise, cached_arrays, mixed_seed
+from ..errors import ArgumentError
+from ..likelihoods import GaussianLikelihood
+from ..models import VAE, ELBOSummary, summarise
+from ._importance import ImportanceSummary, importance_weighted
+from ._record import Evaluation, verdict
+from ._spectrum import Spectrum, data_spectrum
+
+LATENT_STREAM = 6
+ACTIVE_ABOVE = 0.01
+FLOOR_BATCH = 4096
+
+Tick = Callable[[str, int, int], None]
+
+
+def evaluate_model(
+    model: VAE,
+    data: Data,
+    *,
+    split: Split | Literal["all"] = "test",
+    importance_samples: int = 0,
+    seed: int = 0,
+    batch_size: int = 512,
+    limit: int | None = None,
+    floor_data: Data | None = None,
+    tick: Tick | None = None,
+) -> Evaluation:
+    """ELBO, its parts, bits per dimension, the closed-form floor and, if asked, the importance-weighted bound.
+
+    All are means over examples (not batches), in float64, deterministic for a seed and the same for every batch size
+    but for rounding.
+
+    Args:
+        model: with a fixed sigma.
+        data: split and prepared as the model's.
+        split: `train`, `validation`, `test` or `all`.
+        importance_samples: `K`, 0 for none.
+        seed: of the dequantisation and latent noise.
+        batch_size: examples at once.
+        limit: so many examples only, evenly spaced.
+        floor_data: whose training split the closed-form floor is fitted on; by default that of `data`.
+        tick: called with a stage, how much is done and how much there is, for a progress bar.
+
+    Raises:
+        ArgumentError: if a number is out of range.
+        UnfrozenSigmaError: if an optimal sigma was not fixed on the training set.
+    """
+    if batch_size < 1 or (limit is not None and limit < 1) or importance_samples < 0:
+        raise ArgumentError(
+            f"batch_size and limit must be positive and importance_samples not negative; got {batch_size}, {limit}, "
+            f"{importance_samples}."
+        )
+    n = min(len(data.view(split)), limit or len(data.view(split)))
+    noise = ExampleNoise("normal", (model.latent_dim,), mixed_seed(seed, LATENT_STREAM))
+    batches = data.batches(split, batch_size, seed, limit)
+    summary = summarise(model, batches, noise.rows, _ticker(tick, "ELBO", n))
+    floor, spread, notes = _floor(model, data, floor_data or data, split, seed, limit)
+    weighted = None
+    if importance_samples:
+        batches = data.batches(split, batch_size, seed, limit)
+        weighted = importance_weighted(model, batches, importance_samples, seed, _ticker(tick, "log p(x)", n))
+    return _record(model, data, split, seed, summary, weighted, floor, spread, notes)
+
+
+def _ticker(tick: Tick | None, stage: str, total: int) -> Callable[[int], None] | None:
+    if tick is None:
+        return None
+    done = 0
+
+    def step(count: int) -> None:
+        nonlocal done
+        done += count
+        tick(stage, done, total)
+
+    return step
+
+
+def training_spectrum(data: Data, seed: int, latent_dim: int) -> Spectrum:
+    """The spectrum of the prepared training split, kept in the cache."""
+
+    def batches() -> Iterator[Tensor]:
+        return (x for _, x in data.batches("train", FLOOR_BATCH, seed))
+
+    def compute() -> dict[str, np.ndarray]:
+        found = data_spectrum(batches, latent_dim)
+        facts = np.array([found.total_variance, found.n, found.is_exact], dtype=np.float64)
+        arrays = {"mean": found.mean, "eigenvalues": found.eigenvalues, "eigenvectors": found.eigenvectors}
+        return {name: value.numpy() for name, value in arrays.items()} | {"facts": facts}
+
+    needed = latent_dim if data.spec.data_dim > 4096 else 0
+    stored = cached_arrays(("spectrum", data.identity("train"), seed, needed), compute)
+    mean, values, vectors, facts = (
+        torch.from_numpy(stored[k]) for k in ("mean", "eigenvalues", "eigenvectors", "facts")
+    )
+    return Spectrum(mean, values, vectors, float(facts[0]), int(facts[1]), bool(facts[2]))
+
+
+def _floor(
+    model: VAE, data: Data, floor_data: Data, split: Split | Literal["all"], seed: int, limit: int | None
+) -> tuple[float | None, float | None, tuple[str, ...]]:
+    """Mean log-likelihood of the same examples under PPCA, its sigma, and why there is none."""
+    if not isinstance(model.likelihood, GaussianLikelihood):
+        return None, None, ("probabilistic PCA is a density and cannot be compared with probabilities of binary data",)
+    spectrum = training_spectrum(floor_data, seed, model.latent_dim)
+    try:
+        ppca = spectrum.ppca(model.latent_dim)
+    except ArgumentError as error:
+        return None, None, (str(error),)
+    total, count = 0.0, 0
+    for _, x in data.batches(split, FLOOR_BATCH, seed, limit):
+        total += float(functional.ppca_log_likelihood(ppca, x.flatten(1).double()).sum())
+        count += len(x)
+    notes = () if spectrum.is_exact else ("the PPCA floor is approximate: its eigenvalues are from subspace iteration",)
+    return total / count, ppca.sigma, notes
+
+
+def _record(
+    model: VAE,
+    data: Data,
+    split: str,
+    seed: int,
+    summary: ELBOSummary,
+    weighted: ImportanceSummary | None,
+    floor: float | None,
+    floor_sigma: float | None,
+    notes: tuple[str, ...],
+) -> Evaluation:
+    spec = data.spec
+    bound = summary.is_bound
+    elbo = summary.elbo if bound else None
+    bits = None
+    if elbo is not None and spec.density_levels is not None:
+        bits = functional.bits_per_dim(-elbo, spec.data_dim, spec.density_levels)
+    sigma = getattr(model.likelihood, "sigma", None)
+    return Evaluation(
+        n=summary.n,
+        data_dim=spec.data_dim,
+        latent_dim=model.latent_dim,
+        split=split,
+        seed=seed,
+        elbo_nats=elbo,
+        elbo_standard_error=summary.standard_error if bound and summary.n > 1 else None,
+        nll_nats=summary.nll,
+        kl_nats=summary.kl if bound else None,
+        kl_per_dim=summary.kl_per_dim.tolist() if bound else None,
+        mse=summary.mse,
+        sigma=None if sigma is None else float(sigma.log_sigma.detach().double().mul(2).exp().mean().sqrt()),
+        sigma_shared=None if sigma is None else sigma.shared,
+        bits_per_dim=bits,
+        active_units=int((summary.posterior_mean_var > ACTIVE_ABOVE).sum()) if bound else None,
+        ppca_log_likelihood_nats=floor,
+        ppca_sigma=floor_sigma,
+        scale=spec.scale,
+        log_scale=spec.log_scale,
+        elbo_nats_original_units=None if elbo is None or spec.levels is not None else elbo - spec.log_scale,
+        log_likelihood_nats=weighted.mean if weighted else None,
+        log_likelihood_standard_error=weighted.standard_error if weighted else None,
+        importance_samples=weighted.samples if weighted else 0,
+        effective_samples=float(weighted.effective_samples.mean()) if weighted else None,
+        verdict=verdict(elbo, floor, model.latent_dim),
+        notes=notes,
+    )

@@ -1,0 +1,100 @@
+"""The spectrum of a data set, from which every probabilistic PCA follows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .. import functional
+
+EXACT_DIM = 4096  # up to so many dimensions (or examples) the eigendecomposition is exact
+PASSES = 8  # over larger data, of subspace iteration
+OVERSAMPLING = 20
+
+Batches = Callable[[], Iterable[Tensor]]
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Mean, leading eigenpairs and trace of a covariance (divided by `N`), float64.
+
+    Attributes:
+        mean: `[D]`.
+        eigenvalues: descending, `[k]`.
+        eigenvectors: columns, `[D, k]`.
+        total_variance: the trace.
+        n: examples that it was taken from.
+        is_exact: whether the eigenpairs are.
+    """
+
+    mean: Tensor
+    eigenvalues: Tensor
+    eigenvectors: Tensor
+    total_variance: float
+    n: int
+    is_exact: bool
+
+    def ppca(self, latent_dim: int) -> functional.PPCA:
+        """The maximum-likelihood probabilistic PCA with so many latents."""
+        return functional.ppca(self.mean, self.eigenvalues, self.eigenvectors, self.total_variance, latent_dim)
+
+
+def data_spectrum(batches: Batches, latent_dim: int) -> Spectrum:
+    """The spectrum of a data set that may be larger than memory.
+
+    Exact for up to 4096 dimensions or examples, else by subspace iteration on `latent_dim` + 20 directions, whose
+    eigenvalues are bounds from below.
+
+    Args:
+        batches: starts a pass over the data, in batches `[B, *data]`.
+        latent_dim: how many eigenpairs matter.
+    """
+    n, mean, total = _moments(batches)
+    if len(mean) <= EXACT_DIM:
+        values, vectors = functional.spectrum(_covariance(batches, mean, n))
+        return Spectrum(mean, values, vectors, total, n, is_exact=True)
+    if n <= EXACT_DIM:
+        rows = torch.cat([_centred(x, mean) for x in batches()])
+        values, left = functional.spectrum(rows @ rows.T / n)
+        keep = values > values[0] * 1e-10
+        vectors = rows.T @ left[:, keep] / (n * values[keep]).sqrt()
+        return Spectrum(mean, values[keep], vectors, total, n, is_exact=True)
+    values, vectors = _subspace(batches, mean, n, latent_dim + OVERSAMPLING)
+    return Spectrum(mean, values, vectors, total, n, is_exact=False)
+
+
+def _centred(x: Tensor, mean: Tensor) -> Tensor:
+    return x.flatten(1).double() - mean
+
+
+def _moments(batches: Batches) -> tuple[int, Tensor, float]:
+    n, total = 0, torch.zeros(())
+    for x in batches():
+        total = total + x.flatten(1).double().sum(0)
+        n += len(x)
+    mean = total / n
+    variance = sum(float(_centred(x, mean).square().sum()) for x in batches())
+    return n, mean, variance / n
+
+
+def _covariance(batches: Batches, mean: Tensor, n: int) -> Tensor:
+    covariance = torch.zeros(len(mean), len(mean), dtype=torch.float64)
+    for x in batches():
+        centred = (x.flatten(1) - mean.to(x.dtype)).contiguous()  # float32 products of one batch, float64 sums
+        covariance += centred.T @ centred
+    return covariance / n
+
+
+def _subspace(batches: Batches, mean: Tensor, n: int, size: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    basis = torch.linalg.qr(torch.randn(len(mean), size, dtype=torch.float64, generator=generator)).Q
+    for _ in range(PASSES):
+        basis = torch.linalg.qr(sum((c.T @ (c @ basis) for c in (_centred(x, mean) for x in batches())), 0 * basis)).Q
+    small = sum(
+        ((s := _centred(x, mean) @ basis).T @ s for x in batches()), torch.zeros(size, size, dtype=torch.float64)
+    )
+    values, rotation = functional.spectrum(small / n)
+    return values, basis @ rotation

@@ -1,0 +1,150 @@
+"""Sums over a data set: what training selects by and evaluation reports."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .. import functional
+from ..likelihoods import AbstractSigma, GaussianLikelihood, OptimalSigma
+from ..objectives import elbo_terms
+from ._vae import VAE
+
+Batches = Iterable[tuple[int, Tensor]]
+NoiseRows = Callable[[int, int], Tensor]
+
+
+@contextmanager
+def evaluating(model: VAE) -> Iterator[None]:
+    """Eval mode without gradients, and the mode that was afterwards."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)
+
+
+@dataclass(frozen=True)
+class ELBOSummary:
+    """A data set's terms, averaged over examples in float64.
+
+    Attributes:
+        n: number of examples.
+        nll: mean of `-log p(x|z)`, nats.
+        kl_per_dim: mean KL of each latent dimension, `[d]`, nats.
+        loss_std: standard deviation over examples of `nll + kl`, nats.
+        mse: mean squared error of the reconstruction at the sampled `z`, per element.
+        posterior_mean_var: variance over examples of each posterior mean, `[d]`.
+        is_bound: whether `elbo` is one (a plain autoencoder has none).
+    """
+
+    n: int
+    nll: float
+    kl_per_dim: Tensor
+    loss_std: float
+    mse: float
+    posterior_mean_var: Tensor
+    is_bound: bool
+
+    @property
+    def kl(self) -> float:
+        """Mean KL, summed over the latents, nats."""
+        return float(self.kl_per_dim.sum())
+
+    @property
+    def elbo(self) -> float:
+        """Mean ELBO at beta = 1, nats."""
+        return -(self.nll + self.kl)
+
+    @property
+    def standard_error(self) -> float:
+        """Of `elbo`, from its spread over examples."""
+        return self.loss_std / math.sqrt(self.n)
+
+
+class _Sums:
+    """Running float64 sums, shifted by the first batch's mean so that no digits are lost in the variance."""
+
+    def __init__(self) -> None:
+        self.n = 0
+        self.count = 0
+        self.parts: list[Tensor] = []
+        self.origin: tuple[Tensor, Tensor] | None = None
+
+    def add(self, nll: Tensor, kl: Tensor, sse: Tensor, mean: Tensor, elements: int) -> None:
+        nll, kl, sse, mean = (part.double().cpu() for part in (nll, kl, sse, mean))
+        loss = nll + kl.sum(1)
+        self.origin = self.origin or (loss.mean(), mean.mean(0))
+        loss, mean = loss - self.origin[0], mean - self.origin[1]
+        batch = [nll.sum(), kl.sum(0), loss.sum(), loss.square().sum(), sse.sum(), mean.sum(0), mean.square().sum(0)]
+        self.parts = [a + b for a, b in zip(self.parts, batch, strict=True)] if self.parts else batch
+        self.n += len(nll)
+        self.count += elements
+
+    def summary(self, is_bound: bool) -> ELBOSummary:
+        nll, kl, loss, loss_sq, sse, mean, mean_sq = self.parts
+        n = self.n
+        variance = (loss_sq - loss.square() / n).clamp_min(0.0) / max(n - 1, 1)
+        spread = (mean_sq / n - (mean / n).square()).clamp_min(0.0)
+        return ELBOSummary(n, float(nll / n), kl / n, float(variance.sqrt()), float(sse) / self.count, spread, is_bound)
+
+
+def summarise(model: VAE, batches: Batches, noise: NoiseRows, step: Callable[[int], None] | None = None) -> ELBOSummary:
+    """The ELBO's terms over a data set, one sample of `z` per example, weighted by example.
+
+    Args:
+        model: with a fixed sigma.
+        batches: pairs of the first example's position and the batch.
+        noise: standard normal noise of the examples from one position to another.
+        step: called with the size of each batch, for a progress bar.
+
+    Raises:
+        UnfrozenSigmaError: if an optimal sigma was not fixed.
+    """
+    sums = _Sums()
+    is_bound = model.posterior.is_density
+    with evaluating(model):
+        for start, x in batches:
+            x = x.to(model.device)
+            output = model(x, noise(start, start + len(x)).to(x))
+            terms = elbo_terms(output, x)
+            x_hat = output.likelihood.mean.to(x.dtype)
+            sums.add(terms.nll, terms.kl, functional.sse(x, x_hat), output.posterior.mean, x.numel())
+            if step is not None:
+                step(len(x))
+    return sums.summary(is_bound)
+
+
+def optimal_sigma_over(model: VAE, sigma: AbstractSigma, batches: Batches, noise: NoiseRows) -> Tensor:
+    """Root mean square residual over a data set, posterior samples included, shared as `sigma` is."""
+    total, count = torch.zeros(sigma.sigma_shape, dtype=torch.float64), 0
+    with evaluating(model):
+        for start, x in batches:
+            x = x.to(model.device)
+            output = model(x, noise(start, start + len(x)).to(x))
+            batch_sigma = functional.optimal_sigma(x, output.likelihood.mean.to(x.dtype), sigma.shared)
+            total += len(x) * batch_sigma.double().square().cpu()
+            count += len(x)
+    return (total / count).sqrt()
+
+
+def calibrate_sigma(model: VAE, batches: Batches, noise: NoiseRows) -> None:
+    """Fix an optimal sigma to its value over the given (training) examples; any other sigma is left alone."""
+    sigma = optimal_sigma_of(model)
+    if sigma is not None:
+        sigma.freeze(optimal_sigma_over(model, sigma, batches, noise).to(model.device, torch.float32))
+
+
+def optimal_sigma_of(model: VAE) -> OptimalSigma | None:
+    """The model's sigma if it is the analytic optimum, which must be fixed before evaluation."""
+    likelihood = model.likelihood
+    if isinstance(likelihood, GaussianLikelihood) and isinstance(likelihood.sigma, OptimalSigma):
+        return likelihood.sigma
+    return None

@@ -1,0 +1,165 @@
+"""The layout of a run folder."""
+
+from __future__ import annotations
+
+import csv
+import json
+import platform
+import shutil
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, final
+
+from ..errors import RunError
+from ._atomic import replace_file, replace_json, replace_text
+
+PACKAGES = (
+    "calibrae",
+    "torch",
+    "lightning-fabric",
+    "safetensors",
+    "datasets",
+    "pyarrow",
+    "pillow",
+    "numpy",
+    "scikit-learn",
+)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """A run on disk.
+
+    | file | what |
+    |---|---|
+    | `config.toml` | what was asked for |
+    | `run.json` | seed, versions, data fingerprint and splits, command |
+    | `history.csv` | every term per epoch |
+    | `model.safetensors`, `model.json` | the trained model |
+    | `checkpoints/` | the last and the best state of training |
+    | `tensorboard/` | the same curves for TensorBoard |
+
+    Attributes:
+        path: the folder.
+    """
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: str | Path, *, overwrite: bool = False) -> RunFolder:
+        """A new, empty run; an old one is replaced only if asked.
+
+        Raises:
+            RunError: if something else is there.
+        """
+        folder = cls(Path(path))
+        if folder.path.exists() and any(folder.path.iterdir() if folder.path.is_dir() else [folder.path]):
+            if not folder.path.is_dir() or not folder.config_file.exists():
+                raise RunError(f"{path} exists and is not a run of calibrae. Choose another place with --out.")
+            if not overwrite:
+                raise RunError(
+                    f"{path} already holds a run. Pass --resume to go on with it, --overwrite to replace it, or another --out "
+                    "(in Python `resume=True`, `overwrite=True`)."
+                )
+            shutil.rmtree(folder.path)
+        folder.checkpoints.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunFolder:
+        """An existing run.
+
+        Raises:
+            RunError: if there is none.
+        """
+        folder = cls(Path(path))
+        if not folder.config_file.is_file():
+            what = "is not a run folder (it has no config.toml)" if folder.path.exists() else "does not exist"
+            raise RunError(f"{path} {what}. Pass the folder that `calibrae train ... --out` wrote.")
+        return folder
+
+    @property
+    def config_file(self) -> Path:
+        """What was asked for."""
+        return self.path / "config.toml"
+
+    @property
+    def checkpoints(self) -> Path:
+        """States of training."""
+        return self.path / "checkpoints"
+
+    @property
+    def history_file(self) -> Path:
+        """Terms per epoch."""
+        return self.path / "history.csv"
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Store what was asked for; entries that are `None` are left out."""
+        import tomli_w
+
+        replace_text(self.config_file, tomli_w.dumps(_without_none(config)))
+
+    def read_config(self) -> dict[str, Any]:
+        """What was asked for."""
+        try:
+            return tomllib.loads(self.config_file.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise RunError(f"{self.config_file} cannot be read: {error}. Restore the file, or train again.") from error
+
+    def write_run(self, entries: Mapping[str, Any]) -> None:
+        """Store what is known of the run, with versions and the command."""
+        known = {"command": sys.argv, "versions": versions(), **entries}
+        replace_json(self.path / "run.json", known)
+
+    def read_run(self) -> dict[str, Any]:
+        """What is known of the run."""
+        file = self.path / "run.json"
+        try:
+            stored: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, json.JSONDecodeError) as error:
+            raise RunError(f"{file} cannot be read: {error}. Train again, or restore the file.") from error
+        return stored
+
+    def write_history(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """Store the terms of all epochs so far."""
+        if not rows:
+            return
+
+        def write(path: Path) -> None:
+            with path.open("w", newline="", encoding="utf-8") as stream:
+                writer = csv.DictWriter(stream, list(rows[0]))
+                writer.writeheader()
+                writer.writerows(rows)
+
+        replace_file(self.history_file, write)
+
+    def read_history(self) -> list[dict[str, float]]:
+        """The terms of all epochs."""
+        if not self.history_file.is_file():
+            return []
+        with self.history_file.open(newline="", encoding="utf-8") as stream:
+            return [{name: float(value or "nan") for name, value in row.items()} for row in csv.DictReader(stream)]
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that move numbers."""
+    found = {"python": platform.python_version(), "system": platform.platform()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_none(entry) for key, entry in value.items() if entry is not None}
+    if isinstance(value, list | tuple):
+        return [_without_none(entry) for entry in value]
+    return value

@@ -1,0 +1,330 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from types import FrameType
+from typing import TYPE_CHECKING, Any, cast, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import functional
+from ..data import Data, ExampleNoise, mixed_seed
+from ..errors import NonFiniteError, RunError
+from ..models import VAE, ELBOSummary, calibrate_sigma, optimal_sigma_of, summarise
+from ..objectives import BetaELBO
+from ..runs import RunFolder, save_model
+from ._checkpoint import TrainState, load_checkpoint, save_checkpoint
+from ._hardware import choose_compile, choose_precision
+from ._optimiser import build_optimisers, network_parameters, rate_at, set_rates
+from ._progress import REFRESH_EVERY, AbstractReporter
+from ._settings import TrainSettings
+from ._step import backward_batch, clip
+from ._tracker import Tracker
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+LATENT_STREAM, TRAIN_STREAM, VALIDATION_STREAM = 2, 3, 4
+CALIBRATION_EXAMPLES = 4096  # of the training set, for the sigma that validates an epoch
+STATISTICS_EXAMPLES = 10_000  # of the training set, for the mean image and the scale
+SMOOTHING = 0.95  # of the terms on the progress bar
+
+
+@final
+class Trainer:
+    """Trains one model on one data set into one run folder.
+
+    Args:
+        model: any `VAE`; trained in place.
+        data: split and prepared.
+        folder: where checkpoints, history and the model go.
+        settings: how.
+        objective: what is descended.
+        reporter: who is told.
+    """
+
+    def __init__(
+        self,
+        model: VAE,
+        data: Data,
+        folder: RunFolder,
+        settings: TrainSettings,
+        objective: BetaELBO,
+        reporter: AbstractReporter,
+    ) -> None:
+        self.model = model
+        self.data = data
+        self.folder = folder
+        self.reporter = reporter
+        self.settings = self._fitting(settings)
+        self.steps_per_epoch = len(data.view("train")) // self.settings.batch_size
+        self.objective = replace(
+            objective, warmup_steps=objective.warmup_steps or round(self.settings.kl_warmup * self.steps_per_epoch)
+        )
+        self.state = TrainState()
+        self.generator = torch.Generator().manual_seed(mixed_seed(self.settings.seed, TRAIN_STREAM))
+        self.average: torch.optim.swa_utils.AveragedModel | None = None
+        self.kept = model
+
+    def _fitting(self, settings: TrainSettings) -> TrainSettings:
+        count = len(self.data.view("train"))
+        if settings.batch_size <= count:
+            return settings
+        self.reporter.say(f"batch size {settings.batch_size} exceeds the {count} training examples: using {count}")
+        return replace(settings, batch_size=count, accumulate=min(settings.accumulate, count))
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        return self.settings.epochs * self.steps_per_epoch
+
+    def run(self, *, resume: bool) -> list[dict[str, float]]:
+        """Train, validate, select, calibrate and save; returns the history.
+
+        Raises:
+            NonFiniteError: with batch, term and cause, once the last good state is on disk.
+            KeyboardInterrupt: once the state is on disk.
+        """
+        self._adapt()
+        with _quiet_fabric():
+            self._set_up()
+        if resume:
+            self._restore()
+        self.reporter.start(self.total_steps, self.state.step)
+        tracker = Tracker(self.folder.path / "tensorboard")
+        try:
+            with _interruptible() as interrupt:
+                while self.state.epoch < self.settings.epochs and not self._out_of_patience():
+                    self._epoch(interrupt)
+                    self._close_epoch(tracker)
+            self._finish()
+        finally:
+            tracker.close()
+            self.reporter.close()
+        return self.state.history
+
+    def _adapt(self) -> None:
+        with torch.no_grad():
+            batches = self.data.batches("train", 1024, seed=self.settings.seed, limit=STATISTICS_EXAMPLES)
+            x = torch.cat([batch for _, batch in batches])
+            mean = x.mean(0)
+            std = (x - mean).square().mean().sqrt().clamp_min(1e-6)
+            self.model.adapt(self.data.spec, mean, std)
+
+    def _set_up(self) -> None:
+        from lightning_fabric import Fabric
+
+        settings = self.settings
+        probe = Fabric(accelerator=settings.accelerator, devices=1)
+        precision, why = choose_precision(settings, probe.device)
+        compiled, why_compiled = choose_compile(settings, probe.device, self.total_steps)
+        self.fabric: Fabric = Fabric(accelerator=settings.accelerator, devices=1, precision=precision)  # type: ignore[arg-type]
+        self.model.train()
+        optimal = optimal_sigma_of(self.model)
+        if optimal is not None:
+            optimal.unfreeze()
+        self.optimisers = build_optimisers(self.model, settings)
+        self.forward, *self.optimisers = self.fabric.setup(self.model, *self.optimisers)
+        if compiled:
+            self.forward.compile(dynamic=False)
+        if settings.averaging:
+            average = torch.optim.swa_utils.get_ema_multi_avg_fn(settings.averaging)
+            self.average = torch.optim.swa_utils.AveragedModel(self.model, multi_avg_fn=average, use_buffers=False)
+            self.kept = cast(VAE, self.average.module)
+        self.reporter.say(
+            f"{self.fabric.device.type}, {precision} ({why}), {'compiled' if compiled else 'not compiled'} ({why_compiled})"
+        )
+
+    def _out_of_patience(self) -> bool:
+        patience = self.settings.patience
+        return bool(patience) and self.state.epoch - self.state.best_epoch >= patience
+
+    def _epoch(self, interrupt: threading.Event) -> None:
+        state, settings = self.state, self.settings
+        rng = np.random.default_rng(mixed_seed(settings.seed, TRAIN_STREAM, state.epoch))
+        order = rng.permutation(len(self.data.view("train")))[: self.steps_per_epoch * settings.batch_size]
+        order = order[state.steps_in_epoch * settings.batch_size :]
+        if state.steps_in_epoch == 0:
+            state.sums = {}
+        smooth: dict[str, float] = {}
+        started = time.perf_counter()
+        for x in self.data.training_batches(order, settings.batch_size, self.generator):
+            sums = self._step(x)
+            state.sums = {name: state.sums.get(name, 0.0) + value for name, value in sums.items()}
+            state.step += 1
+            state.steps_in_epoch += 1
+            terms = self._terms(sums)
+            smooth = {k: SMOOTHING * smooth.get(k, v) + (1 - SMOOTHING) * v for k, v in terms.items()}
+            if state.step % REFRESH_EVERY == 0:
+                self.reporter.step(state.step, smooth)
+            if interrupt.is_set():
+                state.seconds += time.perf_counter() - started
+                self._save("last.pt")
+                raise KeyboardInterrupt
+        state.seconds += time.perf_counter() - started
+        state.epoch += 1
+        state.steps_in_epoch = 0
+
+    def _step(self, x: Tensor) -> dict[str, float]:
+        state, settings = self.state, self.settings
+        noise = torch.randn(len(x), self.model.latent_dim, generator=self.generator)
+        device = self.fabric.device
+        size = -(-len(x) // settings.accumulate)
+        micro = [(a.to(device), b.to(device)) for a, b in zip(x.split(size), noise.split(size), strict=True)]
+        set_rates(self.optimisers, rate_at(state.step, self.total_steps, settings.warmup))
+        for optimiser in self.optimisers:
+            optimiser.zero_grad(set_to_none=True)
+        try:
+            sums = backward_batch(self.model, self.forward, self.fabric.backward, self.objective, micro, state.step)
+            clip(network_parameters(self.model), settings.clip)
+        except NonFiniteError as error:
+            self._save("last.pt")
+            raise NonFiniteError(
+                f"epoch {state.epoch + 1}, batch {state.steps_in_epoch + 1} (step {state.step + 1}): {error}. The last good "
+                f"state is in {self.folder.checkpoints / 'last.pt'}. Lower --lr (now {settings.lr:g}), set --clip, or look "
+                "for extreme values in the data."
+            ) from error
+        for optimiser in self.optimisers:
+            optimiser.step()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        return sums
+
+    def _terms(self, sums: dict[str, float]) -> dict[str, float]:
+        n = sums["n"]
+        nll, kl, mse = sums["nll"] / n, sums["kl"] / n, sums["mse"] / n
+        return self._derived(nll, kl, mse) | self._sigma_term(mse)
+
+    def _derived(self, nll: float, kl: float, mse: float) -> dict[str, float]:
+        spec = self.data.spec
+        terms = {"loss": nll + kl, "nll": nll, "kl": kl, "rmse": mse**0.5}
+        if spec.density_levels is not None and self.model.posterior.is_density:
+            terms["bits_per_dim"] = functional.bits_per_dim(nll + kl, spec.data_dim, spec.density_levels)
+        return terms
+
+    def _sigma_term(self, mse: float) -> dict[str, float]:
+        """Root mean square of the sigmas in use: the batch's where it is optimal and not yet fixed."""
+        sigma = getattr(self.model.likelihood, "sigma", None)
+        if sigma is None:
+            return {}
+        if not sigma.is_fixed:
+            return {"sigma": max(mse**0.5, sigma.floor)}
+        return {"sigma": float(sigma.log_sigma.detach().mul(2).exp().mean().sqrt())}
+
+    def _noise(self, stream: int) -> ExampleNoise:
+        return ExampleNoise("normal", (self.model.latent_dim,), mixed_seed(self.settings.seed, stream), LATENT_STREAM)
+
+    def _calibrate(self, limit: int | None) -> None:
+        batches = self.data.batches("train", self.settings.eval_batch_size, seed=self.settings.seed, limit=limit)
+        calibrate_sigma(self.kept, batches, self._noise(TRAIN_STREAM).rows)
+
+    def validate(self) -> ELBOSummary:
+        """Terms on the validation split, with sigma fixed on (some of) the training set."""
+        self._calibrate(CALIBRATION_EXAMPLES)
+        batches = self.data.batches("validation", self.settings.eval_batch_size, seed=self.settings.seed)
+        return summarise(self.kept, batches, self._noise(VALIDATION_STREAM).rows)
+
+    def _close_epoch(self, tracker: Tracker) -> None:
+        state = self.state
+        train = self._terms(state.sums)
+        summary = self.validate()
+        validation = self._derived(summary.nll, summary.kl, summary.mse)
+        score = summary.elbo if summary.is_bound else -summary.nll
+        validation["elbo" if summary.is_bound else "nll"] = score if summary.is_bound else summary.nll
+        validation.pop("loss")
+        best = score > state.best_elbo
+        row = {"epoch": state.epoch, "step": state.step, "seconds": round(state.seconds, 3)}
+        row |= {"lr": rate_at(state.step, self.total_steps, self.settings.warmup) * self.settings.lr}
+        row |= {"beta": self.objective.weight(state.step)}
+        row |= {f"train_{name}": value for name, value in train.items() if name != "sigma"}
+        row |= {f"validation_{name}": value for name, value in validation.items()}
+        row |= {"sigma": self._kept_sigma()} if "sigma" in train else {}
+        state.history.append(row)
+        if best:
+            state.best_elbo, state.best_epoch = score, state.epoch
+            self._save("best.pt", weights_only=True)
+        optimal = optimal_sigma_of(self.kept)
+        if optimal is not None:
+            optimal.unfreeze()
+        self._save("last.pt")
+        self.folder.write_history(state.history)
+        tracker.log(row, state.step)
+        self.reporter.epoch(row, best)
+
+    def _kept_sigma(self) -> float:
+        log_sigma: Tensor = self.kept.likelihood.sigma.log_sigma  # type: ignore[union-attr, assignment]
+        return float(log_sigma.detach().mul(2).exp().mean().sqrt())
+
+    def _save(self, name: str, *, weights_only: bool = False) -> None:
+        parts: dict[str, Any] = {"model": self.kept.state_dict() if weights_only else self.model.state_dict()}
+        if not weights_only:
+            parts["optimisers"] = [optimiser.state_dict() for optimiser in self.optimisers]
+            parts["generator"] = self.generator.get_state()
+            parts["settings"] = asdict(self.settings)
+            if self.average is not None:
+                parts["average"] = self.average.state_dict()
+        save_checkpoint(self.folder.checkpoints / name, self.state, parts)
+
+    def _restore(self) -> None:
+        state, parts = load_checkpoint(self.folder.checkpoints / "last.pt", self.fabric.device)
+        then, now = parts["settings"], asdict(self.settings)
+        changed = [
+            f"{k} was {then[k]}, now {now[k]}" for k in now if k not in ("epochs", "patience") and then.get(k) != now[k]
+        ]
+        if changed:
+            raise RunError(
+                f"a resumed run keeps its settings; got {'; '.join(changed)}. Drop those options, or train anew."
+            )
+        self.model.load_state_dict(parts["model"])
+        for optimiser, stored in zip(self.optimisers, parts["optimisers"], strict=True):
+            optimiser.load_state_dict(stored)
+        self.generator.set_state(parts["generator"].cpu())
+        if self.average is not None:
+            self.average.load_state_dict(parts["average"])
+        self.state = state
+        self.reporter.say(f"going on after epoch {state.epoch}, step {state.step}")
+
+    def _finish(self) -> None:
+        _, parts = load_checkpoint(self.folder.checkpoints / "best.pt", self.fabric.device)
+        self.model.load_state_dict(parts["model"])
+        self.kept = self.model
+        self._calibrate(None)
+        self.model.eval()
+        save_model(self.model, self.folder.path)
+
+
+@contextmanager
+def _quiet_fabric() -> Iterator[None]:
+    """Without Fabric's hints on the environment, which a user of ours cannot act on."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning_fabric")
+        yield
+
+
+@contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C sets, so that a step is never cut in two; the second one interrupts at once."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+
+    def handle(_signal: int, _frame: FrameType | None) -> None:
+        if event.is_set():
+            raise KeyboardInterrupt
+        event.set()
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,54 @@
+"""Precision and compilation, chosen by measurement and said out loud."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from ._settings import TrainSettings
+
+SIDE = 512
+WORTH = 1.3  # how much faster bf16 must multiply before its rounding is worth it
+BUDGET = 0.05  # seconds of measurement for each type
+
+
+def _products_per_second(dtype: torch.dtype, device: torch.device) -> float:
+    a = torch.randn(SIDE, SIDE, device=device).to(dtype)
+    a @ a
+    _synchronise(device)
+    start, count = time.perf_counter(), 0
+    while time.perf_counter() - start < BUDGET:
+        a @ a
+        count += 1
+        _synchronise(device)
+    return count / (time.perf_counter() - start)
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def choose_precision(settings: TrainSettings, device: torch.device) -> tuple[str, str]:
+    """Fabric's name of the precision, and why."""
+    if settings.precision != "auto":
+        return ("bf16-mixed" if settings.precision == "bf16" else "32-true"), "as asked"
+    gain = _products_per_second(torch.bfloat16, device) / _products_per_second(torch.float32, device)
+    if gain >= WORTH:
+        return "bf16-mixed", f"bf16 multiplies {gain:.1f} times as fast as fp32 here"
+    return "32-true", f"bf16 would multiply only {gain:.2g} times as fast as fp32 here"
+
+
+def choose_compile(settings: TrainSettings, device: torch.device, steps: int) -> tuple[bool, str]:
+    """Whether to compile, and why."""
+    if settings.compile != "auto":
+        return settings.compile == "on", "as asked"
+    if device.type != "cuda":
+        return False, "on a CPU compilation takes a minute and gains little without bf16; --compile on forces it"
+    if steps < COMPILE_STEPS:
+        return False, f"{steps} steps are too few to repay a minute of compilation"
+    return True, f"{steps} steps repay a minute of compilation"
+
+
+COMPILE_STEPS = 5_000

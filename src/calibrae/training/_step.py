@@ -1,0 +1,102 @@
+"""One optimiser step: forward, loss, backward, clip."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import functional
+from ..errors import NonFiniteError
+from ..models import VAE, optimal_sigma_of
+from ..objectives import BetaELBO, ELBOTerms, elbo_terms
+
+Forward = Callable[[Tensor, Tensor], Any]
+
+
+def batch_sigma(model: VAE, forward: Forward, micro: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """The optimal sigma over all micro-batches of a batch, without gradients."""
+    sigma = optimal_sigma_of(model)
+    if sigma is None:
+        raise ValueError("batch_sigma is for models with an optimal sigma")
+    total, count = torch.zeros(sigma.sigma_shape), 0
+    with torch.no_grad():
+        for x, noise in micro:
+            mean = forward(x, noise).likelihood.mean.to(x.dtype)
+            total = total + len(x) * functional.optimal_sigma(x, mean, sigma.shared).square().cpu()
+            count += len(x)
+    return (total / count).sqrt().to(model.device)
+
+
+def backward_batch(
+    model: VAE,
+    forward: Forward,
+    backward: Callable[[Tensor], None],
+    objective: BetaELBO,
+    micro: Sequence[tuple[Tensor, Tensor]],
+    step: int,
+) -> dict[str, float]:
+    """Gradients of the loss of a whole batch, in nats per data dimension; returns its sums per example.
+
+    With several micro-batches an optimal sigma is first found over all of them and held: by the envelope theorem its
+    gradient is that of the whole batch's profile.
+    """
+    optimal = optimal_sigma_of(model)
+    hold = optimal is not None and len(micro) > 1
+    if optimal is not None and hold:
+        optimal.freeze(batch_sigma(model, forward, micro))
+    total = sum(len(x) for x, _ in micro)
+    sums = {"n": 0.0, "nll": 0.0, "kl": 0.0, "mse": 0.0}
+    try:
+        for x, noise in micro:
+            output = forward(x, noise)
+            terms = elbo_terms(output, x)
+            _require_finite_terms(terms, output, x)
+            loss = objective.loss(terms, step) * (len(x) / total / x[0].numel())
+            backward(loss)
+            with torch.no_grad():
+                mse = functional.mse(x, output.likelihood.mean.to(x.dtype)).sum()
+                values = torch.stack([terms.nll.sum(), terms.kl.sum(), mse]).tolist()
+            for name, value in zip(("nll", "kl", "mse"), values, strict=True):
+                sums[name] += value
+            sums["n"] += len(x)
+    finally:
+        if optimal is not None and hold:
+            optimal.unfreeze()
+    return sums
+
+
+def _require_finite_terms(terms: ELBOTerms, output: Any, x: Tensor) -> None:
+    bad = [
+        name for name, term in (("reconstruction", terms.nll), ("KL", terms.kl)) if not bool(torch.isfinite(term).all())
+    ]
+    if not bad:
+        return
+    facts = {
+        "x": x,
+        "x_hat": output.likelihood.mean,
+        "posterior mean": output.posterior.mean,
+        "posterior log std": getattr(output.posterior, "log_std", None),
+    }
+    seen = ", ".join(f"largest |{name}| {_largest(value)}" for name, value in facts.items() if value is not None)
+    raise NonFiniteError(f"the {' and the '.join(bad)} term is not finite ({seen})")
+
+
+def _largest(value: Tensor) -> str:
+    number = float(value.detach().float().abs().max())
+    return f"{number:.3g}" if math.isfinite(number) else "not finite"
+
+
+def clip(parameters: Sequence[nn.Parameter], limit: float) -> float:
+    """Scale the gradients down to a norm of `limit` (0: leave them); returns the norm before.
+
+    Raises:
+        NonFiniteError: if the norm is not finite.
+    """
+    norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit if limit > 0 else math.inf, foreach=True))
+    if not math.isfinite(norm):
+        raise NonFiniteError("the gradient is not finite, though the loss is")
+    return norm

@@ -1,0 +1,37 @@
+"""TensorBoard, where it is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, final
+
+
+@final
+class Tracker:
+    """Writes a row of terms per epoch to TensorBoard; does nothing where the package is missing.
+
+    Args:
+        folder: for the event files.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._writer: Any = None
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            return
+        self._writer = SummaryWriter(str(folder))
+
+    def log(self, row: Mapping[str, float], step: int) -> None:
+        """One point of each curve; `train_x` and `validation_x` become groups."""
+        if self._writer is not None:
+            for name, value in row.items():
+                self._writer.add_scalar(
+                    name.replace("_", "/", 1) if name.startswith(("train_", "val")) else name, value, step
+                )
+
+    def close(self) -> None:
+        """Flush."""
+        if self._writer is not None:
+            self._writer.close()
