@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from . import functional as functional
+    from .data import DataOptions as DataOptions
     from .latents import DiagonalGaussianPosterior as DiagonalGaussianPosterior
     from .latents import PointPosterior as PointPosterior
     from .latents import StandardNormalPrior as StandardNormalPrior
@@ -19,8 +20,13 @@ if TYPE_CHECKING:
     from .likelihoods import GaussianLikelihood as GaussianLikelihood
     from .models import VAE as VAE
     from .models import build as build
+    from .models import calibrate_sigma as calibrate_sigma
     from .networks import NetworkOptions as NetworkOptions
     from .objectives import BetaELBO as BetaELBO
+    from .workflows import Run as Run
+    from .workflows import evaluate as evaluate
+    from .workflows import fit as fit
+    from .workflows import load as load
 
 _HOME = {
     "functional": "",
@@ -31,6 +37,12 @@ _HOME = {
     "StandardNormalPrior": "latents",
     "VAE": "models",
     "build": "models",
+    "calibrate_sigma": "models",
+    "DataOptions": "data",
+    "Run": "workflows",
+    "evaluate": "workflows",
+    "fit": "workflows",
+    "load": "workflows",
     "NetworkOptions": "networks",
     "BetaELBO": "objectives",
 }

@@ -4,6 +4,9 @@ from ._evaluate import evaluate_model as evaluate_model
 from ._evaluate import training_spectrum as training_spectrum
 from ._importance import ImportanceSummary as ImportanceSummary
 from ._importance import importance_weighted as importance_weighted
+from ._oracles import cubature_noise as cubature_noise
+from ._oracles import exact_linear_elbo as exact_linear_elbo
+from ._oracles import linear_vae_at_ppca as linear_vae_at_ppca
 from ._record import Evaluation as Evaluation
 from ._spectrum import Spectrum as Spectrum
 from ._spectrum import data_spectrum as data_spectrum

@@ -1,1 +1,5 @@
 """Pictures and plots."""
+
+from ._curves import save_curves as save_curves
+from ._grids import image_grid as image_grid
+from ._grids import save_grid as save_grid

@@ -12,3 +12,5 @@ from ._scoring import optimal_sigma_over as optimal_sigma_over
 from ._scoring import summarise as summarise
 from ._vae import VAE as VAE
 from ._vae import ModelConfig as ModelConfig
+from ._walks import interpolation as interpolation
+from ._walks import traversal as traversal

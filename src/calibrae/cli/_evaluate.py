@@ -1,0 +1,66 @@
+"""`calibrae evaluate` and `calibrae self-test`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from ._options import DataOption, JsonFlag, RunPath, Seed, SplitOption, check_split
+from ._print import print_evaluation, print_json, progress
+
+
+def evaluate(
+    run: RunPath,
+    data: DataOption = None,
+    split: SplitOption = "test",
+    importance_samples: Annotated[
+        int, typer.Option(help="Samples K of the importance-weighted bound; 0 for none.")
+    ] = 0,
+    limit: Annotated[int | None, typer.Option(help="So many examples only, evenly spaced.", show_default=False)] = None,
+    batch_size: Annotated[int, typer.Option(help="Examples at once; does not change the numbers.")] = 512,
+    seed: Seed = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+    json: JsonFlag = False,
+) -> None:
+    """The exact ELBO of a run in nats, beside bits/dim and the closed-form floor."""
+    from ..workflows import evaluate as evaluate_run
+
+    with progress() as tick:
+        record = evaluate_run(
+            run,
+            data,
+            split=check_split(split),
+            importance_samples=importance_samples,
+            seed=seed,
+            batch_size=batch_size,
+            limit=limit,
+            device=device,
+            tick=tick,
+        ).to_dict()
+    if json:
+        print_json(record)
+    else:
+        print_evaluation(record)
+
+
+def self_test(json: JsonFlag = False) -> None:
+    """Prove the installation: closed forms, a linear VAE against PPCA, reductions, save and load."""
+    from ..workflows import self_test as run_checks
+
+    checks = []
+    for check in run_checks():
+        checks.append(check)
+        if not json:
+            mark = "ok  " if check.passed else "FAIL"
+            typer.echo(
+                f"{mark} {check.name:<56} {check.error:.1e} <= {check.tolerance:.0e} {check.unit} ({check.seconds:.1f} s)"
+            )
+    passed = sum(check.passed for check in checks)
+    if json:
+        print_json({"passed": passed, "failed": len(checks) - passed, "checks": [asdict(c) for c in checks]})
+    else:
+        typer.echo(f"{passed} of {len(checks)} checks passed")
+    if passed < len(checks):
+        raise typer.Exit(1)

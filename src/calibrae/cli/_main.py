@@ -1,0 +1,61 @@
+"""The `calibrae` command: its parts, and how errors end."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import click
+import typer
+
+from .. import errors
+from . import _draw, _evaluate, _train
+
+USAGE_ERROR, INTERRUPTED = 2, 130
+
+app = typer.Typer(
+    name="calibrae",
+    help="Variational autoencoders whose objective is exact and whose numbers can be compared.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+app.command("train")(_train.train)
+app.command("evaluate")(_evaluate.evaluate)
+for command in (_draw.sample, _draw.reconstruct, _draw.encode, _draw.interpolate, _draw.traverse):
+    app.command(command.__name__)(command)
+app.command("self-test")(_evaluate.self_test)
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
+) -> None:
+    """Variational autoencoders whose objective is exact and whose numbers can be compared."""
+    if version:
+        from importlib import metadata
+
+        typer.echo(f"calibrae {metadata.version('calibrae')}")
+        raise typer.Exit
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; errors are one line on standard error and exit code 2."""
+    try:
+        code = app(arguments, standalone_mode=False)
+    except click.ClickException as error:
+        _fail(error.format_message())
+    except (errors.CalibraeError, OSError) as error:
+        _fail(str(error))
+    except (KeyboardInterrupt, click.Abort):
+        print("\ninterrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    else:
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str) -> None:
+    print(f"calibrae: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(USAGE_ERROR)

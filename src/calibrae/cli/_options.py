@@ -1,0 +1,56 @@
+"""Options that several commands share, and their parsing."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+RunPath = Annotated[str, typer.Argument(help="Folder of a trained run.", show_default=False)]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+Seed = Annotated[int, typer.Option(help="Seed of all noise.")]
+SplitOption = Annotated[str, typer.Option(help="train, validation, test or all.")]
+OutOption = Annotated[
+    str | None, typer.Option(help="PNG to write; by default in the run's folder.", show_default=False)
+]
+ArraysOption = Annotated[str | None, typer.Option(help="Also write the numbers, as .npy or .csv.", show_default=False)]
+DataOption = Annotated[str | None, typer.Option(help="Other data than the run's own.", show_default=False)]
+
+
+def pair(text: str | None, name: str, kind: type = float) -> tuple[Any, Any] | None:
+    """`'a,b'` as two numbers."""
+    if text is None:
+        return None
+    parts = text.replace("x", ",").split(",") if kind is int else text.split(",")
+    try:
+        first, second = (kind(part) for part in (parts * 2 if len(parts) == 1 and kind is int else parts))
+    except ValueError:
+        raise typer.BadParameter(
+            f"{name} must be two numbers, as in {'32,32' if kind is int else '0,1'}; got {text!r}."
+        ) from None
+    return first, second
+
+
+def sigma_value(text: str | None) -> Any:
+    """`optimal`, `learned` or a number."""
+    if text is None or text in ("optimal", "learned"):
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"--sigma must be optimal, learned or a positive number; got {text!r}.") from None
+
+
+def check_split(split: str) -> Any:
+    """One of the four."""
+    if split not in ("train", "validation", "test", "all"):
+        raise typer.BadParameter(f"--split must be train, validation, test or all; got {split!r}.")
+    return split
+
+
+def integers(text: str, name: str) -> list[int]:
+    """`'1,2,3'` as integers."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"{name} must be whole numbers, as in 0,5; got {text!r}.") from None

@@ -1,0 +1,76 @@
+"""How numbers and progress are shown."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+
+
+def print_json(record: dict[str, Any]) -> None:
+    """One JSON object on standard output."""
+    typer.echo(json.dumps(record, indent=2, allow_nan=False))
+
+
+def number(value: float | None, digits: int, unit: str = "") -> str:
+    """A number, or a dash where there is none."""
+    return "-" if value is None else f"{value:.{digits}f}{unit}"
+
+
+def print_evaluation(record: dict[str, Any]) -> None:
+    """An evaluation as a short table and a sentence."""
+    error = f" +- {number(record['elbo_standard_error'], 2)}" if record["elbo_standard_error"] is not None else ""
+    rows = [
+        ("examples", f"{record['n']} ({record['split']}), D = {record['data_dim']} on {record['scale']}"),
+        ("ELBO", f"{number(record['elbo_nats'], 2)}{error} nats"),
+        ("bits/dim", number(record["bits_per_dim"], 4)),
+        ("-log p(x|z)", number(record["nll_nats"], 2, " nats")),
+        (
+            "KL",
+            f"{number(record['kl_nats'], 2)} nats, {record['active_units']} of {record['latent_dim']} latents active",
+        ),
+        ("RMSE", f"{record['mse'] ** 0.5:.5f}"),
+        ("sigma", number(record["sigma"], 5)),
+        ("PPCA floor", number(record["ppca_log_likelihood_nats"], 2, " nats")),
+    ]
+    if record["elbo_nats_original_units"] is not None:
+        rows.insert(2, ("ELBO, original", f"{record['elbo_nats_original_units']:.2f} nats, in the units of the data"))
+    if record["importance_samples"]:
+        value = (
+            f"{number(record['log_likelihood_nats'], 2)} +- {number(record['log_likelihood_standard_error'], 2)} nats"
+        )
+        rows.append(
+            (
+                f"log p(x), K={record['importance_samples']}",
+                f"{value} (effective samples {record['effective_samples']:.1f})",
+            )
+        )
+    for name, value in rows:
+        typer.echo(f"{name:<16}{value}")
+    typer.echo(record["verdict"])
+    for note in record["notes"]:
+        typer.echo(f"note: {note}")
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str, int, int], None] | None]:
+    """A bar on a terminal's standard error; nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        tasks: dict[str, Any] = {}
+
+        def tick(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=total)
+            bar.update(tasks[stage], completed=done)
+
+        yield tick

@@ -1,0 +1,43 @@
+"""One look for all plots, without pyplot's global state."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import MissingExtraError
+from ..runs import replace_file
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREY = "#1f5fa8", "#d9662b", "#8a8f98"
+DPI = 130
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure, inches.
+
+    Raises:
+        MissingExtraError: if matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError("pictures need matplotlib. Install it: pip install 'calibrae[figures]'") from error
+    return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+
+
+def tidy(axes: Axes) -> Axes:
+    """Axes without a box, with a light grid."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25, linewidth=0.6)
+    axes.tick_params(labelsize=8)
+    return axes
+
+
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Write a PNG, whole or not at all."""
+    replace_file(path, lambda temporary: figure.savefig(temporary, format="png"))
+    return path

@@ -1,0 +1,143 @@
+"""Draw from a trained model: reconstructions, samples, codes, walks; as arrays and pictures."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .._types import Split
+from ..data import Data, ExampleNoise
+from ..errors import ArgumentError
+from ..figures import save_curves, save_grid
+from ..models import VAE, evaluating, interpolation, summarise, traversal
+from ..runs import replace_file, replace_text
+from ._run import Run
+
+ROWS, COLUMNS = 4, 10
+TRAVERSED, STEPS = 10, 11
+DIAGNOSED = 2000  # examples that rank the latents
+
+
+def first_examples(data: Data, split: Split | Literal["all"], n: int, seed: int = 0) -> Tensor:
+    """`n` evenly spaced, prepared examples of a split."""
+    if n < 1:
+        raise ArgumentError(f"the number of examples must be at least 1; got {n}.")
+    return torch.cat([x for _, x in data.batches(split, 512, seed, limit=n)])
+
+
+def reconstruct(model: VAE, x: Tensor) -> Tensor:
+    """Reconstructions at the posterior mean, in eval mode, without gradients."""
+    with evaluating(model):
+        return model.reconstruct(x.to(model.device)).cpu()
+
+
+def sample(model: VAE, n: int, *, noise: bool = False, seed: int = 0) -> Tensor:
+    """`n` seeded samples: decoder means, or with its noise."""
+    if n < 1:
+        raise ArgumentError(f"the number of samples must be at least 1; got {n}.")
+    generator = torch.Generator().manual_seed(seed)
+    with evaluating(model):
+        return torch.cat([model.sample(min(512, n - i), noise, generator).cpu() for i in range(0, n, 512)])
+
+
+def encode(
+    model: VAE,
+    data: Data,
+    split: Split | Literal["all"],
+    *,
+    what: Literal["mean", "sample", "log_std"] = "mean",
+    seed: int = 0,
+) -> Tensor:
+    """Codes of a split, `[N, d]`: posterior means by default, or samples, or log standard deviations."""
+    if what not in ("mean", "sample", "log_std"):
+        raise ArgumentError(f"`what` must be mean, sample or log_std; got {what!r}.")
+    noise = ExampleNoise("normal", (model.latent_dim,), seed)
+    codes = []
+    with evaluating(model):
+        for start, x in data.batches(split, 512, seed):
+            posterior = model.encode(x.to(model.device))
+            if what == "log_std":
+                if not hasattr(posterior, "log_std"):
+                    raise ArgumentError("a plain autoencoder's code has no standard deviation. Take what='mean'.")
+                codes.append(posterior.log_std.cpu())
+            else:
+                drawn = noise.rows(start, start + len(x)).to(posterior.mean)
+                codes.append((posterior.mean if what == "mean" else posterior.sample(drawn)).cpu())
+    return torch.cat(codes)
+
+
+def interpolate(model: VAE, corners: Tensor, steps: int) -> Tensor:
+    """Reconstructions between 2 or 4 examples `[2 or 4, *data]`."""
+    with evaluating(model):
+        z = interpolation(model.encode(corners.to(model.device)).mean, steps)
+        return model.decode(z).cpu()
+
+
+def ranked_latents(model: VAE, data: Data, n: int) -> Tensor:
+    """The `n` latents with the largest KL (or, for a plain autoencoder, spread), most informative first."""
+    noise = ExampleNoise("normal", (model.latent_dim,), 0)
+    summary = summarise(model, data.batches("validation", 512, limit=DIAGNOSED), noise.rows)
+    rank = summary.kl_per_dim if summary.is_bound else summary.posterior_mean_var
+    return rank.argsort(descending=True)[: min(n, model.latent_dim)]
+
+
+def traverse(model: VAE, data: Data, *, n: int = TRAVERSED, steps: int = STEPS, reach: float = 3.0) -> Tensor:
+    """Decoded walks along the most informative latents from the prior's mean, `[k * steps, *data]`."""
+    dims = ranked_latents(model, data, n)
+    with evaluating(model):
+        return model.decode(traversal(torch.zeros(model.latent_dim, device=model.device), dims, steps, reach)).cpu()
+
+
+def save_arrays(x: Tensor, path: Path) -> Path:
+    """Write numbers as `.npy`, or as `.csv` with one row an example.
+
+    Raises:
+        ArgumentError: for another suffix.
+    """
+    values = x.detach().cpu().numpy()
+    if path.suffix == ".npy":
+        replace_file(path, lambda temporary: np.save(temporary, values))
+    elif path.suffix == ".csv":
+        stream = io.StringIO()
+        flat = values.reshape(len(values), -1)
+        header = ",".join(f"{i}" for i in range(flat.shape[1]))
+        np.savetxt(stream, flat, delimiter=",", fmt="%.9g", header=header, comments="")
+        replace_text(path, stream.getvalue())
+    else:
+        raise ArgumentError(f"arrays are written as .npy or .csv; got {path.name}.")
+    return path
+
+
+def draw_run(run: Run, floor: float | None = None) -> list[Path]:
+    """Curves, reconstructions, samples and a traversal into the run's folder."""
+    model, data, folder = run.model, run.data, run.path
+    x = first_examples(data, "validation", ROWS // 2 * COLUMNS)
+    drawn = [
+        save_curves(run.history, folder / "curves.png", floor),
+        save_grid(reconstruct(model, x), folder / "reconstructions.png", COLUMNS, reference=x, title="reconstructions"),
+        save_grid(traverse(model, data), folder / "traversal.png", STEPS, title="traversal"),
+    ]
+    if model.posterior.is_density:
+        drawn.append(save_grid(sample(model, ROWS * COLUMNS), folder / "samples.png", COLUMNS, title="samples (means)"))
+    return drawn
+
+
+def parse_corners(indices: Sequence[int], data: Data, split: Split | Literal["all"], seed: int = 0) -> Tensor:
+    """The prepared examples at some positions of a split.
+
+    Raises:
+        ArgumentError: if a position does not exist.
+    """
+    count = len(data.view(split))
+    wrong = [i for i in indices if not 0 <= i < count]
+    if wrong:
+        raise ArgumentError(f"positions must lie between 0 and {count - 1} in the {split} split; got {wrong[0]}.")
+    raw = data.view(split).gather(np.asarray(indices))
+    noise = torch.rand(raw.shape, generator=torch.Generator().manual_seed(seed))
+    return data.preparation(raw, noise)

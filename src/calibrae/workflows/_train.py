@@ -1,0 +1,115 @@
+"""From a command line's values to a trained run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from ..data import Data, DataOptions, load_data
+from ..errors import ArgumentError, RunError
+from ..models import VAE, ModelConfig, build, build_from_config
+from ..networks import NetworkOptions
+from ..objectives import BetaELBO
+from ..runs import RunFolder
+from ._fit import SETTINGS, fit, resume_options, seeded_build
+from ._run import Run
+
+DATA_NAMES = tuple(field.name for field in fields(DataOptions))
+MODEL_NAMES = ("model", "network", "latent_dim", "likelihood", "sigma", "sigma_shared", "hidden", "activation", "width")
+FREE_ON_RESUME = frozenset({"epochs", "patience"})
+
+
+def train_run(values: Mapping[str, Any], given: set[str]) -> Run:
+    """Train from scratch, or go on with a run.
+
+    Args:
+        values: `data`, `out`, and the fields of the model, `DataOptions` and `TrainSettings`.
+        given: which of them the user wrote; on resuming the others are those of the run.
+
+    Raises:
+        CalibraeError: if anything is not usable, saying what to do.
+    """
+    if values["resume"]:
+        return _resume(values, given)
+    options = DataOptions(**{name: values[name] for name in DATA_NAMES if name in values})
+    data = load_data(values["data"], options)
+    model = _build(values, data)
+    objective = _objective(values, model, data)
+    settings = {name: values[name] for name in SETTINGS if name in values}
+    return fit(
+        model,
+        data,
+        values["out"],
+        objective=objective,
+        options=options,
+        overwrite=values["overwrite"],
+        source=values["data"],
+        **settings,
+    )
+
+
+def _build(values: Mapping[str, Any], data: Data) -> VAE:
+    hidden = values["hidden"]
+    if not hidden:
+        raise ArgumentError("--hidden must be positive whole numbers, as in 512,512.")
+    network = NetworkOptions(hidden=hidden, activation=values["activation"], width=values["width"])
+    return seeded_build(
+        values["seed"],
+        lambda: build(
+            values["model"],
+            data_shape=data.spec.data_shape,
+            latent_dim=values["latent_dim"],
+            network=values["network"],
+            likelihood=values["likelihood"],
+            sigma=values["sigma"],
+            sigma_shared=values["sigma_shared"],
+            options=network,
+        ),
+    )
+
+
+def _objective(values: Mapping[str, Any], model: VAE, data: Data) -> BetaELBO:
+    if values["beta"] is None:
+        return model.objective
+    sigma = model.config.arguments["sigma"] if model.config else None
+    return BetaELBO.from_convention(
+        values["beta"],
+        values["beta_convention"],
+        data_dim=data.spec.data_dim,
+        latent_dim=model.latent_dim,
+        sigma=sigma if isinstance(sigma, float) else None,
+    )
+
+
+def _resume(values: Mapping[str, Any], given: set[str]) -> Run:
+    folder = RunFolder.open(values["out"])
+    stored = resume_options(folder)
+    if stored.model["name"] == "own modules":
+        raise RunError(
+            f"{folder.path} was trained on your own modules; resume it in Python: fit(model, ..., resume=True)."
+        )
+    same = Path(values["data"]).exists() and str(Path(values["data"]).resolve()) == stored.source
+    if not same and values["data"] != stored.source:
+        raise RunError(
+            f"a resumed run keeps its data, {stored.source}; got {values['data']}. Train anew with another --out."
+        )
+    known = {**stored.training, **stored.model, **stored.data, "model": stored.model["name"]}
+    known |= {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
+    known |= known.get("options", {}) if isinstance(known.get("options"), dict) else {}
+    wrong = [
+        f"--{name.replace('_', '-')} {values[name]} (was {known.get(name)})"
+        for name in sorted(given)
+        if name not in FREE_ON_RESUME and name in known and values[name] != known[name]
+    ]
+    if wrong:
+        raise RunError(
+            f"a resumed run keeps its settings; got {', '.join(wrong)}. Drop them, or train anew with another --out."
+        )
+    arguments = {name: value for name, value in stored.model.items() if name != "name"}
+    model = build_from_config(ModelConfig(stored.model["name"], arguments))
+    settings = dict(stored.training) | {name: values[name] for name in FREE_ON_RESUME & given}
+    return fit(
+        model, stored.source, folder.path, objective=stored.objective, options=stored.options, resume=True, **settings
+    )
