@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
-import click
 import typer
 
 from .. import errors
 from . import _draw, _evaluate, _train
 
 USAGE_ERROR, INTERRUPTED = 2, 130
+# the base of all usage errors, from click or, since typer brings its own copy of it, from there
+USAGE_ERRORS: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 app = typer.Typer(
     name="calibrae",
@@ -29,28 +30,32 @@ for command in (_draw.sample, _draw.reconstruct, _draw.encode, _draw.interpolate
 app.command("self-test")(_evaluate.self_test)
 
 
-@app.callback()
-def root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
-) -> None:
-    """Variational autoencoders whose objective is exact and whose numbers can be compared."""
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         from importlib import metadata
 
         typer.echo(f"calibrae {metadata.version('calibrae')}")
         raise typer.Exit
 
 
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and stop.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Variational autoencoders whose objective is exact and whose numbers can be compared."""
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; errors are one line on standard error and exit code 2."""
     try:
         code = app(arguments, standalone_mode=False)
-    except click.ClickException as error:
+    except USAGE_ERRORS as error:
         _fail(error.format_message())
     except (errors.CalibraeError, OSError) as error:
         _fail(str(error))
-    except (KeyboardInterrupt, click.Abort):
-        print("\ninterrupted", file=sys.stderr)
+    except (KeyboardInterrupt, typer.Abort):  # newer typer turns an interrupt into the exit code itself
         sys.exit(INTERRUPTED)
     else:
         sys.exit(code if isinstance(code, int) else 0)

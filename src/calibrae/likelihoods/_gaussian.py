@@ -67,7 +67,7 @@ class GaussianLikelihood(AbstractLikelihood):
         shared: over what one sigma is shared: `"all"` elements, each `"channel"`, or each `"element"` alone.
         floor: smallest learned or optimal sigma; by default `step / sqrt(12)` of quantised data and 1e-6 of continuous.
             It is a hard bound and costs nothing above it.
-        initial_sigma: where a learned sigma starts.
+        initial_sigma: where a learned sigma starts in a loop of your own; `fit` starts it at the residuals of the data.
 
     Raises:
         ArgumentError: if an argument has no meaning.

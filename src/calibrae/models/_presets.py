@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from .._types import Shape, Shared, SigmaChoice
+from .._types import SHARED, Shape, Shared, SigmaChoice
 from ..errors import ArgumentError
 from ..latents import AbstractPosterior, DiagonalGaussianPosterior, PointPosterior, StandardNormalPrior
 from ..likelihoods import AbstractLikelihood, BernoulliLikelihood, GaussianLikelihood
@@ -71,7 +71,7 @@ def build(
         likelihood: `gaussian`, or `bernoulli` for binary data (sigma then has no meaning).
         sigma: a number in units of the data, `"learned"` or `"optimal"`; by default the preset's.
         sigma_shared: `"all"`, `"channel"` or `"element"`.
-        initial_sigma: where a learned sigma starts.
+        initial_sigma: where a learned sigma starts in a loop of your own; `fit` starts it at the residuals of the data.
         beta: weight of the summed KL beside the full NLL; by default the preset's.
         options: sizes of the networks.
 
@@ -94,6 +94,8 @@ def build(
         raise ArgumentError(
             f"a Bernoulli likelihood has no sigma; got {sigma}. Drop it, or take likelihood='gaussian'."
         )
+    if sigma_shared not in SHARED:
+        raise ArgumentError(f"`sigma_shared` must be one of {', '.join(SHARED)}; got {sigma_shared!r}.")
     preset = PRESETS[name]
     options = options or NetworkOptions()
     shape = tuple(data_shape)

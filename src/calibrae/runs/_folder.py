@@ -57,6 +57,19 @@ class RunFolder:
         Raises:
             RunError: if something else is there.
         """
+        folder = cls.require_free(path, overwrite=overwrite)
+        if folder.path.exists():
+            shutil.rmtree(folder.path)
+        folder.checkpoints.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    @classmethod
+    def require_free(cls, path: str | Path, *, overwrite: bool = False) -> RunFolder:
+        """Check, without touching anything, that a run can be written there.
+
+        Raises:
+            RunError: if something else is there, or a run that is not to be replaced.
+        """
         folder = cls(Path(path))
         if folder.path.exists() and any(folder.path.iterdir() if folder.path.is_dir() else [folder.path]):
             if not folder.path.is_dir() or not folder.config_file.exists():
@@ -66,8 +79,6 @@ class RunFolder:
                     f"{path} already holds a run. Pass --resume to go on with it, --overwrite to replace it, or another --out "
                     "(in Python `resume=True`, `overwrite=True`)."
                 )
-            shutil.rmtree(folder.path)
-        folder.checkpoints.mkdir(parents=True, exist_ok=True)
         return folder
 
     @classmethod

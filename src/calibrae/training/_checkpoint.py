@@ -52,6 +52,8 @@ def load_checkpoint(path: Path, device: torch.device) -> tuple[TrainState, dict[
         raise RunError(f"{path.parent.parent} has no checkpoint to go on from. Train it anew with --overwrite.")
     try:
         stored = torch.load(path, map_location=device, weights_only=True)
-    except (RuntimeError, OSError, EOFError, ValueError) as error:
-        raise RunError(f"{path} cannot be read: {str(error).splitlines()[0]}. Train anew with --overwrite.") from error
+    except Exception as error:  # a damaged file fails in many ways, all of which mean the same to the user
+        raise RunError(
+            f"{path} cannot be read: {(str(error).splitlines() or [type(error).__name__])[0][:200]}. Train anew with --overwrite."
+        ) from error
     return TrainState(**stored.pop("state")), stored

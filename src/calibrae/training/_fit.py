@@ -19,12 +19,12 @@ from torch import Tensor
 from .. import functional
 from ..data import Data, ExampleNoise, mixed_seed
 from ..errors import NonFiniteError, RunError
-from ..models import VAE, ELBOSummary, calibrate_sigma, optimal_sigma_of, summarise
+from ..models import VAE, ELBOSummary, calibrate_sigma, optimal_sigma_of, optimal_sigma_over, summarise
 from ..objectives import BetaELBO
 from ..runs import RunFolder, save_model
 from ._checkpoint import TrainState, load_checkpoint, save_checkpoint
 from ._hardware import choose_compile, choose_precision
-from ._optimiser import build_optimisers, network_parameters, rate_at, set_rates
+from ._optimiser import build_optimisers, learned_sigma_of, network_parameters, rate_at, set_rates
 from ._progress import REFRESH_EVERY, AbstractReporter
 from ._settings import TrainSettings
 from ._step import backward_batch, clip
@@ -113,12 +113,21 @@ class Trainer:
         return self.state.history
 
     def _adapt(self) -> None:
+        """Show the model the data: shape, step, mean, scale; and start a learned sigma at the decoder's residuals.
+
+        A first sigma that is far off would scale every gradient of the first steps, which Adam remembers for thousands.
+        """
         with torch.no_grad():
             batches = self.data.batches("train", 1024, seed=self.settings.seed, limit=STATISTICS_EXAMPLES)
             x = torch.cat([batch for _, batch in batches])
             mean = x.mean(0)
             std = (x - mean).square().mean().sqrt().clamp_min(1e-6)
             self.model.adapt(self.data.spec, mean, std)
+        sigma = learned_sigma_of(self.model)
+        if sigma is not None:
+            first = self.data.batches("train", 1024, seed=self.settings.seed, limit=1024)
+            start = optimal_sigma_over(self.model, sigma, first, self._noise(TRAIN_STREAM).rows)
+            sigma.raw.data.copy_(start.clamp_min(sigma.floor).log())
 
     def _set_up(self) -> None:
         from lightning_fabric import Fabric
@@ -169,7 +178,12 @@ class Trainer:
             if interrupt.is_set():
                 state.seconds += time.perf_counter() - started
                 self._save("last.pt")
-                raise KeyboardInterrupt
+                message = (
+                    f"interrupted after step {state.step} of {self.total_steps}; nothing is lost. Go on with: calibrae train "
+                    f"{self.data.source.name} --out {self.folder.path} --resume"
+                )
+                self.reporter.say(message)
+                raise KeyboardInterrupt(message)
         state.seconds += time.perf_counter() - started
         state.epoch += 1
         state.steps_in_epoch = 0

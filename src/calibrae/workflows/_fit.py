@@ -71,6 +71,8 @@ def fit(
     if unknown:
         raise ArgumentError(f"settings must be among {', '.join(SETTINGS)}; got {', '.join(unknown)}.")
     chosen = TrainSettings(epochs=epochs, **settings)
+    if not resume:
+        RunFolder.require_free(out, overwrite=overwrite)
     reporter: AbstractReporter = Silent() if quiet else Bar()
     options = options or DataOptions()
     ready = load_data(data, options)

@@ -33,6 +33,7 @@ def train_run(values: Mapping[str, Any], given: set[str]) -> Run:
     """
     if values["resume"]:
         return _resume(values, given)
+    RunFolder.require_free(values["out"], overwrite=values["overwrite"])
     options = DataOptions(**{name: values[name] for name in DATA_NAMES if name in values})
     data = load_data(values["data"], options)
     model = _build(values, data)

@@ -1,0 +1,200 @@
+"""The command as a user types it: output, one-line errors, exit codes."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from calibrae.cli._main import main
+
+
+def call(capsys, *arguments):
+    """Exit code, standard output and standard error of a command."""
+    with pytest.raises(SystemExit) as stopped:
+        main([str(a) for a in arguments])
+    captured = capsys.readouterr()
+    return stopped.value.code, captured.out, captured.err
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("cli") / "run"
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", "digits", "--out", str(out), "--latent-dim", "3", "--epochs", "2", "--hidden", "32"])
+    assert stopped.value.code == 0
+    return out
+
+
+def test_train_says_what_it_does(tmp_path, capsys):
+    code, out, err = call(
+        capsys, "train", "digits", "--out", tmp_path / "r", "--latent-dim", 2, "--epochs", 1, "--hidden", 16
+    )
+    assert code == 0
+    assert "next:    calibrae evaluate" in out
+    assert "1455 training, 162 validation, 180 test examples" in err
+    assert "bits/dim" in err
+    assert "beta 1 on the summed KL beside the full NLL" in err
+
+
+def test_evaluate_json(run, capsys):
+    code, out, _ = call(capsys, "evaluate", run, "--json", "--importance-samples", 4)
+    record = json.loads(out)
+    assert code == 0
+    assert record["n"] == 180
+    assert record["log_likelihood_nats"] >= record["elbo_nats"] - 1.0
+
+
+def test_evaluate_table_ends_in_a_sentence(run, capsys):
+    _, out, _ = call(capsys, "evaluate", run)
+    assert "PPCA floor" in out
+    assert "probabilistic PCA with 3 latents" in out
+
+
+@pytest.mark.parametrize(
+    ("command", "file"),
+    [
+        (["sample", "-n", "12", "--noise"], "samples.png"),
+        (["reconstruct", "-n", "10", "--split", "train"], "reconstructions.png"),
+        (["interpolate", "--between", "0,3", "--steps", "5"], "interpolation.png"),
+        (["interpolate", "--between", "0,3,5,7", "--steps", "4"], "interpolation.png"),
+        (["traverse", "-n", "2", "--steps", "5"], "traversal.png"),
+    ],
+)
+def test_pictures_are_seeded_and_come_with_numbers(run, capsys, tmp_path, command, file):
+    contents = []
+    for i in range(2):
+        png, npy = tmp_path / f"{i}-{file}", tmp_path / f"{i}.npy"
+        code, _, err = call(capsys, command[0], run, *command[1:], "--out", png, "--arrays", npy)
+        assert code == 0, err
+        contents.append((png.read_bytes(), np.load(npy).tobytes()))
+    assert contents[0] == contents[1]
+    assert contents[0][0].startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("suffix", ["npy", "csv"])
+def test_encode(run, capsys, tmp_path, suffix):
+    file = tmp_path / f"codes.{suffix}"
+    code, out, _ = call(capsys, "encode", run, "--out", file, "--json")
+    assert code == 0
+    assert json.loads(out)["codes"] == str(file)
+    codes = np.load(file) if suffix == "npy" else np.loadtxt(file, delimiter=",", skiprows=1)
+    assert codes.shape == (180, 3)
+    call(capsys, "encode", run, "--out", tmp_path / "std.npy", "--what", "log_std")
+    assert not np.allclose(np.load(tmp_path / "std.npy"), codes)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "no-such-data", "--out", "{tmp}/r"], "neither a path that exists nor one of digits"),
+        (["train", "digits"], "Missing option '--out'"),
+        (["train", "digits", "--out", "{tmp}/r", "--model", "gan"], "`model` must be one of"),
+        (
+            ["train", "digits", "--out", "{tmp}/r", "--sigma", "best"],
+            "--sigma must be optimal, learned or a positive number",
+        ),
+        (["train", "digits", "--out", "{tmp}/r", "--sigma", "-1"], "positive number"),
+        (["train", "digits", "--out", "{tmp}/r", "--epochs", "0"], "`epochs` must be at least 1; got 0"),
+        (["train", "digits", "--out", "{tmp}/r", "--beta", "1", "--beta-convention", "mse"], "needs a fixed sigma"),
+        (["train", "digits", "--out", "{tmp}/r", "--beta", "1", "--beta-convention", "x"], "must be one of nll"),
+        (["train", "digits", "--out", "{tmp}/r", "--size", "a,b"], "--size must be two numbers"),
+        (["train", "digits", "--out", "{tmp}/r", "--hidden", "x"], "--hidden must be"),
+        (["train", "digits", "--out", "{tmp}/r", "--sigma-shared", "row"], "one of all, channel, element"),
+        (["train", "digits", "--out", "{tmp}/r", "--likelihood", "bernoulli"], "--binarise"),
+        (["train", "digits", "--out", "{run}"], "already holds a run"),
+        (["train", "digits", "--out", "{tmp}/r", "--resume"], "does not exist"),
+        (["train", "mnist", "--out", "{run}", "--resume"], "keeps its data, digits; got mnist"),
+        (
+            ["train", "digits", "--out", "{run}", "--resume", "--lr", "7"],
+            "keeps its settings; got --lr 7.0 (was 0.002)",
+        ),
+        (["evaluate", "{tmp}/nowhere"], "does not exist"),
+        (["evaluate", "{tmp}"], "is not a run folder"),
+        (["evaluate", "{run}", "--split", "dev"], "--split must be train, validation, test or all"),
+        (["evaluate", "{run}", "--importance-samples", "-3"], "not negative"),
+        (["sample", "{run}", "-n", "0"], "at least 1"),
+        (["interpolate", "{run}", "--between", "0,9999"], "between 0 and 179"),
+        (["interpolate", "{run}", "--between", "0,1,2"], "2 or 4 corners"),
+        (["encode", "{run}", "--out", "{tmp}/codes.txt"], "written as .npy or .csv"),
+        (["encode", "{run}", "--what", "mode"], "mean, sample or log_std"),
+        (["frobnicate"], "No such command"),
+    ],
+)
+def test_errors_are_one_line_and_exit_2(run, capsys, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = call(capsys, *(a.format(tmp=tmp_path, run=run) for a in arguments))
+    assert code == 2
+    assert out == ""
+    assert message in err
+    assert err.startswith("calibrae: ")
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_a_translated_beta(tmp_path, capsys):
+    """SSE + 4 KL is half-SSE + 2 KL, beta = 2 at sigma = 1."""
+    arguments = ["--model", "vae", "--beta", 4, "--beta-convention", "sse", "--epochs", 1, "--hidden", 16]
+    code, out, err = call(capsys, "train", "digits", "--out", tmp_path / "r", "--latent-dim", 2, *arguments, "--json")
+    assert code == 0
+    assert json.loads(out)["beta"] == 2.0
+    assert "sse 4" in err
+
+
+def test_resume_goes_on(tmp_path, capsys):
+    options = ["--latent-dim", 2, "--hidden", 16]
+    call(capsys, "train", "digits", "--out", tmp_path / "r", "--epochs", 1, *options)
+    code, out, err = call(capsys, "train", "digits", "--out", tmp_path / "r", "--epochs", 2, "--resume", "--json")
+    assert code == 0, err
+    assert json.loads(out)["epoch"] == 2
+    assert "going on after epoch 1" in err
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
+    command = [sys.executable, "-m", "calibrae", "train", "digits", "--out", str(tmp_path / "r"), "--epochs", "100000"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "r" / "history.csv").exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert "--resume" in err.strip().splitlines()[-1]
+    assert (tmp_path / "r" / "checkpoints" / "last.pt").exists()
+
+
+def test_help_needs_no_torch():
+    code = "import sys, calibrae.cli._main; print(sorted({'torch', 'numpy', 'rich'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    done = subprocess.run([sys.executable, "-m", "calibrae", "--help"], capture_output=True, text=True, check=True)
+    assert "self-test" in done.stdout
+
+
+def test_version(capsys):
+    code, out, _ = call(capsys, "--version")
+    assert code == 0
+    assert out.startswith("calibrae ")
+
+
+@pytest.mark.slow
+def test_self_test(capsys):
+    started = time.monotonic()
+    code, out, _ = call(capsys, "self-test", "--json")
+    record = json.loads(out)
+    assert code == 0, record
+    assert record["failed"] == 0
+    assert record["passed"] >= 11
+    assert time.monotonic() - started < 600
+
+
+def test_a_closed_pipe_or_full_disk_is_one_line(run, capsys, tmp_path):
+    locked = tmp_path / "file"
+    locked.write_text("")
+    code, _, err = call(capsys, "sample", run, "--out", locked / "x.png")
+    assert code == 2
+    assert len(err.strip().splitlines()) == 1
+    assert locked.read_text() == ""

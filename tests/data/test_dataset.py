@@ -1,0 +1,143 @@
+"""Splits, preparation and noise."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from calibrae.data import DataOptions, ExampleNoise, Preparation, load_data
+from calibrae.errors import DataError
+
+INTEGERS = np.random.default_rng(0).integers(0, 256, (50, 1, 4, 4), dtype=np.uint8)
+
+
+def all_rows(data, split, **kwargs):
+    return torch.cat([x for _, x in data.batches(split, 7, **kwargs)])
+
+
+def test_splits_are_disjoint_complete_and_seeded():
+    stored = np.arange(200, dtype=np.int64).reshape(200, 1, 1, 1)
+    data = load_data(stored)
+    rows = {s: set(v.gather(np.arange(len(v))).flatten().tolist()) for s, v in data.views.items()}
+    assert sum(map(len, rows.values())) == len(set.union(*rows.values())) == 200
+    again = load_data(stored)
+    assert np.array_equal(data.views["test"].index, again.views["test"].index)
+    other = load_data(stored, DataOptions(split_seed=1))
+    assert not np.array_equal(data.views["test"].index, other.views["test"].index)
+    assert "split seed 0" in data.provenance["test"]
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_too_few_examples(n):
+    with pytest.raises(DataError, match="at least 4 examples"):
+        load_data(INTEGERS[:n])
+
+
+def test_four_examples_are_enough():
+    assert {s: len(v) for s, v in load_data(INTEGERS[:4]).views.items()} == {"train": 2, "validation": 1, "test": 1}
+
+
+def test_dequantisation_inverts_by_floor_and_is_uniform():
+    data = load_data(INTEGERS)
+    x = all_rows(data, "train")
+    raw = data.view("train").gather(np.arange(len(x)))
+    assert torch.equal((x * 256).floor().to(torch.uint8), raw)
+    assert x.min() >= 0.0
+    assert x.max() < 1.0
+    noise = x * 256 - raw
+    assert noise.mean().item() == pytest.approx(0.5, abs=0.05)
+    assert noise.var().item() == pytest.approx(1 / 12, abs=0.01)
+
+
+def test_the_largest_value_stays_below_one():
+    preparation = load_data(INTEGERS).preparation
+    x = preparation(torch.full((1, 1, 4, 4), 255, dtype=torch.uint8), torch.full((1, 1, 4, 4), 1 - 2**-24))
+    assert x.max().item() < 1.0
+
+
+def test_binarised_data_are_bits_with_the_values_as_means():
+    stored = np.full((4000, 1, 2, 2), 51, dtype=np.uint8)
+    stored[0] = 255
+    x = all_rows(load_data(stored, DataOptions(binarise=True)), "train")
+    assert set(x.unique().tolist()) == {0.0, 1.0}
+    assert x.mean().item() == pytest.approx(0.2, abs=0.02)
+
+
+def test_tables_are_standardised_on_the_training_set_and_the_shift_is_counted():
+    stored = np.random.default_rng(0).normal([3.0, -5.0], [10.0, 0.1], (1000, 2))
+    data = load_data(stored)
+    x = all_rows(data, "train")
+    torch.testing.assert_close(x.mean(0), torch.zeros(2), atol=1e-5, rtol=0)
+    torch.testing.assert_close(x.std(0, correction=0), torch.ones(2), atol=1e-4, rtol=0)
+    assert data.spec.log_scale == pytest.approx(math.log(10.0) + math.log(0.1), abs=0.1)
+    raw = data.view("train").gather(np.arange(len(x))).double()
+    normal = torch.distributions.Normal(raw.mean(0), raw.std(0, correction=0))
+    standard = torch.distributions.Normal(0.0, 1.0).log_prob(x.double()).sum(1)
+    torch.testing.assert_close(standard - data.spec.log_scale, normal.log_prob(raw).sum(1), atol=1e-3, rtol=1e-4)
+
+
+def test_float_pictures_must_lie_on_the_stated_range():
+    stored = np.random.default_rng(0).uniform(-1, 1, (40, 1, 4, 4))
+    with pytest.raises(DataError, match=r"\[0, 1\]; got values from -0\.99.*--data-range"):
+        load_data(stored)
+    data = load_data(stored, DataOptions(data_range=(-1.0, 1.0)))
+    x = all_rows(data, "train")
+    assert 0.0 <= x.min() <= x.max() <= 1.0
+    assert data.spec.log_scale == pytest.approx(16 * math.log(2.0))
+    with pytest.raises(DataError, match="stated range"):
+        load_data(stored * 3, DataOptions(data_range=(-1.0, 1.0)))
+    with pytest.raises(DataError, match="only integer data can be binarised"):
+        load_data(stored, DataOptions(binarise=True))
+
+
+def test_preparation_survives_json():
+    import json
+
+    stored = np.random.default_rng(0).normal(size=(40, 3))
+    preparation = load_data(stored).preparation
+    again = Preparation.from_dict(json.loads(json.dumps(preparation.to_dict())))
+    assert again.spec == preparation.spec
+    x = torch.randn(4, 3)
+    assert torch.equal(again(x), preparation(x))
+
+
+def test_new_data_must_fit_a_trained_preparation():
+    preparation = load_data(INTEGERS).preparation
+    with pytest.raises(DataError, match="examples of shape"):
+        load_data(INTEGERS[:, :, :3], preparation=preparation)
+    with pytest.raises(DataError, match="17 levels; the model was trained on 256"):
+        load_data(INTEGERS // 16 + (INTEGERS == 255), preparation=preparation)
+
+
+@given(st.integers(0, 700), st.integers(1, 300), st.sampled_from(["uniform", "normal"]))
+def test_noise_belongs_to_the_example(start, length, kind):
+    noise = ExampleNoise(kind, (3,), seed=5)
+    whole = noise.rows(0, 1000)
+    assert torch.equal(ExampleNoise(kind, (3,), seed=5).rows(start, start + length), whole[start : start + length])
+    assert not torch.equal(ExampleNoise(kind, (3,), seed=6).rows(0, 10), whole[:10])
+
+
+def test_batches_do_not_depend_on_the_batch_size():
+    data = load_data(INTEGERS)
+    whole = next(iter(data.batches("train", 1000)))[1]
+    pieces = torch.cat([x for _, x in data.batches("train", 3)])
+    assert torch.equal(whole, pieces)
+    assert not torch.equal(whole, next(iter(data.batches("train", 1000, seed=1)))[1])
+
+
+def test_all_is_everything_and_unknown_splits_are_refused():
+    data = load_data(INTEGERS)
+    assert len(data.view("all")) == 50
+    with pytest.raises(DataError, match="one of train, validation, test or all"):
+        data.view("dev")
+
+
+def test_training_batches_follow_the_generator():
+    data = load_data(INTEGERS)
+    order = np.arange(10)
+    runs = [torch.cat(list(data.training_batches(order, 4, torch.Generator().manual_seed(s)))) for s in (0, 0, 1)]
+    assert torch.equal(runs[0], runs[1])
+    assert not torch.equal(runs[0], runs[2])

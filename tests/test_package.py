@@ -1,0 +1,72 @@
+"""The package's face: names, weight, and the examples that people copy."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import calibrae
+
+ROOT = Path(__file__).resolve().parents[1]
+PROMISED = {
+    "functional", "GaussianLikelihood", "BernoulliLikelihood", "StandardNormalPrior", "VAE", "build", "fit", "evaluate", "load",
+}  # fmt: skip
+FUNCTIONS = {
+    "mse", "sse", "gaussian_nll", "log_density_ratio", "kl_standard_normal", "kl_diagonal_gaussian", "optimal_sigma",
+    "bits_per_dim", "importance_bound",
+}  # fmt: skip
+
+
+def test_the_promised_names_exist():
+    assert set(calibrae.__all__) >= PROMISED
+    for name in calibrae.__all__:
+        assert getattr(calibrae, name) is not None
+    assert set(dir(calibrae.functional)) >= FUNCTIONS
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = calibrae.nonsense
+
+
+def test_public_names_are_documented():
+    for name in calibrae.__all__:
+        if not name.startswith("_"):
+            assert (getattr(calibrae, name).__doc__ or "").strip(), name
+
+
+def test_importing_costs_nothing_before_use():
+    heavy = "{'torch', 'numpy', 'lightning_fabric', 'matplotlib', 'datasets', 'sklearn'}"
+    code = f"import sys, calibrae; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_models_need_torch_alone():
+    code = (
+        "import sys, calibrae; calibrae.build('sigma-vae', data_shape=(3, 8, 8), latent_dim=2); "
+        "print(sorted({'lightning_fabric', 'matplotlib', 'datasets', 'sklearn', 'pyarrow', 'safetensors'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.slow
+def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.S)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})
+
+
+def test_files_and_functions_stay_small():
+    import ast
+
+    for file in (ROOT / "src").rglob("*.py"):
+        text = file.read_text(encoding="utf-8")
+        assert len(text.splitlines()) <= 400, file
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef) and len(node.body) > 1:
+                first = node.body[1] if ast.get_docstring(node) else node.body[0]
+                length = (node.end_lineno or 0) - first.lineno + 1
+                assert length <= 45, f"{file.name}: {node.name} has {length} lines"

@@ -1,0 +1,326 @@
+"""The loop: what it leaves on disk, how it goes on, how it stops."""
+
+import csv
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+import calibrae as cb
+from calibrae.data import DataOptions, load_data
+from calibrae.errors import ArgumentError, NonFiniteError, RunError
+from calibrae.evaluation import exact_linear_elbo, training_spectrum
+from calibrae.workflows import seeded_build
+
+DIGITS = load_data("digits")
+
+
+def build(name="sigma-vae", seed=0, **kwargs):
+    arguments = {
+        "data_shape": (1, 8, 8),
+        "latent_dim": 3,
+        "network": "mlp",
+        "options": cb.NetworkOptions(hidden=(32,)),
+        **kwargs,
+    }
+    return seeded_build(seed, lambda: cb.build(name, **arguments))
+
+
+def fit(out, model=None, **kwargs):
+    kwargs = {"epochs": 2, "quiet": True, "pictures": False, "precision": "fp32", **kwargs}
+    return cb.fit(model or build(), "digits", out, **kwargs)
+
+
+def test_a_run_folder_has_everything(tmp_path):
+    run = cb.fit(build(), "digits", tmp_path / "r", epochs=2, quiet=True)
+    names = {p.name for p in run.path.iterdir()}
+    assert names >= {
+        "config.toml", "run.json", "history.csv", "model.safetensors", "model.json", "checkpoints", "tensorboard",
+        "curves.png", "reconstructions.png", "samples.png", "traversal.png",
+    }  # fmt: skip
+    known = json.loads((run.path / "run.json").read_text())
+    assert known["finished"] is True
+    assert known["data"]["fingerprint"] == DIGITS.source.fingerprint
+    assert known["data"]["splits"]["test"].startswith("180 of 1797")
+    assert known["versions"]["torch"] == torch.__version__
+    rows = list(csv.DictReader((run.path / "history.csv").read_text().splitlines()))
+    assert len(rows) == 2
+    assert {"train_nll", "train_kl", "validation_elbo", "validation_bits_per_dim", "sigma", "lr", "beta"} <= set(
+        rows[0]
+    )
+    assert not list(run.path.rglob(".*"))
+
+
+def test_the_loaded_model_is_the_trained_one(tmp_path):
+    run = fit(tmp_path / "r")
+    model = cb.load(tmp_path / "r")
+    assert not model.training
+    assert model.likelihood.sigma.is_fixed
+    x = torch.rand(5, 1, 8, 8)
+    assert torch.equal(model.reconstruct(x), run.model.reconstruct(x))
+    assert cb.evaluate(tmp_path / "r").to_dict() == run.evaluate().to_dict()
+
+
+def test_the_same_seed_gives_the_same_run(tmp_path):
+    a, b, c = fit(tmp_path / "a"), fit(tmp_path / "b"), fit(tmp_path / "c", seed=1)
+    drop = {"seconds"}
+    rows = [[{k: v for k, v in row.items() if k not in drop} for row in run.history] for run in (a, b, c)]
+    assert rows[0] == rows[1] != rows[2]
+
+
+def test_sigma_is_its_value_over_the_training_set(tmp_path):
+    run = fit(tmp_path / "r")
+    residuals = []
+    with torch.no_grad():
+        for _, x in run.data.batches("train", 512, seed=5):
+            noise = torch.randn(len(x), 3)
+            residuals.append((x - run.model(x, noise).likelihood.mean).flatten())
+    rms = torch.cat(residuals).square().mean().sqrt().item()
+    assert run.model.likelihood.sigma.log_sigma.exp().item() == pytest.approx(rms, rel=0.01)
+
+
+@pytest.mark.parametrize("stop_after", [1, 5, 11, 15])
+def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path, monkeypatch, stop_after):
+    whole = fit(tmp_path / "whole", averaging=0.9)
+    from calibrae.training import Trainer
+
+    original, count = Trainer._step, []
+
+    def interrupted(self, x):
+        count.append(1)
+        if len(count) == stop_after:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(self, x)
+
+    monkeypatch.setattr(Trainer, "_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "cut", averaging=0.9)
+    monkeypatch.undo()
+    assert not (tmp_path / "cut" / "model.safetensors").exists()
+    resumed = fit(tmp_path / "cut", build(seed=9), averaging=0.9, resume=True)
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[name], value), name
+    assert [r["validation_elbo"] for r in resumed.history] == [r["validation_elbo"] for r in whole.history]
+
+
+def test_a_finished_run_goes_on_for_more_epochs(tmp_path):
+    fit(tmp_path / "r", epochs=1)
+    assert len(fit(tmp_path / "r", epochs=3, resume=True).history) == 3
+
+
+def test_a_resumed_run_keeps_its_settings(tmp_path):
+    fit(tmp_path / "r", epochs=1)
+    with pytest.raises(RunError, match=r"keeps its settings; got lr was 0\.002, now 0\.1"):
+        fit(tmp_path / "r", epochs=2, lr=0.1, resume=True)
+
+
+def test_runs_are_not_overwritten_unless_asked(tmp_path):
+    fit(tmp_path / "r", epochs=1)
+    with pytest.raises(RunError, match="already holds a run"):
+        fit(tmp_path / "r", epochs=1)
+    fit(tmp_path / "r", epochs=1, overwrite=True)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years of work")
+    with pytest.raises(RunError, match="not a run"):
+        fit(tmp_path / "mine", overwrite=True)
+    assert (tmp_path / "mine" / "thesis.tex").read_text() == "years of work"
+    with pytest.raises(RunError, match="does not exist"):
+        fit(tmp_path / "nowhere", resume=True)
+
+
+def test_a_broken_checkpoint_or_config_is_named(tmp_path):
+    run = fit(tmp_path / "r", epochs=1)
+    (run.path / "checkpoints" / "last.pt").write_bytes(b"junk")
+    with pytest.raises(RunError, match=r"last\.pt cannot be read"):
+        fit(tmp_path / "r", resume=True)
+    (run.path / "model.safetensors").write_bytes(b"junk")
+    with pytest.raises(RunError, match="cannot be read"):
+        cb.load(run.path)
+    (run.path / "model.safetensors").unlink()
+    with pytest.raises(RunError, match="holds no trained model"):
+        cb.load(run.path)
+
+
+class Exploding(torch.nn.Module):
+    """A decoder that gives NaN from some call on."""
+
+    def __init__(self, inner, calls):
+        super().__init__()
+        self.inner, self.left = inner, calls
+
+    def forward(self, z):
+        self.left -= self.training
+        out = self.inner(z)
+        return out * math.nan if self.left < 0 else out
+
+
+def test_a_non_finite_loss_names_batch_term_and_cause_and_keeps_the_last_good_state(tmp_path):
+    model = build()
+    model.decoder = Exploding(model.decoder, 14)
+    with pytest.raises(
+        NonFiniteError,
+        match=r"epoch 2, batch 4 \(step 15\): the reconstruction term is not finite .*x_hat\| not finite.*last\.pt",
+    ):
+        fit(tmp_path / "r", model, epochs=3)
+    stored = torch.load(tmp_path / "r" / "checkpoints" / "last.pt", weights_only=True)
+    assert stored["state"]["step"] == 14
+    assert all(torch.isfinite(v).all() for v in stored["model"].values() if v.is_floating_point())
+
+
+def test_a_huge_learning_rate_stops_with_words_not_with_nonsense(tmp_path):
+    with pytest.raises(NonFiniteError, match="Lower --lr"):
+        fit(tmp_path / "r", build(sigma=1e-3), lr=1e30, clip=0.0, epochs=3)
+
+
+def test_patience_stops_and_the_best_epoch_is_kept(tmp_path):
+    run = fit(tmp_path / "r", epochs=60, lr=0.1, patience=2, weight_decay=0.0)
+    known = json.loads((run.path / "run.json").read_text())
+    scores = [row["validation_elbo"] for row in run.history]
+    assert known["selected_epoch"] == 1 + int(np.argmax(scores))
+    if len(run.history) < 60:
+        assert len(run.history) - known["selected_epoch"] == 2
+
+
+def test_the_test_split_is_never_touched_by_training(tmp_path, monkeypatch):
+    from calibrae.data import Data
+
+    asked = []
+    original = Data.view
+    monkeypatch.setattr(Data, "view", lambda self, split: asked.append(split) or original(self, split))
+    data = load_data("digits")
+    from calibrae.runs import RunFolder
+    from calibrae.training import Silent, Trainer, TrainSettings
+
+    model = build()
+    folder = RunFolder.create(tmp_path / "r")
+    Trainer(model, data, folder, TrainSettings(epochs=1, precision="fp32"), model.objective, Silent()).run(resume=False)
+    assert set(asked) == {"train", "validation"}
+
+
+def test_batches_larger_than_the_data_are_cut_and_said(tmp_path, capsys):
+    stored = np.random.default_rng(0).integers(0, 256, (20, 1, 4, 4), dtype=np.uint8)
+    model = cb.build("sigma-vae", data_shape=(1, 4, 4), latent_dim=2)
+    cb.fit(model, stored, tmp_path / "r", epochs=1, pictures=False)
+    assert "batch size 128 exceeds the 16 training examples" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs"),
+    [
+        ("autoencoder", {}),
+        ("vae", {}),
+        ("beta-vae", {}),
+        ("sigma-vae", {"sigma": "learned", "sigma_shared": "channel"}),
+        ("sigma-vae", {"sigma_shared": "element"}),
+        ("sigma-vae", {"sigma": 0.2}),
+    ],
+)
+def test_every_kind_of_model_trains_draws_and_evaluates(tmp_path, name, kwargs):
+    run = fit(tmp_path / "r", build(name, **kwargs), pictures=True, epochs=3)
+    record = run.evaluate().to_dict()
+    assert (record["elbo_nats"] is None) == (name == "autoencoder")
+    assert run.history[-1]["train_rmse"] < run.history[0]["train_rmse"] * 1.05
+    assert (run.path / "samples.png").exists() == (name != "autoencoder")
+
+
+def test_bernoulli_needs_binary_data(tmp_path):
+    with pytest.raises(ArgumentError, match="--binarise"):
+        fit(tmp_path / "r", build(likelihood="bernoulli"))
+    run = fit(tmp_path / "r", build(likelihood="bernoulli"), options=DataOptions(binarise=True), epochs=3)
+    record = run.evaluate().to_dict()
+    assert record["sigma"] is None
+    assert record["ppca_log_likelihood_nats"] is None
+    assert record["bits_per_dim"] == pytest.approx(-record["elbo_nats"] / (64 * math.log(2)))
+
+
+@pytest.mark.parametrize("kind", ["signals", "table", "dataset"])
+def test_other_kinds_of_data_train(tmp_path, kind):
+    rng = np.random.default_rng(0)
+    t = np.linspace(0, 6, 40)
+    signals = 0.5 + 0.4 * np.sin(t + rng.uniform(0, 6, (120, 2, 1)))
+    table = rng.normal(size=(200, 2)) @ rng.normal(size=(2, 5)) + 0.1 * rng.normal(size=(200, 5))
+    data = {"signals": signals, "table": table, "dataset": torch.utils.data.TensorDataset(torch.from_numpy(table))}[
+        kind
+    ]
+    model = cb.build("sigma-vae", data_shape=(2, 40) if kind == "signals" else (5,), latent_dim=2)
+    run = cb.fit(model, data, tmp_path / "r", epochs=3, batch_size=32, quiet=True)
+    record = run.evaluate().to_dict()
+    assert record["bits_per_dim"] is None
+    assert record["elbo_nats_original_units"] == pytest.approx(record["elbo_nats"] - record["log_scale"])
+    assert (run.path / "reconstructions.png").stat().st_size > 1000
+
+
+def test_unknown_settings_are_listed(tmp_path):
+    with pytest.raises(ArgumentError, match=r"got learning_rate"):
+        fit(tmp_path / "r", learning_rate=3)
+
+
+def test_own_modules_need_the_model_again(tmp_path):
+    def own():
+        encoder = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 6))
+        decoder = torch.nn.Sequential(torch.nn.Linear(3, 64), torch.nn.Unflatten(1, (1, 8, 8)))
+        return cb.VAE(encoder, decoder, cb.GaussianLikelihood("optimal"), cb.StandardNormalPrior(3))
+
+    run = fit(tmp_path / "r", own())
+    with pytest.raises(RunError, match="own modules"):
+        cb.load(run.path)
+    model = cb.load(run.path, model=own())
+    assert model.likelihood.sigma.is_fixed
+    with pytest.raises(RunError, match="do not fit"):
+        cb.load(run.path, model=build())
+
+
+def test_training_works_outside_the_main_thread(tmp_path):
+    results = []
+    thread = threading.Thread(target=lambda: results.append(fit(tmp_path / "r", epochs=1)))
+    thread.start()
+    thread.join(60)
+    assert results
+
+
+def test_bf16_moves_the_elbo_little(tmp_path):
+    full, half = fit(tmp_path / "a", epochs=3), fit(tmp_path / "b", epochs=3, precision="bf16")
+    assert half.model.encoder[1].layers[0].weight.dtype == torch.float32
+    assert half.history[-1]["validation_elbo"] == pytest.approx(full.history[-1]["validation_elbo"], abs=1.0)
+
+
+@pytest.mark.slow
+def test_a_compiled_model_descends_the_same_loss(tmp_path):
+    """In processes of their own: the tests' shape checks cannot be traced."""
+    losses = []
+    for choice in ("off", "on"):
+        command = ["train", "digits", "--out", str(tmp_path / choice), "--epochs", "1", "--compile", choice, "--json"]
+        done = subprocess.run([sys.executable, "-m", "calibrae", *command], capture_output=True, text=True, check=True)
+        losses.append(json.loads(done.stdout)["train_loss"])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("latent_dim", [2, 10])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_linear_vae_reaches_ppca_on_the_digits(tmp_path, latent_dim, seed):
+    model = seeded_build(
+        seed, lambda: cb.build("sigma-vae", data_shape=(1, 8, 8), latent_dim=latent_dim, network="linear")
+    )
+    run = fit(tmp_path / "r", model, epochs=200, lr=1e-2, weight_decay=0.0, seed=seed)
+    ppca = training_spectrum(run.data, 0, latent_dim).ppca(latent_dim)
+    x = torch.cat([x for _, x in run.data.batches("test", 512)])
+    floor = cb.functional.ppca_log_likelihood(ppca, x.flatten(1).double()).mean().item()
+    assert exact_linear_elbo(run.model, x).double().mean().item() == pytest.approx(floor, abs=0.5)
+    assert run.model.likelihood.sigma.log_sigma.exp().item() == pytest.approx(ppca.sigma, rel=5e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", [1e-2, 1e2])
+def test_a_bad_first_sigma_does_not_collapse_training(tmp_path, start):
+    optimal = fit(tmp_path / "optimal", build(), epochs=40)
+    learned = fit(tmp_path / "learned", build(sigma="learned", initial_sigma=start), epochs=40)
+    ours, theirs = (run.model.likelihood.sigma.log_sigma.exp().item() for run in (learned, optimal))
+    assert ours == pytest.approx(theirs, rel=0.01)
