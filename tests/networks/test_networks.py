@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 import calibrae as cb
 from calibrae.errors import ArgumentError, ShapeError
 from calibrae.networks import Grid, build_networks, resolve_network
+from calibrae.networks._conv import unpatch
 
 sides = st.integers(1, 40)
 shapes = st.one_of(
@@ -44,11 +45,17 @@ def test_conv_at_the_edges_of_its_range(shape):
 
 @given(sides, sides)
 def test_a_grid_pads_to_what_it_halves(height, width):
-    grid = Grid.of(height, width, coarsest=8)
+    grid = Grid.of(height, width)
     assert grid.padded[0] >= height
     assert grid.padded[1] >= width
-    assert max(grid.coarse) <= 8
+    assert max(grid.coarse) <= 4
     assert grid.coarse[0] * grid.total_stride[0] == grid.padded[0]
+
+
+def test_unpatch_is_pixel_shuffle_where_patches_are_square():
+    h = torch.randn(2, 12, 3, 5)
+    assert torch.equal(unpatch(h, (2, 2)), torch.nn.functional.pixel_shuffle(h, 2))
+    assert unpatch(h, (1, 3)).shape == (2, 4, 3, 15)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ._options import JsonFlag, pair, sigma_value
+from ._options import JsonFlag, integers, pair, sigma_value
 from ._print import print_json
 
 MODEL_OPTIONS = (
@@ -51,6 +51,9 @@ def train(
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3,
     weight_decay: Annotated[float, typer.Option(help="Of AdamW.")] = 0.01,
     clip: Annotated[float, typer.Option(help="Gradient norm, in nats per dimension; 0 for none.")] = 1.0,
+    flip: Annotated[
+        bool, typer.Option("--flip", help="Mirror training examples at random (not for digits or text).")
+    ] = False,
     kl_warmup: Annotated[float, typer.Option(help="Epochs over which beta rises from 0.")] = 0.0,
     averaging: Annotated[float, typer.Option(help="Decay of a weight average, e.g. 0.999; 0 for none.")] = 0.0,
     patience: Annotated[int, typer.Option(help="Epochs without progress before stopping; 0 for never.")] = 0,
@@ -79,7 +82,7 @@ def train(
     given = {name for name in values if _is_given(context, name)}
     values["sigma"] = sigma_value(sigma)
     values["size"], values["data_range"] = pair(size, "--size", int), pair(data_range, "--data-range")
-    values["hidden"] = tuple(int(part) for part in hidden.split(",") if part.strip().isdigit())
+    values["hidden"] = tuple(integers(hidden, "--hidden"))
     run = train_run(values, given)
     last = run.history[-1] if run.history else {}
     if json:

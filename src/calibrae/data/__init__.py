@@ -3,7 +3,6 @@
 from ._cache import cache_root as cache_root
 from ._cache import cached_arrays as cached_arrays
 from ._dataset import Data as Data
-from ._dataset import View as View
 from ._dataset import load_data as load_data
 from ._hub import NAMES as NAMES
 from ._noise import ExampleNoise as ExampleNoise
@@ -12,3 +11,4 @@ from ._open import open_source as open_source
 from ._prepare import Preparation as Preparation
 from ._source import DataOptions as DataOptions
 from ._source import Source as Source
+from ._view import View as View

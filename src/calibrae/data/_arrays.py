@@ -45,7 +45,7 @@ def from_array(
         _require_finite(f"{name} ({part})" if len(laid_out) > 1 else name, array, columns)
     fingerprint = fingerprint or "-".join(_cache.hash_array(array)[:16] for array in laid_out.values())
     if all(_is_eight_bit(array) for array in laid_out.values()) and options.data_range is None:
-        laid_out = {part: np.rint(np.asarray(array) * EIGHT_BIT).astype(np.uint8) for part, array in laid_out.items()}
+        laid_out = {part: _to_eight_bit(array) for part, array in laid_out.items()}
         notes.append("all values are k/255: read as 8-bit data and dequantised")
     levels = _levels(name, laid_out, options, notes)
     return Source(name, laid_out, fingerprint, levels, columns, tuple(dict.fromkeys(notes)))
@@ -62,11 +62,11 @@ def _lay_out(array: Array, part: str, notes: list[str]) -> Array:
         )
     if array.ndim == 4 and array.shape[3] in (1, 3, 4) and array.shape[1] > 4:
         notes.append(f"the last of {array.shape} was taken as the channels")
-        array = np.ascontiguousarray(array.transpose(0, 3, 1, 2))
+        array = array.transpose(0, 3, 1, 2)  # a view: what is memory-mapped stays so
     if array.ndim == 3 and array.dtype.kind in "iu":
         notes.append(f"integers of shape {array.shape} were taken as grey pictures")
         array = array[:, None]
-    return array.astype(np.float32) if array.dtype.kind == "f" and array.dtype != np.float32 else array
+    return array
 
 
 def _chunks(array: Array) -> Iterator[tuple[int, Array]]:
@@ -107,6 +107,13 @@ def _is_eight_bit(array: Array) -> bool:
         if chunk.min() < 0 or chunk.max() > 1 or np.abs(scaled - np.rint(scaled)).max() > 1e-3:
             return False
     return True
+
+
+def _to_eight_bit(array: Array) -> Array:
+    integers = np.empty(array.shape, dtype=np.uint8)
+    for start, chunk in _chunks(array):
+        integers[start : start + len(chunk)] = np.rint(chunk * EIGHT_BIT)
+    return integers
 
 
 def _levels(name: str, parts: Mapping[Part, Array], options: DataOptions, notes: list[str]) -> int | None:

@@ -17,43 +17,10 @@ from ._noise import ExampleNoise, mixed_seed
 from ._open import open_source
 from ._prepare import Preparation, prepare
 from ._source import Array, DataOptions, Part, Source
+from ._view import Joined, View
 
 MOST_VALIDATION, MOST_TEST = 5_000, 10_000
 DEQUANTISE_STREAM = 1
-
-
-@final
-@dataclass(frozen=True)
-class View:
-    """Some rows of a stored array.
-
-    Attributes:
-        array: `[N, *data]`, perhaps memory-mapped.
-        index: which rows, or `None` for all in order.
-    """
-
-    array: Array
-    index: Array | None = None
-
-    def __len__(self) -> int:
-        return len(self.array) if self.index is None else len(self.index)
-
-    def gather(self, positions: Array) -> Tensor:
-        """The stored values at some positions of the view."""
-        rows = positions if self.index is None else self.index[positions]
-        return _to_tensor(self.array[rows])
-
-    def slice(self, start: int, stop: int) -> Tensor:
-        """The stored values from one position to another."""
-        if self.index is not None:
-            return self.gather(np.arange(start, stop))
-        return _to_tensor(np.array(self.array[start:stop]))
-
-
-def _to_tensor(values: Array) -> Tensor:
-    if values.dtype.kind == "u" and values.dtype.itemsize > 1:
-        values = values.astype(np.int64)
-    return torch.from_numpy(np.ascontiguousarray(values))
 
 
 @final
@@ -82,16 +49,21 @@ class Data:
         """The stored rows of a split."""
         if split == "all":
             parts = list(self.source.parts.values())
-            return View(parts[0] if len(parts) == 1 else np.concatenate(parts))
+            return View(parts[0] if len(parts) == 1 else Joined(parts))
         if split not in self.views:
             raise DataError(f"`split` must be one of {', '.join(self.views)} or all; got {split!r}.")
         return self.views[split]
 
-    def training_batches(self, order: Array, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
-        """Prepared batches of the training set in a given order, with fresh noise."""
+    def training_batches(
+        self, order: Array, batch_size: int, generator: torch.Generator, *, flip: bool = False
+    ) -> Iterator[Tensor]:
+        """Prepared batches of the training set in a given order, with fresh noise, perhaps mirrored at random."""
         view = self.views["train"]
         for start in range(0, len(order), batch_size):
             raw = view.gather(order[start : start + batch_size])
+            if flip:
+                mirrored = torch.rand(len(raw), generator=generator) < 0.5
+                raw[mirrored] = raw[mirrored].flip(-1)
             noise = torch.rand(raw.shape, generator=generator) if self.preparation.needs_noise else None
             yield self.preparation(raw, noise)
 
@@ -156,10 +128,7 @@ def load_data(data: Any, options: DataOptions | None = None, preparation: Prepar
     source = open_source(data, options)
     views, provenance = _split(source, options)
     if preparation is None:
-        train = views["train"]
-        preparation = prepare(
-            source, train.array if train.index is None else train.array[np.sort(train.index)], options
-        )
+        preparation = prepare(source, views["train"], options)
     else:
         _require_fit(source, preparation)
     return Data(source, views, preparation, provenance)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, final
 
@@ -14,6 +15,7 @@ from .._types import DataSpec
 from ..errors import DataError
 from ._arrays import value_range
 from ._source import Array, DataOptions, Source
+from ._view import View
 
 BELOW_ONE = 1.0 - 2.0**-24  # the largest float32 under 1: data live on [0, 1)
 ROWS = 4096
@@ -79,13 +81,13 @@ class Preparation:
         return cls(spec, torch.tensor(stored["shift"]), torch.tensor(stored["scale"]))
 
 
-def prepare(source: Source, train: Array, options: DataOptions) -> Preparation:
+def prepare(source: Source, train: View, options: DataOptions) -> Preparation:
     """Choose and fit the preparation on the training examples.
 
     Raises:
         DataError: for constant columns, or values outside the stated range.
     """
-    shape = tuple(int(side) for side in train.shape[1:])
+    shape = tuple(int(side) for side in train.array.shape[1:])
     zero, one = torch.zeros(()), torch.ones(())
     if source.levels is not None:
         kind: Literal["dequantise", "binarise"] = "binarise" if options.binarise else "dequantise"
@@ -117,7 +119,7 @@ def _require_range(name: str, array: Array, low: float, high: float) -> None:
         )
 
 
-def _standardised(source: Source, train: Array, shape: tuple[int, ...]) -> Preparation:
+def _standardised(source: Source, train: View, shape: tuple[int, ...]) -> Preparation:
     mean, std = _moments(train)
     constant = np.flatnonzero(~(std > 1e-12 * np.maximum(1.0, np.abs(mean))))
     if len(constant):
@@ -131,10 +133,12 @@ def _standardised(source: Source, train: Array, shape: tuple[int, ...]) -> Prepa
     return Preparation(spec, *as_tensor)
 
 
-def _moments(array: Array) -> tuple[Array, Array]:
+def _moments(view: View) -> tuple[Array, Array]:
     """Mean and standard deviation of each element in float64, in two passes over chunks."""
-    flat = array.reshape(len(array), -1)
-    chunks = range(0, len(flat), ROWS)
-    mean = sum(np.asarray(flat[i : i + ROWS], dtype=np.float64).sum(0) for i in chunks) / len(flat)
-    variance = sum(((flat[i : i + ROWS] - mean) ** 2).sum(0) for i in chunks) / len(flat)
-    return np.asarray(mean), np.sqrt(variance)
+
+    def chunks() -> Iterator[Tensor]:
+        return (view.slice(i, min(i + ROWS, len(view))).flatten(1).double() for i in range(0, len(view), ROWS))
+
+    mean = torch.stack([chunk.sum(0) for chunk in chunks()]).sum(0) / len(view)
+    variance = torch.stack([(chunk - mean).square().sum(0) for chunk in chunks()]).sum(0) / len(view)
+    return mean.numpy(), variance.sqrt().numpy()

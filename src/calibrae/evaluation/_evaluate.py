@@ -21,7 +21,7 @@ from ._spectrum import Spectrum, data_spectrum
 
 LATENT_STREAM = 6
 ACTIVE_ABOVE = 0.01
-FLOOR_BATCH = 4096
+FLOOR_NUMBERS = 1 << 24  # data elements at once
 
 Tick = Callable[[str, int, int], None]
 
@@ -92,7 +92,7 @@ def training_spectrum(data: Data, seed: int, latent_dim: int) -> Spectrum:
     """The spectrum of the prepared training split, kept in the cache."""
 
     def batches() -> Iterator[Tensor]:
-        return (x for _, x in data.batches("train", FLOOR_BATCH, seed))
+        return (x for _, x in data.batches("train", _floor_batch(data), seed))
 
     def compute() -> dict[str, np.ndarray]:
         found = data_spectrum(batches, latent_dim)
@@ -108,6 +108,10 @@ def training_spectrum(data: Data, seed: int, latent_dim: int) -> Spectrum:
     return Spectrum(mean, values, vectors, float(facts[0]), int(facts[1]), bool(facts[2]))
 
 
+def _floor_batch(data: Data) -> int:
+    return max(1, min(4096, FLOOR_NUMBERS // data.spec.data_dim))
+
+
 def _floor(
     model: VAE, data: Data, floor_data: Data, split: Split | Literal["all"], seed: int, limit: int | None
 ) -> tuple[float | None, float | None, tuple[str, ...]]:
@@ -120,7 +124,7 @@ def _floor(
     except ArgumentError as error:
         return None, None, (str(error),)
     total, count = 0.0, 0
-    for _, x in data.batches(split, FLOOR_BATCH, seed, limit):
+    for _, x in data.batches(split, _floor_batch(data), seed, limit):
         total += float(functional.ppca_log_likelihood(ppca, x.flatten(1).double()).sum())
         count += len(x)
     notes = () if spectrum.is_exact else ("the PPCA floor is approximate: its eigenvalues are from subspace iteration",)

@@ -1,17 +1,23 @@
-"""Convolutional networks for pictures and signals of any size."""
+"""Convolutional networks for pictures and signals of any size.
+
+The encoder is light: patches, then halvings, no overlap. Most of the work goes into the decoder, which has a residual
+block at every size. On two CPU cores this reached a given ELBO several times sooner than overlapping strided
+convolutions of the usual widths: almost all of it is matrix products on small maps.
+"""
 
 from __future__ import annotations
 
 from typing import final
 
+import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name for it)
 from torch import Tensor, nn
 
 from .._types import Shape
 from ._grid import Grid, Pair
 
-COARSEST = 8
 WIDEST = 256
+SLOPE = 0.2
 
 
 def picture_shape(data_shape: Shape) -> tuple[int, int, int]:
@@ -37,28 +43,47 @@ def stage_widths(width: int, stages: int) -> list[int]:
     return [min(width * 2**i, max(width, WIDEST)) for i in range(stages)]
 
 
+def unpatch(h: Tensor, patch: Pair) -> Tensor:
+    """`[B, C * p * q, H, W]` to `[B, C, H * p, W * q]`: each group of channels becomes a patch of pixels.
+
+    Example:
+        >>> unpatch(torch.arange(4.0).reshape(1, 4, 1, 1), (2, 2))
+        tensor([[[[0., 1.],
+                  [2., 3.]]]])
+    """
+    batch, channels, height, width = h.shape
+    p, q = patch
+    h = h.reshape(batch, channels // (p * q), p, q, height, width)
+    return h.permute(0, 1, 4, 2, 5, 3).reshape(batch, channels // (p * q), height * p, width * q)
+
+
+def _act() -> nn.Module:
+    return nn.LeakyReLU(SLOPE)
+
+
 class _Residual(nn.Module):
     """`h + conv(act(conv(act(h))))`; the last layer starts at zero, so a new block changes nothing."""
 
     def __init__(self, channels: int, kernel: Pair) -> None:
         super().__init__()
         padding = (kernel[0] // 2, kernel[1] // 2)
-        self.first = nn.Conv2d(channels, channels, kernel, padding=padding)
-        self.second = nn.Conv2d(channels, channels, 1)
-        nn.init.zeros_(self.second.weight)
+        last = nn.Conv2d(channels, channels, kernel, padding=padding)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+        self.layers = nn.Sequential(_act(), nn.Conv2d(channels, channels, kernel, padding=padding), _act(), last)
 
     def forward(self, h: Tensor) -> Tensor:
-        update: Tensor = self.second(F.silu(self.first(F.silu(h))))
+        update: Tensor = self.layers(h)
         return h + update
 
 
-def _down(fan_in: int, fan_out: int, stride: Pair) -> nn.Conv2d:
-    """A convolution whose kernel is its stride: patches, without overlap."""
-    return nn.Conv2d(fan_in, fan_out, stride, stride)
+class _Unpatch(nn.Module):
+    def __init__(self, patch: Pair) -> None:
+        super().__init__()
+        self.patch = patch
 
-
-def _up(fan_in: int, fan_out: int, stride: Pair) -> nn.ConvTranspose2d:
-    return nn.ConvTranspose2d(fan_in, fan_out, stride, stride)
+    def forward(self, h: Tensor) -> Tensor:
+        return unpatch(h, self.patch)
 
 
 @final
@@ -74,25 +99,24 @@ class ConvEncoder(nn.Module):
 
     def __init__(self, data_shape: Shape, latent_dim: int, features_per_latent: int, width: int) -> None:
         super().__init__()
-        channels, height, columns = picture_shape(data_shape)
-        self.grid = Grid.of(height, columns, COARSEST)
-        self.picture = (channels, height, columns)
-        widths = stage_widths(width, max(len(self.grid.strides), 1))
-        layers: list[nn.Module] = []
-        fan_in = channels
-        for stride, fan_out in zip(self.grid.strides or ((1, 1),), widths, strict=True):
-            layers += [_down(fan_in, fan_out, stride), _Residual(fan_out, self.grid.kernel)]
-            fan_in = fan_out
+        channels, height, columns = self.picture = picture_shape(data_shape)
+        self.grid = grid = Grid.of(height, columns)
+        widths = stage_widths(width, 1 + len(grid.strides))
+        layers: list[nn.Module] = [nn.Conv2d(channels, widths[0], grid.patch, grid.patch), _act()]
+        for stride, fan_in, fan_out in zip(grid.strides, widths, widths[1:], strict=False):
+            layers += [nn.Conv2d(fan_in, fan_out, stride, stride), _act()]
+        rows, cols = grid.coarse
         self.layers = nn.Sequential(*layers)
-        rows, cols = self.grid.coarse
-        self.head = nn.Linear(fan_in * rows * cols, features_per_latent * latent_dim)
+        self.head = nn.Linear(widths[-1] * rows * cols, features_per_latent * latent_dim)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.reshape(-1, *self.picture)
         bottom, right = self.grid.padded[0] - self.grid.height, self.grid.padded[1] - self.grid.width
         if bottom or right:
             x = F.pad(x, (0, right, 0, bottom), mode="replicate")
-        features: Tensor = self.head(F.silu(self.layers(x)).flatten(1))
+        h = self.layers(x.contiguous(memory_format=torch.channels_last))
+        features: Tensor = self.head(h.flatten(1))
         return features
 
 
@@ -104,18 +128,22 @@ class ConvDecoder(nn.Module):
         super().__init__()
         channels, height, columns = picture_shape(data_shape)
         self.data_shape = tuple(data_shape)
-        self.grid = Grid.of(height, columns, COARSEST)
-        widths = stage_widths(width, max(len(self.grid.strides), 1))
-        rows, cols = self.grid.coarse
+        self.grid = grid = Grid.of(height, columns)
+        widths = stage_widths(width, 1 + len(grid.strides))
+        rows, cols = grid.coarse
         self.coarse = (widths[-1], rows, cols)
         self.head = nn.Linear(latent_dim, widths[-1] * rows * cols)
-        layers: list[nn.Module] = []
-        strides = list(reversed(self.grid.strides or ((1, 1),)))
-        outputs = [*reversed(widths[:-1]), channels]
-        for fan_in, fan_out, stride in zip(reversed(widths), outputs, strides, strict=True):
-            layers += [_Residual(fan_in, self.grid.kernel), nn.SiLU(), _up(fan_in, fan_out, stride)]
-        self.layers = nn.Sequential(*layers)
+        kernel = grid.kernel
+        layers: list[nn.Module] = [_Residual(widths[-1], kernel)]
+        for stride, fan_out, fan_in in zip(grid.strides[::-1], widths[-2::-1], widths[:0:-1], strict=True):
+            cells = stride[0] * stride[1]
+            layers += [_act(), nn.Conv2d(fan_in, cells * fan_out, 1), _Unpatch(stride), _Residual(fan_out, kernel)]
+        cells = grid.patch[0] * grid.patch[1]
+        last = nn.Conv2d(widths[0], cells * channels, kernel, padding=(kernel[0] // 2, kernel[1] // 2))
+        self.layers = nn.Sequential(*layers, _act(), last, _Unpatch(grid.patch))
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, z: Tensor) -> Tensor:
-        h: Tensor = self.layers(self.head(z).reshape(-1, *self.coarse))
-        return h[:, :, : self.grid.height, : self.grid.width].reshape(-1, *self.data_shape)
+        h = self.head(z).reshape(-1, *self.coarse).contiguous(memory_format=torch.channels_last)
+        x: Tensor = self.layers(h)
+        return x[:, :, : self.grid.height, : self.grid.width].reshape(-1, *self.data_shape)

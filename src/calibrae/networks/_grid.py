@@ -7,49 +7,67 @@ from dataclasses import dataclass
 from ..errors import ShapeError
 
 Pair = tuple[int, int]
+COARSEST = 4  # pixels a side of the last feature map, at most
+LARGEST_PATCH = 4
+
+
+def patch_side(side: int) -> int:
+    """Pixels that the first layer takes together: 4 from 17 pixels a side, 2 from 9, else 1.
+
+    Example:
+        >>> [patch_side(side) for side in (1, 8, 16, 28, 512)]
+        [1, 1, 2, 4, 4]
+    """
+    patch = 1
+    while patch < LARGEST_PATCH and side > 2 * COARSEST * patch:
+        patch *= 2
+    return patch
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
     """The ladder of sizes between a picture and the coarsest feature map.
 
-    Each stage shrinks a side by 2 until it is at most `coarsest`; a side that is already small is left as it is. The
-    picture is padded up to a multiple of the total shrinkage, and the decoder's output cropped back.
+    The first layer takes patches; each stage after it shrinks a side by 2 until it is at most 4; a side that is already
+    small is left as it is. The picture is padded up to a multiple of the total shrinkage, and the decoder's output cropped.
 
     Attributes:
         height: of the picture; 1 for a signal.
         width: of the picture, or the length of a signal.
-        strides: of each stage, `(vertical, horizontal)`.
+        patch: pixels that the first layer takes together, `(vertical, horizontal)`.
+        strides: of each stage after it.
     """
 
     height: int
     width: int
+    patch: Pair
     strides: tuple[Pair, ...]
 
     @classmethod
-    def of(cls, height: int, width: int, coarsest: int) -> Grid:
+    def of(cls, height: int, width: int) -> Grid:
         """The ladder for a picture.
 
         Example:
-            >>> Grid.of(28, 28, coarsest=8).strides
-            ((2, 2), (2, 2))
-            >>> Grid.of(1, 20, coarsest=8).strides
-            ((1, 2), (1, 2))
+            >>> Grid.of(32, 32).patch, Grid.of(32, 32).strides
+            ((4, 4), ((2, 2),))
+            >>> Grid.of(1, 40).patch, Grid.of(1, 40).strides
+            ((1, 4), ((1, 2), (1, 2)))
         """
         if height < 1 or width < 1:
             raise ShapeError(f"a picture needs at least one pixel a side; got {height} x {width}.")
+        patch = patch_side(height), patch_side(width)
+        rows, columns = -(-height // patch[0]), -(-width // patch[1])
         strides: list[Pair] = []
-        rows, columns = height, width
-        while rows > coarsest or columns > coarsest:
-            stride = (2 if rows > coarsest else 1, 2 if columns > coarsest else 1)
+        while rows > COARSEST or columns > COARSEST:
+            stride = (2 if rows > COARSEST else 1, 2 if columns > COARSEST else 1)
             strides.append(stride)
             rows, columns = -(-rows // stride[0]), -(-columns // stride[1])
-        return cls(height, width, tuple(strides))
+        return cls(height, width, patch, tuple(strides))
 
     @property
     def total_stride(self) -> Pair:
-        """Product of all strides."""
-        rows, columns = 1, 1
+        """Product of the patch and all strides."""
+        rows, columns = self.patch
         for stride in self.strides:
             rows, columns = rows * stride[0], columns * stride[1]
         return rows, columns

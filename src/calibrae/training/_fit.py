@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 LATENT_STREAM, TRAIN_STREAM, VALIDATION_STREAM = 2, 3, 4
 CALIBRATION_EXAMPLES = 4096  # of the training set, for the sigma that validates an epoch
 STATISTICS_EXAMPLES = 10_000  # of the training set, for the mean image and the scale
+EVAL_NUMBERS = 1 << 24  # data elements at once without gradients
+SMALLEST_SCALE = 1e-6  # of the data, so that a constant set can be divided by it
 SMOOTHING = 0.95  # of the terms on the progress bar
 
 
@@ -117,17 +119,33 @@ class Trainer:
 
         A first sigma that is far off would scale every gradient of the first steps, which Adam remembers for thousands.
         """
-        with torch.no_grad():
-            batches = self.data.batches("train", 1024, seed=self.settings.seed, limit=STATISTICS_EXAMPLES)
-            x = torch.cat([batch for _, batch in batches])
-            mean = x.mean(0)
-            std = (x - mean).square().mean().sqrt().clamp_min(1e-6)
-            self.model.adapt(self.data.spec, mean, std)
+        mean, std = self._statistics()
+        self.model.adapt(self.data.spec, mean, std)
         sigma = learned_sigma_of(self.model)
         if sigma is not None:
-            first = self.data.batches("train", 1024, seed=self.settings.seed, limit=1024)
+            first = self.data.batches("train", self.eval_batch, seed=self.settings.seed, limit=1024)
             start = optimal_sigma_over(self.model, sigma, first, self._noise(TRAIN_STREAM).rows)
             sigma.raw.data.copy_(start.clamp_min(sigma.floor).log())
+
+    def _statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean of each element and their root mean square distance from it, over (some of) the training set."""
+
+        def batches() -> Iterator[Tensor]:
+            found = self.data.batches("train", self.eval_batch, seed=self.settings.seed, limit=STATISTICS_EXAMPLES)
+            return (x.double() for _, x in found)
+
+        n = min(STATISTICS_EXAMPLES, len(self.data.view("train")))
+        mean = torch.zeros(self.data.spec.data_shape, dtype=torch.float64)
+        for x in batches():
+            mean += x.sum(0) / n
+        square = sum(float((x - mean).square().sum()) for x in batches())
+        std = torch.tensor(square / (n * self.data.spec.data_dim)).sqrt().clamp_min(SMALLEST_SCALE)
+        return mean.float(), std.float()
+
+    @property
+    def eval_batch(self) -> int:
+        """Examples at once without gradients: fewer where an example is large."""
+        return max(1, min(self.settings.eval_batch_size, EVAL_NUMBERS // self.data.spec.data_dim))
 
     def _set_up(self) -> None:
         from lightning_fabric import Fabric
@@ -166,7 +184,7 @@ class Trainer:
             state.sums = {}
         smooth: dict[str, float] = {}
         started = time.perf_counter()
-        for x in self.data.training_batches(order, settings.batch_size, self.generator):
+        for x in self.data.training_batches(order, settings.batch_size, self.generator, flip=settings.flip):
             sums = self._step(x)
             state.sums = {name: state.sums.get(name, 0.0) + value for name, value in sums.items()}
             state.step += 1
@@ -238,13 +256,13 @@ class Trainer:
         return ExampleNoise("normal", (self.model.latent_dim,), mixed_seed(self.settings.seed, stream), LATENT_STREAM)
 
     def _calibrate(self, limit: int | None) -> None:
-        batches = self.data.batches("train", self.settings.eval_batch_size, seed=self.settings.seed, limit=limit)
+        batches = self.data.batches("train", self.eval_batch, seed=self.settings.seed, limit=limit)
         calibrate_sigma(self.kept, batches, self._noise(TRAIN_STREAM).rows)
 
     def validate(self) -> ELBOSummary:
         """Terms on the validation split, with sigma fixed on (some of) the training set."""
         self._calibrate(CALIBRATION_EXAMPLES)
-        batches = self.data.batches("validation", self.settings.eval_batch_size, seed=self.settings.seed)
+        batches = self.data.batches("validation", self.eval_batch, seed=self.settings.seed)
         return summarise(self.kept, batches, self._noise(VALIDATION_STREAM).rows)
 
     def _close_epoch(self, tracker: Tracker) -> None:

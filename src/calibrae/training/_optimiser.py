@@ -15,6 +15,7 @@ from ._settings import TrainSettings
 
 SIGMA_RATE = 0.2
 RATIO_BOUND = 10.0
+BETAS = (0.9, 0.99)  # runs are short: a longer memory of squared gradients would hold the steps of the start back
 
 
 @final
@@ -77,7 +78,7 @@ def build_optimisers(model: VAE, settings: TrainSettings) -> list[torch.optim.Op
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     optimisers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW([group for group in groups if group["params"]], lr=settings.lr)
+        torch.optim.AdamW([group for group in groups if group["params"]], lr=settings.lr, betas=BETAS)
     ]
     sigma = learned_sigma_of(model)
     if sigma is not None:

@@ -22,6 +22,7 @@ class TrainSettings:
         weight_decay: of weights (not of biases or sigma).
         warmup: share of all steps over which the learning rate rises; it then falls as a cosine to zero.
         clip: largest norm of the gradient of the loss in nats per data dimension; 0 for none.
+        flip: mirror training examples left to right at random. It changes what is modelled: not for digits or text.
         kl_warmup: epochs over which beta rises linearly from 0.
         averaging: decay per step of an exponential average of the weights, which is then validated and kept; 0 for none.
         patience: epochs without a better validation ELBO after which training stops; 0 to never stop early.
@@ -39,6 +40,7 @@ class TrainSettings:
     weight_decay: float = 0.01
     warmup: float = 0.05
     clip: float = 1.0
+    flip: bool = False
     kl_warmup: float = 0.0
     averaging: float = 0.0
     patience: int = 0

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data import Data, DataOptions, load_data
-from ..errors import ArgumentError, RunError
+from ..errors import RunError
 from ..models import VAE, ModelConfig, build, build_from_config
 from ..networks import NetworkOptions
 from ..objectives import BetaELBO
@@ -53,8 +53,6 @@ def train_run(values: Mapping[str, Any], given: set[str]) -> Run:
 
 def _build(values: Mapping[str, Any], data: Data) -> VAE:
     hidden = values["hidden"]
-    if not hidden:
-        raise ArgumentError("--hidden must be positive whole numbers, as in 512,512.")
     network = NetworkOptions(hidden=hidden, activation=values["activation"], width=values["width"])
     return seeded_build(
         values["seed"],

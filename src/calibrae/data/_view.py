@@ -1,0 +1,74 @@
+"""Rows of stored arrays, without copies of what is not asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ._source import Array
+
+
+@final
+class Joined:
+    """Several arrays as one, end to end; each may be memory-mapped.
+
+    Args:
+        parts: arrays `[N_i, *data]` of one shape but for `N_i`.
+    """
+
+    def __init__(self, parts: Sequence[Array]) -> None:
+        self.parts = list(parts)
+        self.starts = np.cumsum([0, *(len(part) for part in self.parts)])
+        self.shape = (int(self.starts[-1]), *self.parts[0].shape[1:])
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __getitem__(self, rows: Any) -> Array:
+        positions = np.arange(len(self))[rows]
+        owners = np.searchsorted(self.starts, positions, side="right") - 1
+        out = np.empty((len(positions), *self.shape[1:]), dtype=np.result_type(*self.parts))
+        for owner in np.unique(owners):
+            mine = owners == owner
+            out[mine] = self.parts[owner][positions[mine] - self.starts[owner]]
+        return out
+
+
+@final
+@dataclass(frozen=True)
+class View:
+    """Some rows of a stored array.
+
+    Attributes:
+        array: `[N, *data]`, perhaps memory-mapped.
+        index: which rows, or `None` for all in order.
+    """
+
+    array: Array | Joined
+    index: Array | None = None
+
+    def __len__(self) -> int:
+        return len(self.array) if self.index is None else len(self.index)
+
+    def gather(self, positions: Array) -> Tensor:
+        """The stored values at some positions of the view."""
+        rows = positions if self.index is None else self.index[positions]
+        return _to_tensor(self.array[rows])
+
+    def slice(self, start: int, stop: int) -> Tensor:
+        """The stored values from one position to another."""
+        if self.index is not None:
+            return self.gather(np.arange(start, stop))
+        return _to_tensor(np.array(self.array[start:stop]))
+
+
+def _to_tensor(values: Array) -> Tensor:
+    if values.dtype.kind == "u" and values.dtype.itemsize > 1:
+        values = values.astype(np.int64)
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)
+    return torch.from_numpy(np.ascontiguousarray(values))
