@@ -26,7 +26,7 @@ def compare(data: Data, latent_dim: int, epochs: int, seed: int, folder: Path) -
     )
     settings = {"lr": 1e-2, "batch_size": 128, "weight_decay": 0.0, "seed": seed}
     cb.fit(model, data, folder, epochs=epochs, quiet=True, pictures=False, **settings)
-    ppca = training_spectrum(data, 0, latent_dim).ppca(latent_dim)
+    ppca = training_spectrum(data, latent_dim).ppca(latent_dim)
     x = torch.cat([x for _, x in data.batches("test", 1024)])
     floor = cb.functional.ppca_log_likelihood(ppca, x.flatten(1).double()).mean().item()
     sigma = model.likelihood.sigma.log_sigma.exp().item()

@@ -108,10 +108,14 @@ def test_encode(run, capsys, tmp_path, suffix):
         (["train", "digits", "--out", "{run}"], "already holds a run"),
         (["train", "digits", "--out", "{tmp}/r", "--resume"], "does not exist"),
         (["train", "mnist", "--out", "{run}", "--resume"], "keeps its data, digits; got mnist"),
+        (["train", "digits", "--out", "{run}", "--resume", "--latent-dim", "7"], "got --latent-dim 7 (was 3)"),
+        (["train", "digits", "--out", "{run}", "--resume", "--beta", "2"], "got --beta 2.0 (was None)"),
         (
-            ["train", "digits", "--out", "{run}", "--resume", "--lr", "7"],
-            "keeps its settings; got --lr 7.0 (was 0.002)",
+            ["train", "digits", "--out", "{tmp}/r", "--accelerator", "abacus"],
+            "`accelerator` must be one that this machine has",
         ),
+        (["evaluate", "{run}", "--device", "abacus"], "`device` must be one that this machine has"),
+        (["train", "digits", "--out", "{tmp}/r", "--standardise"], "holds integers"),
         (["evaluate", "{tmp}/nowhere"], "does not exist"),
         (["evaluate", "{tmp}"], "is not a run folder"),
         (["evaluate", "{run}", "--split", "dev"], "--split must be train, validation, test or all"),
@@ -146,7 +150,9 @@ def test_a_translated_beta(tmp_path, capsys):
 def test_resume_goes_on(tmp_path, capsys):
     options = ["--latent-dim", 2, "--hidden", 16]
     call(capsys, "train", "digits", "--out", tmp_path / "r", "--epochs", 1, *options)
-    code, out, err = call(capsys, "train", "digits", "--out", tmp_path / "r", "--epochs", 2, "--resume", "--json")
+    code, out, err = call(
+        capsys, "train", "digits", "--out", tmp_path / "r", "--epochs", 2, *options, "--resume", "--json"
+    )
     assert code == 0, err
     assert json.loads(out)["epoch"] == 2
     assert "going on after epoch 1" in err

@@ -79,6 +79,24 @@ def test_tables_are_standardised_on_the_training_set_and_the_shift_is_counted():
     torch.testing.assert_close(standard - data.spec.log_scale, normal.log_prob(raw).sum(1), atol=1e-3, rtol=1e-4)
 
 
+def test_a_large_offset_does_not_eat_the_digits():
+    stored = 5e7 + np.random.default_rng(0).normal(size=(500, 1))
+    x = all_rows(load_data(stored), "train")
+    assert len(x.unique()) == len(x)
+    assert x.std().item() == pytest.approx(1.0, rel=0.01)
+
+
+def test_restoring_is_the_inverse_of_preparing():
+    stored = np.random.default_rng(0).normal(100.0, 3.0, (50, 2))
+    data = load_data(stored)
+    torch.testing.assert_close(
+        data.preparation.restore(all_rows(data, "test")),
+        data.view("test").gather(np.arange(5)).float(),
+        rtol=1e-5,
+        atol=0,
+    )
+
+
 def test_float_pictures_must_lie_on_the_stated_range():
     stored = np.random.default_rng(0).uniform(-1, 1, (40, 1, 4, 4))
     with pytest.raises(DataError, match=r"\[0, 1\]; got values from -0\.99.*--data-range"):
@@ -108,8 +126,11 @@ def test_new_data_must_fit_a_trained_preparation():
     preparation = load_data(INTEGERS).preparation
     with pytest.raises(DataError, match="examples of shape"):
         load_data(INTEGERS[:, :, :3], preparation=preparation)
-    with pytest.raises(DataError, match="17 levels; the model was trained on 256"):
-        load_data(INTEGERS // 16 + (INTEGERS == 255), preparation=preparation)
+    with pytest.raises(DataError, match="must be below levels"):
+        load_data(INTEGERS.astype(np.int64) + 1, preparation=preparation)
+    assert load_data(INTEGERS // 16, preparation=preparation).spec.levels == 256
+    whole = load_data(INTEGERS, preparation=preparation, split=False)
+    assert len(whole.view("test")) == 50
 
 
 @given(st.integers(0, 700), st.integers(1, 300), st.sampled_from(["uniform", "normal"]))

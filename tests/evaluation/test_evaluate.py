@@ -38,7 +38,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def ppca_model():
-    ppca = training_spectrum(DIGITS, 0, 10).ppca(10)
+    ppca = training_spectrum(DIGITS, 10).ppca(10)
     return ppca, linear_vae_at_ppca(ppca, (1, 8, 8))
 
 
@@ -201,6 +201,31 @@ def test_other_data_and_splits(run):
         cb.evaluate(run.path, batch_size=0)
 
 
+def test_the_floor_is_that_of_the_training_set_whatever_is_evaluated(tmp_path):
+    rng = np.random.default_rng(0)
+    mixing = rng.normal(size=(2, 6))
+    a, b = (rng.normal(size=(300, 2)) @ m + 0.1 * rng.normal(size=(300, 6)) for m in (mixing, rng.normal(size=(2, 6))))
+    np.save(tmp_path / "a.npy", a)
+    records = []
+    for i, data in enumerate((a, tmp_path / "a.npy")):
+        torch.manual_seed(0)
+        model = cb.build("sigma-vae", data_shape=(6,), latent_dim=2)
+        run = cb.fit(model, data, tmp_path / str(i), epochs=1, quiet=True, pictures=False)
+        records.append(cb.evaluate(run.path, b))
+    assert records[0].n == 300
+    assert records[0].ppca_log_likelihood_nats == pytest.approx(records[1].ppca_log_likelihood_nats, rel=1e-9)
+    ppca = training_spectrum(run.data, 2).ppca(2)
+    x = run.data.preparation(torch.from_numpy(b)).double()
+    assert records[0].ppca_log_likelihood_nats == pytest.approx(F.ppca_log_likelihood(ppca, x).mean().item(), rel=1e-6)
+
+
+def test_nearly_dependent_columns_keep_their_floor():
+    x = torch.randn(500, 3, dtype=torch.float64)
+    x = torch.cat([x, x.sum(1, keepdim=True) + 1e-3 * torch.randn(500, 1, dtype=torch.float64)], 1)
+    exact = torch.linalg.svdvals((x - x.mean(0)) / math.sqrt(500))[-1].item()
+    assert data_spectrum(lambda: x.split(64), 3).ppca(3).sigma == pytest.approx(exact, rel=1e-9)
+
+
 def test_changed_data_are_noticed(tmp_path):
     file = tmp_path / "t.npy"
     table = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
@@ -210,7 +235,7 @@ def test_changed_data_are_noticed(tmp_path):
     np.save(file, table + 1)
     with pytest.raises(RunError, match="have changed since"):
         cb.evaluate(tmp_path / "r")
-    assert cb.evaluate(tmp_path / "r", file).n == 6
+    assert cb.evaluate(tmp_path / "r", file).n == 60
     file.unlink()
     with pytest.raises(CalibraeError, match="neither a path"):
         cb.evaluate(tmp_path / "r")
@@ -220,7 +245,7 @@ def test_changed_data_are_noticed(tmp_path):
 def test_the_published_floor_of_cifar10(real_data):
     """Probabilistic PCA with 50 latents on this copy of CIFAR-10: 2676.1 nats, sigma 0.0973."""
     data = load_data(real_data / "cifar10")
-    ppca = training_spectrum(data, 0, 50).ppca(50)
+    ppca = training_spectrum(data, 50).ppca(50)
     values = [F.ppca_log_likelihood(ppca, x.flatten(1).double()) for _, x in data.batches("test", 2000)]
     assert torch.cat(values).mean().item() == pytest.approx(2676.1, abs=2.0)
     assert ppca.sigma == pytest.approx(0.0973, abs=2e-4)

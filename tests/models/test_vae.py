@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import calibrae as cb
-from calibrae.errors import ArgumentError, NoDensityError, UnfrozenSigmaError
+from calibrae.errors import ArgumentError, NoDensityError, ShapeError, UnfrozenSigmaError
 from calibrae.models import PRESETS, build_from_config, calibrate_sigma, interpolation, summarise, traversal
 
 X = torch.rand(6, 3, 8, 8)
@@ -94,6 +94,26 @@ def test_anybodys_modules_drop_in():
         losses.append(loss.item())
     assert losses[-1] < losses[0]
     assert model.likelihood.sigma.raw.shape == (3,)
+
+
+@pytest.mark.parametrize(("features", "latents"), [(2, 5), (10, 1)])
+def test_an_encoder_with_another_number_of_latents_is_refused(features, latents):
+    model = cb.VAE(
+        nn.Linear(4, features), nn.Linear(latents, 4), cb.GaussianLikelihood(1.0), cb.StandardNormalPrior(latents)
+    )
+    with pytest.raises(ShapeError, match="as many latents as the prior"):
+        model.elbo(torch.zeros(3, 4))
+    with pytest.raises(ShapeError, match="`noise` must be"):
+        ready("vae").elbo(X, torch.zeros(6, 1))
+
+
+def test_a_pair_of_half_precision_features_is_widened():
+    class Pair(nn.Module):
+        def forward(self, x):
+            return x.bfloat16(), x.bfloat16()
+
+    model = cb.VAE(Pair(), nn.Identity(), cb.GaussianLikelihood(1.0), cb.StandardNormalPrior(4))
+    assert model.elbo(torch.zeros(3, 4)).kl.dtype == torch.float32
 
 
 def test_an_unfrozen_sigma_is_refused_in_eval_mode_only():

@@ -15,7 +15,7 @@ import torch
 
 import calibrae as cb
 from calibrae.data import DataOptions, load_data
-from calibrae.errors import ArgumentError, NonFiniteError, RunError
+from calibrae.errors import ArgumentError, CalibraeError, DataError, NonFiniteError, RunError
 from calibrae.evaluation import exact_linear_elbo, training_spectrum
 from calibrae.workflows import seeded_build
 
@@ -117,8 +117,23 @@ def test_a_finished_run_goes_on_for_more_epochs(tmp_path):
 
 def test_a_resumed_run_keeps_its_settings(tmp_path):
     fit(tmp_path / "r", epochs=1)
-    with pytest.raises(RunError, match=r"keeps its settings; got lr was 0\.002, now 0\.1"):
-        fit(tmp_path / "r", epochs=2, lr=0.1, resume=True)
+    with pytest.raises(RunError, match=r"keeps its settings; got seed was 0, now 5"):
+        fit(tmp_path / "r", epochs=2, seed=5, resume=True)
+    with pytest.raises(RunError, match="keeps its objective"):
+        fit(tmp_path / "r", epochs=2, objective=cb.BetaELBO(3.0), resume=True)
+    with pytest.raises(RunError, match="keeps its data options"):
+        fit(tmp_path / "r", epochs=2, options=DataOptions(split_seed=4), resume=True)
+
+
+def test_a_resumed_run_keeps_its_data(tmp_path):
+    """Rows that were added would move others from the test split into training."""
+    table = np.random.default_rng(0).normal(size=(60, 3))
+    np.save(tmp_path / "t.npy", table)
+    model = cb.build("sigma-vae", data_shape=(3,), latent_dim=1)
+    cb.fit(model, tmp_path / "t.npy", tmp_path / "r", epochs=1, quiet=True, pictures=False)
+    np.save(tmp_path / "t.npy", np.concatenate([table, table + 1]))
+    with pytest.raises(RunError, match="have changed since"):
+        cb.fit(model, tmp_path / "t.npy", tmp_path / "r", epochs=2, quiet=True, pictures=False, resume=True)
 
 
 def test_runs_are_not_overwritten_unless_asked(tmp_path):
@@ -128,6 +143,7 @@ def test_runs_are_not_overwritten_unless_asked(tmp_path):
     fit(tmp_path / "r", epochs=1, overwrite=True)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
+    (tmp_path / "mine" / "config.toml").write_text("baseURL = 1")
     with pytest.raises(RunError, match="not a run"):
         fit(tmp_path / "mine", overwrite=True)
     assert (tmp_path / "mine" / "thesis.tex").read_text() == "years of work"
@@ -146,6 +162,54 @@ def test_a_broken_checkpoint_or_config_is_named(tmp_path):
     (run.path / "model.safetensors").unlink()
     with pytest.raises(RunError, match="holds no trained model"):
         cb.load(run.path)
+
+
+def test_overwriting_keeps_files_that_are_not_ours(tmp_path):
+    run = fit(tmp_path / "r", epochs=1)
+    (run.path / "notes.txt").write_text("mine")
+    fit(tmp_path / "r", epochs=1, overwrite=True)
+    assert (run.path / "notes.txt").read_text() == "mine"
+    assert not list(run.path.glob(".replaced"))
+
+
+@pytest.mark.parametrize("broken", [{"accelerator": "abacus"}, {"model": "wrong shape"}])
+def test_an_old_run_survives_a_new_one_that_does_not_begin(tmp_path, broken):
+    run = fit(tmp_path / "r", epochs=1)
+    before = (run.path / "model.safetensors").read_bytes()
+    model = build(data_shape=(1, 9, 9)) if "model" in broken else build()
+    settings = {k: v for k, v in broken.items() if k != "model"}
+    with pytest.raises(CalibraeError, match=r"accelerator|built for data of shape"):
+        fit(tmp_path / "r", model, epochs=1, overwrite=True, **settings)
+    assert (run.path / "model.safetensors").read_bytes() == before
+    assert cb.evaluate(run.path).n == 180
+
+
+def test_a_run_may_be_called_like_its_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fit("digits", epochs=1)
+    assert cb.evaluate("digits").n == 180
+    assert fit("again", epochs=1).data.source.name == "digits"
+
+
+def test_validation_that_is_not_finite_is_named(tmp_path):
+    table = np.random.default_rng(0).normal(size=(80, 3)).astype(np.float32)
+    parts = {"train": table, "validation": np.full((4, 3), 1e30, dtype=np.float32), "test": table[:5]}
+    model = cb.build("vae", data_shape=(3,), latent_dim=1)
+    with pytest.raises(NonFiniteError, match=r"validation split is not finite \(largest \|x\|"):
+        cb.fit(model, parts, tmp_path / "r", epochs=2, quiet=True, pictures=False)
+
+
+def test_data_without_variation_are_refused(tmp_path):
+    model = cb.build("sigma-vae", data_shape=(1, 4, 4), latent_dim=1)
+    with pytest.raises(DataError, match="all training examples are the same"):
+        cb.fit(model, np.full((30, 1, 4, 4), 0.123), tmp_path / "r", epochs=1, quiet=True)
+
+
+def test_accumulation_that_meets_a_nan_names_the_batch(tmp_path):
+    model = build()
+    model.decoder = Exploding(model.decoder, 3)
+    with pytest.raises(NonFiniteError, match=r"epoch 1, batch 1 .*reconstruction"):
+        fit(tmp_path / "r", model, accumulate=4)
 
 
 class Exploding(torch.nn.Module):
@@ -170,13 +234,15 @@ def test_a_non_finite_loss_names_batch_term_and_cause_and_keeps_the_last_good_st
     ):
         fit(tmp_path / "r", model, epochs=3)
     stored = torch.load(tmp_path / "r" / "checkpoints" / "last.pt", weights_only=True)
-    assert stored["state"]["step"] == 14
+    assert stored["state"]["step"] == 11
     assert all(torch.isfinite(v).all() for v in stored["model"].values() if v.is_floating_point())
 
 
 def test_a_huge_learning_rate_stops_with_words_not_with_nonsense(tmp_path):
-    with pytest.raises(NonFiniteError, match="Lower --lr"):
+    with pytest.raises(NonFiniteError, match="a lower --lr"):
         fit(tmp_path / "r", build(sigma=1e-3), lr=1e30, clip=0.0, epochs=3)
+    run = fit(tmp_path / "r", build(sigma=1e-3), lr=1e-3, epochs=2, resume=True)
+    assert len(run.history) == 2
 
 
 def test_patience_stops_and_the_best_epoch_is_kept(tmp_path):
@@ -240,6 +306,26 @@ def test_bernoulli_needs_binary_data(tmp_path):
     assert record["bits_per_dim"] == pytest.approx(-record["elbo_nats"] / (64 * math.log(2)))
 
 
+def test_bits_are_modelled_as_bits_without_noise(tmp_path):
+    bits = np.random.default_rng(0).integers(0, 2, (200, 1, 4, 4))
+    model = cb.build("vae", data_shape=(1, 4, 4), latent_dim=2, likelihood="bernoulli")
+    for i, stored in enumerate((bits, bits.astype(np.float32))):
+        run = cb.fit(model, stored, tmp_path / str(i), epochs=1, quiet=True, pictures=False)
+        x = next(iter(run.data.batches("train", 50)))[1]
+        assert torch.equal(x, torch.from_numpy(bits[run.data.view("train").index[:50]]).float())
+        assert 0.9 < run.evaluate().bits_per_dim < 1.3
+    with pytest.raises(ArgumentError, match="no density"):
+        fit(tmp_path / "r", options=DataOptions(binarise=True))
+    with pytest.raises(ArgumentError, match="--flip mirrors pictures"):
+        cb.fit(
+            cb.build(data_shape=(3,)),
+            np.random.default_rng(0).normal(size=(40, 3)),
+            tmp_path / "f",
+            flip=True,
+            quiet=True,
+        )
+
+
 @pytest.mark.parametrize("kind", ["signals", "table", "dataset"])
 def test_other_kinds_of_data_train(tmp_path, kind):
     rng = np.random.default_rng(0)
@@ -266,7 +352,7 @@ def test_own_modules_need_the_model_again(tmp_path):
     def own():
         encoder = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 6))
         decoder = torch.nn.Sequential(torch.nn.Linear(3, 64), torch.nn.Unflatten(1, (1, 8, 8)))
-        return cb.VAE(encoder, decoder, cb.GaussianLikelihood("optimal"), cb.StandardNormalPrior(3))
+        return cb.VAE(encoder, decoder, cb.GaussianLikelihood("optimal", "element"), cb.StandardNormalPrior(3))
 
     run = fit(tmp_path / "r", own())
     with pytest.raises(RunError, match="own modules"):
@@ -310,7 +396,7 @@ def test_a_linear_vae_reaches_ppca_on_the_digits(tmp_path, latent_dim, seed):
         seed, lambda: cb.build("sigma-vae", data_shape=(1, 8, 8), latent_dim=latent_dim, network="linear")
     )
     run = fit(tmp_path / "r", model, epochs=200, lr=1e-2, weight_decay=0.0, seed=seed)
-    ppca = training_spectrum(run.data, 0, latent_dim).ppca(latent_dim)
+    ppca = training_spectrum(run.data, latent_dim).ppca(latent_dim)
     x = torch.cat([x for _, x in run.data.batches("test", 512)])
     floor = cb.functional.ppca_log_likelihood(ppca, x.flatten(1).double()).mean().item()
     assert exact_linear_elbo(run.model, x).double().mean().item() == pytest.approx(floor, abs=0.5)

@@ -38,10 +38,10 @@ def sample(
 ) -> None:
     """Draw z from the prior and decode it."""
     from ..figures import save_grid
-    from ..workflows import load, save_arrays
+    from ..workflows import load, run_preparation, save_arrays
     from ..workflows import sample as draw
 
-    x = draw(load(run), n, noise=noise, seed=seed)
+    x = run_preparation(run).restore(draw(load(run), n, noise=noise, seed=seed))
     numbers = save_arrays(x, Path(arrays)) if arrays else None
     _report(json, picture=save_grid(x, _place(run, out, "samples.png"), columns, title="samples"), arrays=numbers)
 
@@ -59,12 +59,13 @@ def reconstruct(
 ) -> None:
     """Reconstruct examples at the posterior mean; each row of originals stands above its reconstructions."""
     from ..figures import save_grid
-    from ..workflows import first_examples, load, run_data, save_arrays
+    from ..workflows import first_examples, load, run_data, run_preparation, save_arrays
     from ..workflows import reconstruct as rebuild
 
     model = load(run)
-    x = first_examples(run_data(run, data)[0], check_split(split), n, seed)
-    x_hat = rebuild(model, x)
+    x = first_examples(run_data(run, data), check_split(split), n, seed)
+    restore = run_preparation(run).restore
+    x, x_hat = restore(x), restore(rebuild(model, x))
     numbers = save_arrays(x_hat, Path(arrays)) if arrays else None
     picture = save_grid(x_hat, _place(run, out, "reconstructions.png"), columns, reference=x, title="reconstructions")
     _report(json, picture=picture, arrays=numbers)
@@ -86,7 +87,7 @@ def encode(
     from ..workflows import load, run_data, save_arrays
 
     chosen: Any = what
-    codes = codes_of(load(run), run_data(run, data)[0], check_split(split), what=chosen, seed=seed)
+    codes = codes_of(load(run), run_data(run, data), check_split(split), what=chosen, seed=seed)
     _report(json, codes=save_arrays(codes, _place(run, out, "codes.npy")))
 
 
@@ -104,10 +105,10 @@ def interpolate(
     """Walk in a straight line between the codes of 2 examples, or over the square of 4."""
     from ..figures import save_grid
     from ..workflows import interpolate as walk
-    from ..workflows import load, parse_corners, run_data, save_arrays
+    from ..workflows import load, parse_corners, run_data, run_preparation, save_arrays
 
-    corners = parse_corners(integers(between, "--between"), run_data(run, data)[0], check_split(split), seed)
-    x = walk(load(run), corners, steps)
+    corners = parse_corners(integers(between, "--between"), run_data(run, data), check_split(split), seed)
+    x = run_preparation(run).restore(walk(load(run), corners, steps))
     numbers = save_arrays(x, Path(arrays)) if arrays else None
     _report(
         json, picture=save_grid(x, _place(run, out, "interpolation.png"), steps, title="interpolation"), arrays=numbers
@@ -126,9 +127,9 @@ def traverse(
 ) -> None:
     """Change one latent at a time; a row each."""
     from ..figures import save_grid
-    from ..workflows import load, run_data, save_arrays
+    from ..workflows import load, run_data, run_preparation, save_arrays
     from ..workflows import traverse as walk
 
-    x = walk(load(run), run_data(run, data)[0], n=n, steps=steps, reach=reach)
+    x = run_preparation(run).restore(walk(load(run), run_data(run, data), n=n, steps=steps, reach=reach))
     numbers = save_arrays(x, Path(arrays)) if arrays else None
     _report(json, picture=save_grid(x, _place(run, out, "traversal.png"), steps, title="traversal"), arrays=numbers)

@@ -55,6 +55,8 @@ def main(arguments: list[str] | None = None) -> None:
         _fail(error.format_message())
     except (errors.CalibraeError, OSError) as error:
         _fail(str(error))
+    except ModuleNotFoundError as error:
+        _fail(f"this needs the package {error.name}, which is not installed. Install it: pip install 'calibrae[all]'")
     except (KeyboardInterrupt, typer.Abort):  # newer typer turns an interrupt into the exit code itself
         sys.exit(INTERRUPTED)
     else:

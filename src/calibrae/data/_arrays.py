@@ -44,7 +44,10 @@ def from_array(
     for part, array in laid_out.items():
         _require_finite(f"{name} ({part})" if len(laid_out) > 1 else name, array, columns)
     fingerprint = fingerprint or "-".join(_cache.hash_array(array)[:16] for array in laid_out.values())
-    if all(_is_eight_bit(array) for array in laid_out.values()) and options.data_range is None:
+    if options.data_range is None and all(_is_binary(array) for array in laid_out.values()):
+        laid_out = {part: np.asarray(array).astype(np.uint8) for part, array in laid_out.items()}
+        notes.append("all values are 0 or 1: read as bits")
+    elif options.data_range is None and all(_is_eight_bit(array) for array in laid_out.values()):
         laid_out = {part: _to_eight_bit(array) for part, array in laid_out.items()}
         notes.append("all values are k/255: read as 8-bit data and dequantised")
     levels = _levels(name, laid_out, options, notes)
@@ -99,6 +102,12 @@ def value_range(array: Array) -> tuple[float, float]:
     return min(lows), max(highs)
 
 
+def _is_binary(array: Array) -> bool:
+    if array.dtype.kind != "f" or array.ndim < 3:
+        return False
+    return all(bool(((chunk == 0) | (chunk == 1)).all()) for _, chunk in _chunks(array))
+
+
 def _is_eight_bit(array: Array) -> bool:
     if array.dtype.kind != "f" or array.ndim < 3:
         return False
@@ -151,7 +160,7 @@ def from_iterable(name: str, items: Iterable[Any], options: DataOptions) -> Sour
     if first is None:
         raise DataError(f"{name} yields no examples.")
     reference = example_array(first)
-    key = _cache.write(None, {"all": _blocks(name, itertools.chain([first], iterator), reference.shape)}, {})
+    key = _cache.write(None, {"all": _blocks(name, itertools.chain([first], iterator), reference.shape)}, dict)
     cached = _cache.read(key)
     if cached is None:
         raise DataError(

@@ -63,8 +63,10 @@ def read(key: str) -> tuple[dict[Part, Array], dict[str, Any]] | None:
     return arrays, meta["extra"]
 
 
-def write(key: str | None, parts: Mapping[Part, Iterable[Array]], extra: dict[str, Any]) -> str:
+def write(key: str | None, parts: Mapping[Part, Iterable[Array]], extra: Callable[[], dict[str, Any]]) -> str:
     """Store blocks of rows under a key, by default the hash of their content, and return the key.
+
+    `extra` is asked once all blocks are written.
 
     A half-written entry never takes the place of a whole one.
     """
@@ -75,7 +77,7 @@ def write(key: str | None, parts: Mapping[Part, Iterable[Array]], extra: dict[st
     try:
         arrays = {name: _write_blocks(temporary / f"{name}.bin", blocks, digest) for name, blocks in parts.items()}
         key = key or digest.hexdigest()
-        meta = {"arrays": {n: a for n, a in arrays.items() if a["shape"]}, "extra": extra}
+        meta = {"arrays": {n: a for n, a in arrays.items() if a["shape"]}, "extra": extra()}
         (temporary / "index.json").write_text(json.dumps(meta), encoding="utf-8")
         if not (root / key).exists():
             temporary.rename(root / key)

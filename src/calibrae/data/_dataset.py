@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, final
 
 import numpy as np
@@ -89,6 +89,11 @@ class Data:
             drawn = noise.rows(start, end) if self.preparation.needs_noise else None
             yield start, self.preparation(view.slice(start, end), drawn)
 
+    def binarised(self) -> Data:
+        """The same with a Bernoulli draw in place of dequantisation; for data that are bits already it changes nothing."""
+        spec = replace(self.spec, preparation="binarise", scale="{0, 1}")
+        return replace(self, preparation=replace(self.preparation, spec=spec))
+
     def identity(self, split: Split | Literal["all"]) -> str:
         """What tells these examples, prepared as they are, from all others."""
         index = None if split == "all" else self.views[split].index
@@ -107,7 +112,9 @@ class Data:
         }
 
 
-def load_data(data: Any, options: DataOptions | None = None, preparation: Preparation | None = None) -> Data:
+def load_data(
+    data: Any, options: DataOptions | None = None, preparation: Preparation | None = None, *, split: bool = True
+) -> Data:
     """Open, split and prepare data.
 
     Given splits are kept. Where there is no validation set, a seeded tenth (at most 5,000) of the training examples is
@@ -118,6 +125,7 @@ def load_data(data: Any, options: DataOptions | None = None, preparation: Prepar
         data: see `open_source`; or `Data`, returned as it is.
         options: how to read and split.
         preparation: that of a trained model, to be applied to new data; by default it is fitted on the training split.
+        split: whether data that came without splits are split; if not, each split is all of them.
 
     Raises:
         DataError: if the data cannot be read, split or modelled.
@@ -125,8 +133,10 @@ def load_data(data: Any, options: DataOptions | None = None, preparation: Prepar
     if isinstance(data, Data):
         return data
     options = options or DataOptions()
+    if preparation is not None and preparation.spec.levels is not None:
+        options = replace(options, levels=preparation.spec.levels)
     source = open_source(data, options)
-    views, provenance = _split(source, options)
+    views, provenance = _split(source, options) if split or "all" not in source.parts else _unsplit(source)
     if preparation is None:
         preparation = prepare(source, views["train"], options)
     else:
@@ -146,6 +156,11 @@ def _require_fit(source: Source, preparation: Preparation) -> None:
         raise DataError(
             f"{source.name} holds {kinds[0]}; the model was trained on {kinds[1]}. Convert the data, or pass --levels."
         )
+
+
+def _unsplit(source: Source) -> tuple[dict[Split, View], dict[str, str]]:
+    names: tuple[Split, ...] = ("train", "validation", "test")
+    return {name: View(source.parts["all"]) for name in names}, dict.fromkeys(names, "all examples, as given")
 
 
 def _split(source: Source, options: DataOptions) -> tuple[dict[Split, View], dict[str, str]]:

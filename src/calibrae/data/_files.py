@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import struct
+import zipfile
+import zlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -14,7 +16,7 @@ import numpy as np
 from ..errors import DataError
 from . import _cache, _pictures
 from ._arrays import from_array
-from ._source import Array, DataOptions, Part, Source, part_of
+from ._source import Array, DataOptions, Part, Source, part_of, speaks_of_labels
 
 IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 ROWS = 16_384
@@ -30,7 +32,7 @@ def read_idx(path: Path) -> Array:
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:
             content = stream.read()
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}. Fetch it again.") from error
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in IDX_TYPES:
         raise DataError(f"{path} is not an IDX file: its first bytes are {content[:4]!r}. Check the file.")
@@ -58,10 +60,17 @@ def open_idx(files: list[Path], root: Path, options: DataOptions) -> Source:
         if array.ndim == 3:
             array = array[:, None]
         if array.ndim > 1:
-            parts[(part_of(file.name) or "all") if len(files) > 1 else "all"] = array
+            part = (part_of(file.name) or "all") if len(files) > 1 else "all"
+            _add_part(parts, part, array, file.name)
     if not parts:
         raise DataError(f"{root} holds only IDX files of labels. Add the files of images.")
     return from_array(str(root), _pool(parts), options)
+
+
+def _add_part(parts: dict[Part, Array], part: Part, array: Array, name: str) -> None:
+    if part in parts:
+        raise DataError(f"{name}: a second array for the part `{part}`. Keep one per part, or pass one file.")
+    parts[part] = array
 
 
 def _pool(parts: dict[Part, Array]) -> dict[Part, Array]:
@@ -73,25 +82,39 @@ def _pool(parts: dict[Part, Array]) -> dict[Part, Array]:
 
 def open_numpy(path: Path, options: DataOptions) -> Source:
     """`.npy`, or `.npz` with one array or arrays called `train`, `test`, ... (`x_train`, ... too)."""
-    try:
-        loaded = np.load(path, mmap_mode="r" if path.suffix == ".npy" else None, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise DataError(f"{path} cannot be read as a NumPy file: {error}.") from error
-    if isinstance(loaded, np.ndarray):
-        return from_array(str(path), {"all": loaded}, options)
+    if path.suffix == ".npy":
+        return from_array(str(path), {"all": load_numpy(path)}, options)
+    arrays = _load_npz(path)
     named: dict[Part, Array] = {}
-    for key in loaded.files:
-        part = part_of(key.lower().removeprefix("x_"))
-        if part is not None and not key.lower().startswith("y_") and loaded[key].ndim > 1:
-            named[part] = loaded[key]
-    if not named and len(loaded.files) == 1:
-        named = {"all": loaded[loaded.files[0]]}
+    for key, array in arrays.items():
+        part = part_of(key)
+        if part is not None and not speaks_of_labels(key) and array.ndim > 1:
+            _add_part(named, part, array, f"{path} ({key})")
+    if not named and len(arrays) == 1:
+        named = {"all": next(iter(arrays.values()))}
     if not named:
         raise DataError(
-            f"{path} must hold one array, or arrays called train, test (x_train, ...); got {', '.join(loaded.files)}. "
+            f"{path} must hold one array, or arrays called train, test (x_train, ...); got {', '.join(arrays)}. "
             "Save the one that is meant as .npy."
         )
     return from_array(str(path), _pool(named), options)
+
+
+def load_numpy(path: Path) -> Array:
+    """One `.npy` file, memory-mapped."""
+    try:
+        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise DataError(f"{path} cannot be read as a NumPy file: {error}.") from error
+    return array
+
+
+def _load_npz(path: Path) -> dict[str, Array]:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {key: stored[key] for key in stored.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path} cannot be read as a NumPy file: {error}.") from error
 
 
 def open_tables(files: list[Path], root: Path, options: DataOptions) -> Source:
@@ -104,7 +127,7 @@ def open_tables(files: list[Path], root: Path, options: DataOptions) -> Source:
     if _cache.read(key) is None:
         columns = _columns(files[0])
         blocks = {part: _table_blocks(group, columns) for part, group in _group(files).items()}
-        _cache.write(key, blocks, {"columns": columns})
+        _cache.write(key, blocks, lambda: {"columns": columns})
     cached = _cache.read(key)
     if cached is None or not cached[0]:
         raise DataError(f"{root} holds no rows. Check the files.")
@@ -225,6 +248,6 @@ def _table_blocks(files: list[Path], columns: list[str]) -> Iterator[Array]:
                 f"{file.name} must have the columns of the other files, {columns[:5]}...; got {_columns(file)[:5]}..."
             )
         table = _reading(file, pq.ParquetFile) if file.suffix == ".parquet" else None
-        for batch in table.iter_batches(batch_size=ROWS) if table is not None else _open_csv(file):
-            parts = [c.to_numpy(zero_copy_only=False).astype(np.float32) for c in batch.columns]
-            yield np.stack(parts, axis=1)
+        batches = iter(table.iter_batches(batch_size=ROWS) if table is not None else _open_csv(file))
+        while (batch := _reading(file, lambda _, batches=batches: next(batches, None))) is not None:
+            yield np.stack([c.to_numpy(zero_copy_only=False).astype(np.float64) for c in batch.columns], axis=1)

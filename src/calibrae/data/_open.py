@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import IterableDataset
 
 from ..errors import DataError
 from . import _files, _hub, _pictures
 from ._arrays import from_array, from_iterable
-from ._source import Array, DataOptions, Part, Source, part_of
+from ._source import Array, DataOptions, Part, Source, part_of, speaks_of_labels
 
 TABLE_SUFFIXES = (".parquet", ".csv", ".tsv")
 NUMPY_SUFFIXES = (".npy", ".npz")
@@ -41,7 +42,7 @@ def open_source(data: Any, options: DataOptions | None = None) -> Source:
     array = _as_array(data)
     if array is not None:
         return from_array("array", {"all": array}, options)
-    if hasattr(data, "__getitem__") and hasattr(data, "__len__"):
+    if hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, IterableDataset):
         return from_iterable(type(data).__name__, (data[i] for i in range(len(data))), options)
     if isinstance(data, Iterable):
         return from_iterable(type(data).__name__, data, options)
@@ -50,8 +51,11 @@ def open_source(data: Any, options: DataOptions | None = None) -> Source:
 
 def _as_array(data: Any) -> Array | None:
     if isinstance(data, torch.Tensor):
-        array: Array = data.detach().cpu().numpy()
+        data = data.detach().cpu()
+        array: Array = (data.float() if data.dtype == torch.bfloat16 else data).numpy()
         return array
+    if hasattr(data, "to_numpy") and hasattr(data, "columns"):  # a data frame
+        return np.asarray(data.to_numpy())
     return data if isinstance(data, np.ndarray) else None
 
 
@@ -71,9 +75,9 @@ def _open_mapping(data: Mapping[str, Any], options: DataOptions) -> Source:
 
 def _open_path_or_name(data: str | Path, options: DataOptions) -> Source:
     path = Path(data).expanduser()
+    if str(data) in _hub.NAMES and (not path.exists() or (path / "config.toml").exists()):
+        return _hub.open_name(str(data), options)  # a run may be called like the data that it was trained on
     if not path.exists():
-        if str(data) in _hub.NAMES:
-            return _hub.open_name(str(data), options)
         raise DataError(f"{data} is neither a path that exists nor one of {', '.join(_hub.NAMES)}. Check the spelling.")
     if path.is_dir():
         return _open_folder(path, options)
@@ -95,12 +99,13 @@ def _open_folder(folder: Path, options: DataOptions) -> Source:
     idx = [f for f in files if _files.is_idx(f)]
     if idx:
         return _files.open_idx(idx, folder, options)
+    has_pictures = bool(_pictures.list_pictures(folder))
     for suffix in TABLE_SUFFIXES:
         tables = [f for f in files if f.suffix == suffix]
-        if tables:
+        if tables and not (has_pictures and suffix != ".parquet"):  # beside pictures, a CSV holds their labels
             return _files.open_tables(tables, folder, options)
     arrays = [f for f in files if f.suffix == ".npy"]
-    if arrays and not _pictures.list_pictures(folder):
+    if arrays and not has_pictures:
         return _open_npy_folder(arrays, folder, options)
     return _pictures.open_folder(folder, options)
 
@@ -109,8 +114,8 @@ def _open_npy_folder(files: list[Path], folder: Path, options: DataOptions) -> S
     parts: dict[Part, Array] = {}
     for file in files:
         part = part_of(file.stem)
-        if part is not None:
-            parts[part] = np.load(file, mmap_mode="r", allow_pickle=False)
+        if part is not None and not speaks_of_labels(file.stem):
+            parts[part] = _files.load_numpy(file)
     if "train" not in parts:
         raise DataError(
             f"{folder} must hold train.npy (and test.npy); got {', '.join(f.name for f in files)}. Pass one file."

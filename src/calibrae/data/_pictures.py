@@ -13,11 +13,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import DataError
 from . import _cache
-from ._source import Array, DataOptions, Part, Source, part_of
+from ._source import PART_NAMES, Array, DataOptions, Part, Source
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
 BLOCK = 256
-GREY_MODES = frozenset({"1", "L", "LA", "I", "I;16", "I;16B", "F"})
+GREY_MODES = frozenset({"1", "L", "LA", "I;16", "I;16B", "I;16L", "I;16N"})
+UNREADABLE_MODES = frozenset({"I", "F"})
+ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values for a quarter turn
 NAMED = 5  # broken files named in a message
 
 Opener = tuple[str, Callable[[], Image.Image]]  # a name for messages, and how to open it
@@ -44,7 +46,7 @@ def open_folder(folder: Path, options: DataOptions) -> Source:
     groups: dict[Part, list[Path]] = {}
     for file in files:
         relative = file.relative_to(folder)
-        part = part_of(relative.parts[0]) if len(relative.parts) > 1 else None
+        part = PART_NAMES.get(relative.parts[0].lower()) if len(relative.parts) > 1 else None
         groups.setdefault(part or "all", []).append(file)
     if "train" not in groups:  # names that tell nothing, or only a test set: one pool, split by seed
         groups = {"all": files}
@@ -76,7 +78,7 @@ def decode(name: str, key: str, parts: Mapping[Part, Openers], options: DataOpti
             part: _blocks(openers(), survey.size, survey.grey, options, set(broken), broken)
             for part, openers in parts.items()
         }
-        _cache.write(key, blocks, {"notes": survey.notes(options)})
+        _cache.write(key, blocks, lambda: {"notes": survey.notes(options)})
         _complain(broken, options.skip_broken)
     cached = _cache.read(key)
     if cached is None or not cached[0]:
@@ -116,7 +118,10 @@ def _survey(openers: Iterable[Opener], options: DataOptions) -> _Survey:
     for name, open_it in openers:
         try:
             with open_it() as picture:
+                _require_mode(name, picture)
                 size = (picture.height, picture.width)
+                if picture.getexif().get(ORIENTATION) in SIDEWAYS:
+                    size = size[::-1]
                 survey.sizes[size] = survey.sizes.get(size, 0) + 1
                 survey.grey &= picture.mode in GREY_MODES
                 survey.deep += picture.mode.startswith("I")
@@ -163,10 +168,19 @@ def _blocks(
         yield np.stack(rows)
 
 
+def _require_mode(name: str, picture: Image.Image) -> None:
+    if picture.mode in UNREADABLE_MODES:
+        kind = "32-bit integers" if picture.mode == "I" else "floats"
+        raise DataError(
+            f"pictures must have 8 or 16 bits a channel; got {kind} in {name}, whose range is not known. Convert them, or "
+            "pass the numbers as .npy with --data-range."
+        )
+
+
 def _to_array(picture: Image.Image, size: tuple[int, int], grey: bool, resize: str) -> Array:
     if picture.mode.startswith("I"):
         picture = Image.fromarray((np.asarray(picture).astype(np.uint32) >> 8).astype(np.uint8))
-    picture = picture.convert("L" if grey else "RGB")
+    picture = ImageOps.exif_transpose(picture).convert("L" if grey else "RGB")
     if (picture.height, picture.width) != size:
         target = (size[1], size[0])
         picture = ImageOps.fit(picture, target) if resize == "crop" else ImageOps.pad(picture, target)

@@ -48,12 +48,18 @@ class Preparation:
             raw: stored values.
             noise: uniform on [0, 1), the shape of `raw`; needed to dequantise or binarise.
         """
-        values = raw.to(torch.float32)
         if self.spec.preparation == "identity" or noise is None or self.spec.levels is None:
-            return (values - self.shift) / self.scale
+            return (
+                (raw.double() - self.shift) / self.scale
+            ).float()  # in float64: a large offset must not eat the digits
+        values = raw.to(torch.float32)
         if self.spec.preparation == "binarise":
             return (noise < values / (self.spec.levels - 1)).to(torch.float32)
         return ((values + noise) / self.spec.levels).clamp_max(BELOW_ONE)
+
+    def restore(self, x: Tensor) -> Tensor:
+        """Float data from the model's scale back to their own units; integer data stay on [0, 1]."""
+        return (x * self.scale + self.shift).float()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for JSON."""
@@ -78,7 +84,9 @@ class Preparation:
             stored["scale_name"],
             stored["log_scale"],
         )
-        return cls(spec, torch.tensor(stored["shift"]), torch.tensor(stored["scale"]))
+        return cls(
+            spec, torch.tensor(stored["shift"], dtype=torch.float64), torch.tensor(stored["scale"], dtype=torch.float64)
+        )
 
 
 def prepare(source: Source, train: View, options: DataOptions) -> Preparation:
@@ -88,8 +96,13 @@ def prepare(source: Source, train: View, options: DataOptions) -> Preparation:
         DataError: for constant columns, or values outside the stated range.
     """
     shape = tuple(int(side) for side in train.array.shape[1:])
-    zero, one = torch.zeros(()), torch.ones(())
+    zero, one = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
     if source.levels is not None:
+        if options.data_range is not None or options.standardise:
+            raise DataError(
+                f"{source.name} holds integers, which are dequantised on [0, 1]; got a data range or --standardise. Drop it, "
+                "or convert the data to floats."
+            )
         kind: Literal["dequantise", "binarise"] = "binarise" if options.binarise else "dequantise"
         scale = "{0, 1}" if options.binarise else "[0, 1]"
         return Preparation(DataSpec(shape, source.levels, kind, scale), zero, one)
@@ -107,7 +120,7 @@ def prepare(source: Source, train: View, options: DataOptions) -> Preparation:
     size = math.prod(shape)
     name = "[0, 1]" if options.data_range is None else f"[0, 1] from [{low:g}, {high:g}]"
     spec = DataSpec(shape, None, "identity", name, log_scale=size * math.log(width))
-    return Preparation(spec, torch.tensor(low, dtype=torch.float32), torch.tensor(width, dtype=torch.float32))
+    return Preparation(spec, torch.tensor(low, dtype=torch.float64), torch.tensor(width, dtype=torch.float64))
 
 
 def _require_range(name: str, array: Array, low: float, high: float) -> None:
@@ -129,7 +142,7 @@ def _standardised(source: Source, train: View, shape: tuple[int, ...]) -> Prepar
             f"{', ...' if len(constant) > 5 else ''}. A constant has no density: drop those columns."
         )
     spec = DataSpec(shape, None, "identity", "columns standardised on the training set", float(np.log(std).sum()))
-    as_tensor = [torch.from_numpy(v.reshape(shape).astype(np.float32)) for v in (mean, std)]
+    as_tensor = [torch.from_numpy(v.reshape(shape)) for v in (mean, std)]
     return Preparation(spec, *as_tensor)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from ..errors import DataError
 Array: TypeAlias = npt.NDArray[Any]
 Part: TypeAlias = Literal["all", "train", "validation", "test"]
 
+LABEL_WORDS = frozenset({"y", "label", "labels", "target", "targets"})
 PART_NAMES: dict[str, Part] = {
     "train": "train",
     "training": "train",
@@ -88,17 +90,23 @@ class Source:
     columns: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
 
-    def with_notes(self, *notes: str) -> Source:
-        """The same with more notes."""
-        return replace(self, notes=(*self.notes, *notes))
-
 
 def part_of(name: str) -> Part | None:
-    """Which part a file or folder name speaks of.
+    """Which part a file name speaks of, in any of its words.
 
     Example:
-        >>> part_of("t10k-images-idx3-ubyte.gz"), part_of("train-00000-of-00001.parquet"), part_of("cats")
+        >>> part_of("t10k-images-idx3-ubyte.gz"), part_of("cifar10-train.parquet"), part_of("cats")
         ('test', 'train', None)
     """
-    word = name.lower().replace("_", "-").replace(".", "-").split("-")[0]
-    return PART_NAMES.get(word)
+    words = re.split(r"[^a-z0-9]+", name.lower())
+    return next((PART_NAMES[word] for word in words if word in PART_NAMES), None)
+
+
+def speaks_of_labels(name: str) -> bool:
+    """Whether a file or array name is that of labels.
+
+    Example:
+        >>> speaks_of_labels("y_train"), speaks_of_labels("train_labels"), speaks_of_labels("train_images")
+        (True, True, False)
+    """
+    return bool(LABEL_WORDS & set(re.split(r"[^a-z0-9]+", name.lower())))

@@ -1,6 +1,8 @@
 """Bounds, closed-form floors and summaries: numbers that can be compared."""
 
 from ._evaluate import evaluate_model as evaluate_model
+from ._evaluate import mean_log_likelihood as mean_log_likelihood
+from ._evaluate import training_ppca as training_ppca
 from ._evaluate import training_spectrum as training_spectrum
 from ._importance import ImportanceSummary as ImportanceSummary
 from ._importance import importance_weighted as importance_weighted

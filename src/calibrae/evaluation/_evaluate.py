@@ -17,11 +17,11 @@ from ..likelihoods import GaussianLikelihood
 from ..models import VAE, ELBOSummary, summarise
 from ._importance import ImportanceSummary, importance_weighted
 from ._record import Evaluation, verdict
-from ._spectrum import Spectrum, data_spectrum
+from ._spectrum import KEPT, Spectrum, data_spectrum
 
 LATENT_STREAM = 6
 ACTIVE_ABOVE = 0.01
-FLOOR_NUMBERS = 1 << 24  # data elements at once
+BATCH_NUMBERS = 1 << 24  # data elements at once
 
 Tick = Callable[[str, int, int], None]
 
@@ -35,7 +35,7 @@ def evaluate_model(
     seed: int = 0,
     batch_size: int = 512,
     limit: int | None = None,
-    floor_data: Data | None = None,
+    floor: functional.PPCA | None = None,
     tick: Tick | None = None,
 ) -> Evaluation:
     """ELBO, its parts, bits per dimension, the closed-form floor and, if asked, the importance-weighted bound.
@@ -51,7 +51,7 @@ def evaluate_model(
         seed: of the dequantisation and latent noise.
         batch_size: examples at once.
         limit: so many examples only, evenly spaced.
-        floor_data: whose training split the closed-form floor is fitted on; by default that of `data`.
+        floor: probabilistic PCA of the model's training examples; by default it is fitted on the training split of `data`.
         tick: called with a stage, how much is done and how much there is, for a progress bar.
 
     Raises:
@@ -65,14 +65,16 @@ def evaluate_model(
         )
     n = min(len(data.view(split)), limit or len(data.view(split)))
     noise = ExampleNoise("normal", (model.latent_dim,), mixed_seed(seed, LATENT_STREAM))
+    batch_size = _numbers_batch(data, batch_size)
     batches = data.batches(split, batch_size, seed, limit)
     summary = summarise(model, batches, noise.rows, _ticker(tick, "ELBO", n))
-    floor, spread, notes = _floor(model, data, floor_data or data, split, seed, limit)
+    ppca, notes = (floor, ()) if floor is not None else training_ppca(model, data)
+    likelihood = None if ppca is None else mean_log_likelihood(ppca, data, split, seed, limit)
     weighted = None
     if importance_samples:
         batches = data.batches(split, batch_size, seed, limit)
         weighted = importance_weighted(model, batches, importance_samples, seed, _ticker(tick, "log p(x)", n))
-    return _record(model, data, split, seed, summary, weighted, floor, spread, notes)
+    return _record(model, data, split, seed, summary, weighted, likelihood, ppca.sigma if ppca else None, notes)
 
 
 def _ticker(tick: Tick | None, stage: str, total: int) -> Callable[[int], None] | None:
@@ -88,11 +90,12 @@ def _ticker(tick: Tick | None, stage: str, total: int) -> Callable[[int], None] 
     return step
 
 
-def training_spectrum(data: Data, seed: int, latent_dim: int) -> Spectrum:
+def training_spectrum(data: Data, latent_dim: int) -> Spectrum:
     """The spectrum of the prepared training split, kept in the cache."""
+    kept = max(latent_dim, KEPT)
 
     def batches() -> Iterator[Tensor]:
-        return (x for _, x in data.batches("train", _floor_batch(data), seed))
+        return (x for _, x in data.batches("train", _numbers_batch(data)))
 
     def compute() -> dict[str, np.ndarray]:
         found = data_spectrum(batches, latent_dim)
@@ -100,35 +103,40 @@ def training_spectrum(data: Data, seed: int, latent_dim: int) -> Spectrum:
         arrays = {"mean": found.mean, "eigenvalues": found.eigenvalues, "eigenvectors": found.eigenvectors}
         return {name: value.numpy() for name, value in arrays.items()} | {"facts": facts}
 
-    needed = latent_dim if data.spec.data_dim > 4096 else 0
-    stored = cached_arrays(("spectrum", data.identity("train"), seed, needed), compute)
+    stored = cached_arrays(("spectrum", data.identity("train"), kept), compute)
     mean, values, vectors, facts = (
         torch.from_numpy(stored[k]) for k in ("mean", "eigenvalues", "eigenvectors", "facts")
     )
     return Spectrum(mean, values, vectors, float(facts[0]), int(facts[1]), bool(facts[2]))
 
 
-def _floor_batch(data: Data) -> int:
-    return max(1, min(4096, FLOOR_NUMBERS // data.spec.data_dim))
-
-
-def _floor(
-    model: VAE, data: Data, floor_data: Data, split: Split | Literal["all"], seed: int, limit: int | None
-) -> tuple[float | None, float | None, tuple[str, ...]]:
-    """Mean log-likelihood of the same examples under PPCA, its sigma, and why there is none."""
+def training_ppca(model: VAE, data: Data) -> tuple[functional.PPCA | None, tuple[str, ...]]:
+    """Probabilistic PCA of the training split with the model's number of latents, or why there is none to compare with."""
     if not isinstance(model.likelihood, GaussianLikelihood):
-        return None, None, ("probabilistic PCA is a density and cannot be compared with probabilities of binary data",)
-    spectrum = training_spectrum(floor_data, seed, model.latent_dim)
+        return None, ("probabilistic PCA is a density and cannot be compared with probabilities of binary data",)
+    spectrum = training_spectrum(data, model.latent_dim)
     try:
         ppca = spectrum.ppca(model.latent_dim)
     except ArgumentError as error:
-        return None, None, (str(error),)
+        return None, (str(error),)
+    notes = () if spectrum.is_exact else ("the PPCA floor is approximate: its eigenvalues are from subspace iteration",)
+    return ppca, notes
+
+
+def mean_log_likelihood(
+    ppca: functional.PPCA, data: Data, split: Split | Literal["all"], seed: int = 0, limit: int | None = None
+) -> float:
+    """Mean exact log-likelihood of a split under a probabilistic PCA, nats."""
     total, count = 0.0, 0
-    for _, x in data.batches(split, _floor_batch(data), seed, limit):
+    for _, x in data.batches(split, _numbers_batch(data), seed, limit):
         total += float(functional.ppca_log_likelihood(ppca, x.flatten(1).double()).sum())
         count += len(x)
-    notes = () if spectrum.is_exact else ("the PPCA floor is approximate: its eigenvalues are from subspace iteration",)
-    return total / count, ppca.sigma, notes
+    return total / count
+
+
+def _numbers_batch(data: Data, most: int = 4096) -> int:
+    """Examples at once: fewer where an example is large."""
+    return max(1, min(most, BATCH_NUMBERS // data.spec.data_dim))
 
 
 def _record(

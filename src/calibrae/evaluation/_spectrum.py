@@ -13,6 +13,7 @@ from .. import functional
 EXACT_DIM = 4096  # up to so many dimensions (or examples) the eigendecomposition is exact
 PASSES = 8  # over larger data, of subspace iteration
 OVERSAMPLING = 20
+KEPT = 64  # eigenpairs at least, so that runs with other latent sizes share them
 
 Batches = Callable[[], Iterable[Tensor]]
 
@@ -53,15 +54,16 @@ def data_spectrum(batches: Batches, latent_dim: int) -> Spectrum:
         latent_dim: how many eigenpairs matter.
     """
     n, mean, total = _moments(batches)
+    keep = max(latent_dim, KEPT)
     if len(mean) <= EXACT_DIM:
         values, vectors = functional.spectrum(_covariance(batches, mean, n))
-        return Spectrum(mean, values, vectors, total, n, is_exact=True)
+        return Spectrum(mean, values[:keep], vectors[:, :keep].contiguous(), total, n, is_exact=True)
     if n <= EXACT_DIM:
         rows = torch.cat([_centred(x, mean) for x in batches()])
         values, left = functional.spectrum(rows @ rows.T / n)
-        keep = values > values[0] * 1e-10
-        vectors = rows.T @ left[:, keep] / (n * values[keep]).sqrt()
-        return Spectrum(mean, values[keep], vectors, total, n, is_exact=True)
+        keep = min(keep, int((values > values[0] * 1e-12).sum()))
+        vectors = rows.T @ left[:, :keep] / (n * values[:keep]).sqrt()
+        return Spectrum(mean, values[:keep], vectors, total, n, is_exact=True)
     values, vectors = _subspace(batches, mean, n, latent_dim + OVERSAMPLING)
     return Spectrum(mean, values, vectors, total, n, is_exact=False)
 
@@ -83,7 +85,7 @@ def _moments(batches: Batches) -> tuple[int, Tensor, float]:
 def _covariance(batches: Batches, mean: Tensor, n: int) -> Tensor:
     covariance = torch.zeros(len(mean), len(mean), dtype=torch.float64)
     for x in batches():
-        centred = (x.flatten(1) - mean.to(x.dtype)).contiguous()  # float32 products of one batch, float64 sums
+        centred = _centred(x, mean)
         covariance += centred.T @ centred
     return covariance / n
 

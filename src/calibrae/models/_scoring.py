@@ -79,7 +79,7 @@ class _Sums:
         self.origin: tuple[Tensor, Tensor] | None = None
 
     def add(self, nll: Tensor, kl: Tensor, sse: Tensor, mean: Tensor, elements: int) -> None:
-        nll, kl, sse, mean = (part.double().cpu() for part in (nll, kl, sse, mean))
+        nll, kl, sse, mean = (part.cpu().double() for part in (nll, kl, sse, mean))
         loss = nll + kl.sum(1)
         self.origin = self.origin or (loss.mean(), mean.mean(0))
         loss, mean = loss - self.origin[0], mean - self.origin[1]
@@ -130,7 +130,7 @@ def optimal_sigma_over(model: VAE, sigma: AbstractSigma, batches: Batches, noise
             x = x.to(model.device)
             output = model(x, noise(start, start + len(x)).to(x))
             batch_sigma = functional.optimal_sigma(x, output.likelihood.mean.to(x.dtype), sigma.shared)
-            total += len(x) * batch_sigma.double().square().cpu()
+            total += len(x) * batch_sigma.cpu().double().square()
             count += len(x)
     return (total / count).sqrt()
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .._types import DataSpec, ModelOutput
-from ..errors import NoDensityError
+from ..errors import NoDensityError, ShapeError
 from ..latents import (
     AbstractPosterior,
     AbstractPrior,
@@ -99,7 +99,10 @@ class VAE(nn.Module):
             noise: standard normal, `[B, d]`; drawn if not given.
         """
         posterior = self.encode(x)
-        z = posterior.sample(standard_normal_noise(posterior) if noise is None else noise)
+        noise = standard_normal_noise(posterior) if noise is None else noise
+        if noise.shape != posterior.mean.shape:
+            raise ShapeError(f"`noise` must be [B, d] = {tuple(posterior.mean.shape)}; got {tuple(noise.shape)}.")
+        z = posterior.sample(noise)
         return ModelOutput(posterior, self.prior, self.likelihood(self.decoder(z)), z)
 
     def elbo(self, x: Tensor, noise: Tensor | None = None) -> ELBOTerms:
@@ -120,9 +123,14 @@ class VAE(nn.Module):
     def encode(self, x: Tensor) -> AbstractPosterior:
         """`q(z|x)` of a batch `[B, *data]`; its `.mean` is the usual code."""
         features = self.encoder(x)
-        if isinstance(features, Tensor):
-            features = features.to(torch.promote_types(features.dtype, torch.float32))
-        return self.posterior.from_features(features)
+        wide = _widened(features) if isinstance(features, Tensor) else tuple(_widened(part) for part in features)
+        posterior = self.posterior.from_features(wide)
+        if posterior.mean.shape[1] != self.latent_dim:
+            raise ShapeError(
+                f"the encoder must give as many latents as the prior has, {self.latent_dim}; got {posterior.mean.shape[1]}. "
+                "Change the width of its last layer, or the prior."
+            )
+        return posterior
 
     def decode(self, z: Tensor) -> Tensor:
         """Mean of `p(x|z)`, `[B, *data]`, for latents `[B, d]`."""
@@ -160,3 +168,8 @@ class VAE(nn.Module):
         self.likelihood.bind(spec.data_shape, spec.step)
         shift, scale = self.likelihood.output_affine(mean, std)
         set_data_statistics(self.encoder, self.decoder, mean=mean, std=std, output_shift=shift, output_scale=scale)
+
+
+def _widened(features: Tensor) -> Tensor:
+    """At least float32, whatever the network's precision."""
+    return features.to(torch.promote_types(features.dtype, torch.float32))

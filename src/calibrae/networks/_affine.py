@@ -22,6 +22,11 @@ class _Affine(nn.Module):
 
     def set(self, shift: Tensor, scale: Tensor) -> None:
         """Store the shift, `[*data]`, and the scale, one number."""
+        if shift.shape != self.shift.shape:
+            raise ShapeError(
+                f"this network was built for data of shape {tuple(self.shift.shape)}; got data of {tuple(shift.shape)}. Build one "
+                "for that shape."
+            )
         self.shift.copy_(shift)
         self.scale.copy_(scale)
 

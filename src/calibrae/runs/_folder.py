@@ -17,6 +17,11 @@ from typing import Any, final
 from ..errors import RunError
 from ._atomic import replace_file, replace_json, replace_text
 
+OLD = ".replaced"
+ARTEFACTS = (
+    "config.toml", "run.json", "history.csv", "model.safetensors", "model.json", "floor.safetensors", "checkpoints",
+    "tensorboard", "curves.png", "reconstructions.png", "samples.png", "traversal.png", "interpolation.png", "codes.npy",
+)  # fmt: skip
 PACKAGES = (
     "calibrae",
     "torch",
@@ -41,6 +46,7 @@ class RunFolder:
     | `run.json` | seed, versions, data fingerprint and splits, command |
     | `history.csv` | every term per epoch |
     | `model.safetensors`, `model.json` | the trained model |
+    | `floor.safetensors` | probabilistic PCA of the training set |
     | `checkpoints/` | the last and the best state of training |
     | `tensorboard/` | the same curves for TensorBoard |
 
@@ -52,14 +58,14 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: str | Path, *, overwrite: bool = False) -> RunFolder:
-        """A new, empty run; an old one is replaced only if asked.
+        """A new, empty run. If asked, an old one is set aside: see `discard_old` and `restore_old`.
 
         Raises:
             RunError: if something else is there.
         """
         folder = cls.require_free(path, overwrite=overwrite)
         if folder.path.exists():
-            shutil.rmtree(folder.path)
+            folder._set_old_aside()
         folder.checkpoints.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -72,7 +78,7 @@ class RunFolder:
         """
         folder = cls(Path(path))
         if folder.path.exists() and any(folder.path.iterdir() if folder.path.is_dir() else [folder.path]):
-            if not folder.path.is_dir() or not folder.config_file.exists():
+            if not folder._is_run():
                 raise RunError(f"{path} exists and is not a run of calibrae. Choose another place with --out.")
             if not overwrite:
                 raise RunError(
@@ -80,6 +86,35 @@ class RunFolder:
                     "(in Python `resume=True`, `overwrite=True`)."
                 )
         return folder
+
+    def _is_run(self) -> bool:
+        try:
+            return "versions" in self.read_run() and "training" in self.read_config()
+        except (RunError, OSError):
+            return False
+
+    def _set_old_aside(self) -> None:
+        old = self.path / OLD
+        old.mkdir(exist_ok=True)
+        for name in ARTEFACTS:
+            if (self.path / name).exists():
+                (self.path / name).replace(old / name)
+
+    def discard_old(self) -> None:
+        """Forget the run that was set aside, now that the new one has begun. Files that are not ours are left alone."""
+        shutil.rmtree(self.path / OLD, ignore_errors=True)
+
+    def restore_old(self) -> None:
+        """Bring back the run that was set aside, because the new one did not begin."""
+        old = self.path / OLD
+        if not old.is_dir():
+            return
+        for name in ARTEFACTS:
+            if (old / name).exists():
+                place = self.path / name
+                shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
+                (old / name).replace(place)
+        self.discard_old()
 
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:
@@ -148,13 +183,6 @@ class RunFolder:
                 writer.writerows(rows)
 
         replace_file(self.history_file, write)
-
-    def read_history(self) -> list[dict[str, float]]:
-        """The terms of all epochs."""
-        if not self.history_file.is_file():
-            return []
-        with self.history_file.open(newline="", encoding="utf-8") as stream:
-            return [{name: float(value or "nan") for name, value in row.items()} for row in csv.DictReader(stream)]
 
 
 def versions() -> dict[str, str]:

@@ -9,19 +9,24 @@ from typing import Any
 
 import torch
 
-from ..errors import RunError
+from ..errors import ArgumentError, RunError
+from ..functional import PPCA
 from ..models import VAE, ModelConfig, build_from_config
 from ._atomic import replace_file, replace_json
 
-WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+WEIGHTS, DESCRIPTION, FLOOR = "model.safetensors", "model.json", "floor.safetensors"
 
 
 def save_model(model: VAE, folder: Path) -> None:
     """Write `model.safetensors` and `model.json`; the description goes first, so weights never lack theirs."""
     from safetensors.torch import save_file
 
-    floor = getattr(getattr(model.likelihood, "sigma", None), "floor", None)
-    description: dict[str, Any] = {"config": model.config.to_dict() if model.config else None, "sigma_floor": floor}
+    sigma = getattr(model.likelihood, "sigma", None)
+    description: dict[str, Any] = {
+        "config": model.config.to_dict() if model.config else None,
+        "data_shape": list(sigma.data_shape) if sigma is not None and sigma.data_shape else None,
+        "sigma_floor": None if sigma is None else sigma.floor,
+    }
     replace_json(folder / DESCRIPTION, description)
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
     replace_file(folder / WEIGHTS, lambda path: save_file(state, path))
@@ -48,15 +53,59 @@ def load_model(folder: Path, model: VAE | None = None, device: str | torch.devic
     try:
         description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         state = load_file(folder / WEIGHTS)
-    except (OSError, json.JSONDecodeError, SafetensorError) as error:
+        config, data_shape, floor = (description[key] for key in ("config", "data_shape", "sigma_floor"))
+    except (OSError, json.JSONDecodeError, SafetensorError, KeyError) as error:
         raise RunError(f"the model in {folder} cannot be read: {error}. Train again, or restore the files.") from error
+    place = require_device(device)
     if model is None:
-        model = _rebuild(folder, description["config"])
+        model = _rebuild(folder, config)
+    if data_shape is not None:
+        model.likelihood.bind(tuple(data_shape), None)
     _load_state(folder, model, state)
     sigma = getattr(model.likelihood, "sigma", None)
-    if sigma is not None and description.get("sigma_floor") is not None:
-        sigma.floor = description["sigma_floor"]
-    return model.to(device).eval()
+    if sigma is not None and floor is not None:
+        sigma.floor = floor
+    return model.to(place).eval()
+
+
+def require_device(device: str | torch.device) -> torch.device:
+    """The device, if this machine has it.
+
+    Raises:
+        ArgumentError: if it has not.
+    """
+    try:
+        place = torch.device(device)
+        torch.zeros(1, device=place)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ArgumentError(
+            f"`device` must be one that this machine has, such as cpu; got {device} ({reason})"
+        ) from error
+    return place
+
+
+def save_floor(ppca: PPCA, folder: Path) -> None:
+    """Write the probabilistic PCA of the training set, `floor.safetensors`: what the model has to beat."""
+    from safetensors.torch import save_file
+
+    parts = {
+        "mean": ppca.mean,
+        "components": ppca.components.contiguous(),
+        "eigenvalues": ppca.eigenvalues.contiguous(),
+        "sigma": torch.tensor(ppca.sigma, dtype=torch.float64),
+    }
+    replace_file(folder / FLOOR, lambda path: save_file(parts, path))
+
+
+def load_floor(folder: Path) -> PPCA | None:
+    """The probabilistic PCA of the training set, if one was stored."""
+    from safetensors.torch import load_file
+
+    if not (folder / FLOOR).is_file():
+        return None
+    parts = load_file(folder / FLOOR)
+    return PPCA(parts["mean"], parts["components"], parts["eigenvalues"], float(parts["sigma"]))
 
 
 def _rebuild(folder: Path, config: dict[str, Any] | None) -> VAE:

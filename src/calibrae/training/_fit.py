@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from .. import functional
 from ..data import Data, ExampleNoise, mixed_seed
-from ..errors import NonFiniteError, RunError
+from ..errors import ArgumentError, DataError, NonFiniteError, RunError
 from ..models import VAE, ELBOSummary, calibrate_sigma, optimal_sigma_of, optimal_sigma_over, summarise
 from ..objectives import BetaELBO
 from ..runs import RunFolder, save_model
@@ -33,11 +34,11 @@ from ._tracker import Tracker
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+FREE_ON_RESUME = frozenset({"epochs", "patience", "lr", "clip", "eval_batch_size"})
 LATENT_STREAM, TRAIN_STREAM, VALIDATION_STREAM = 2, 3, 4
 CALIBRATION_EXAMPLES = 4096  # of the training set, for the sigma that validates an epoch
 STATISTICS_EXAMPLES = 10_000  # of the training set, for the mean image and the scale
 EVAL_NUMBERS = 1 << 24  # data elements at once without gradients
-SMALLEST_SCALE = 1e-6  # of the data, so that a constant set can be divided by it
 SMOOTHING = 0.95  # of the terms on the progress bar
 
 
@@ -101,6 +102,8 @@ class Trainer:
             self._set_up()
         if resume:
             self._restore()
+        else:
+            self._save("last.pt")
         self.reporter.start(self.total_steps, self.state.step)
         tracker = Tracker(self.folder.path / "tensorboard")
         try:
@@ -139,7 +142,11 @@ class Trainer:
         for x in batches():
             mean += x.sum(0) / n
         square = sum(float((x - mean).square().sum()) for x in batches())
-        std = torch.tensor(square / (n * self.data.spec.data_dim)).sqrt().clamp_min(SMALLEST_SCALE)
+        if not square > 0:
+            raise DataError(
+                f"{self.data.source.name}: all training examples are the same, so there is nothing to model."
+            )
+        std = torch.tensor(square / (n * self.data.spec.data_dim)).sqrt()
         return mean.float(), std.float()
 
     @property
@@ -151,7 +158,13 @@ class Trainer:
         from lightning_fabric import Fabric
 
         settings = self.settings
-        probe = Fabric(accelerator=settings.accelerator, devices=1)
+        try:
+            probe = Fabric(accelerator=settings.accelerator, devices=1)
+        except (RuntimeError, ValueError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise ArgumentError(
+                f"`accelerator` must be one that this machine has, or auto; got {settings.accelerator} ({reason})"
+            ) from error
         precision, why = choose_precision(settings, probe.device)
         compiled, why_compiled = choose_compile(settings, probe.device, self.total_steps)
         self.fabric: Fabric = Fabric(accelerator=settings.accelerator, devices=1, precision=precision)  # type: ignore[arg-type]
@@ -219,11 +232,10 @@ class Trainer:
             sums = backward_batch(self.model, self.forward, self.fabric.backward, self.objective, micro, state.step)
             clip(network_parameters(self.model), settings.clip)
         except NonFiniteError as error:
-            self._save("last.pt")
             raise NonFiniteError(
                 f"epoch {state.epoch + 1}, batch {state.steps_in_epoch + 1} (step {state.step + 1}): {error}. The last good "
-                f"state is in {self.folder.checkpoints / 'last.pt'}. Lower --lr (now {settings.lr:g}), set --clip, or look "
-                "for extreme values in the data."
+                f"state is in {self.folder.checkpoints / 'last.pt'}. Go on from there with --resume and a lower --lr (now "
+                f"{settings.lr:g}) or --clip (now {settings.clip:g}), or look for extreme values in the data."
             ) from error
         for optimiser in self.optimisers:
             optimiser.step()
@@ -271,6 +283,12 @@ class Trainer:
         summary = self.validate()
         validation = self._derived(summary.nll, summary.kl, summary.mse)
         score = summary.elbo if summary.is_bound else -summary.nll
+        if not math.isfinite(score):
+            largest = max(float(x.abs().max()) for _, x in self.data.batches("validation", self.eval_batch))
+            raise NonFiniteError(
+                f"epoch {state.epoch}: the ELBO of the validation split is not finite (largest |x| {largest:.3g}). The last good "
+                f"state is in {self.folder.checkpoints / 'last.pt'}. Look for extreme values in the data, or lower --lr."
+            )
         validation["elbo" if summary.is_bound else "nll"] = score if summary.is_bound else summary.nll
         validation.pop("loss")
         best = score > state.best_elbo
@@ -309,9 +327,7 @@ class Trainer:
     def _restore(self) -> None:
         state, parts = load_checkpoint(self.folder.checkpoints / "last.pt", self.fabric.device)
         then, now = parts["settings"], asdict(self.settings)
-        changed = [
-            f"{k} was {then[k]}, now {now[k]}" for k in now if k not in ("epochs", "patience") and then.get(k) != now[k]
-        ]
+        changed = [f"{k} was {then[k]}, now {now[k]}" for k in now if k not in FREE_ON_RESUME and then.get(k) != now[k]]
         if changed:
             raise RunError(
                 f"a resumed run keeps its settings; got {'; '.join(changed)}. Drop those options, or train anew."
@@ -319,6 +335,8 @@ class Trainer:
         self.model.load_state_dict(parts["model"])
         for optimiser, stored in zip(self.optimisers, parts["optimisers"], strict=True):
             optimiser.load_state_dict(stored)
+        for group in self.optimisers[0].param_groups:
+            group["peak_lr"] = self.settings.lr
         self.generator.set_state(parts["generator"].cpu())
         if self.average is not None:
             self.average.load_state_dict(parts["average"])

@@ -78,7 +78,7 @@ def build_optimisers(model: VAE, settings: TrainSettings) -> list[torch.optim.Op
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     optimisers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW([group for group in groups if group["params"]], lr=settings.lr, betas=BETAS)
+        torch.optim.AdamW([group for group in groups if group["params"]], lr=settings.lr, betas=BETAS, fused=True)
     ]
     sigma = learned_sigma_of(model)
     if sigma is not None:

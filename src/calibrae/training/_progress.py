@@ -66,7 +66,8 @@ def format_terms(terms: Mapping[str, float]) -> str:
     """
     bits = f"  {terms['bits_per_dim']:.3f} bits/dim" if "bits_per_dim" in terms else ""
     sigma = f"  sigma {terms['sigma']:.4f}" if "sigma" in terms else ""
-    return f"-ELBO {terms['loss']:.1f} nats{bits}  RMSE {terms['rmse']:.4f}{sigma}  KL {terms['kl']:.1f}"
+    name = "-ELBO" if terms.get("is_bound", True) else "-log p(x|z)"
+    return f"{name} {terms['loss']:.1f} nats{bits}  RMSE {terms['rmse']:.4f}{sigma}  KL {terms['kl']:.1f}"
 
 
 @final
@@ -100,7 +101,7 @@ class Bar(AbstractReporter):
 
     def epoch(self, row: Mapping[str, float], best: bool) -> None:
         terms = {name.removeprefix("validation_"): v for name, v in row.items() if name.startswith("validation_")}
-        terms |= {"loss": -terms.get("elbo", float("nan"))} if "elbo" in terms else {"loss": terms["nll"]}
+        terms |= {"loss": -terms["elbo"]} if "elbo" in terms else {"loss": terms["nll"], "is_bound": False}
         terms |= {"sigma": row["sigma"]} if "sigma" in row else {}
         mark = "  best" if best else ""
         self.say(f"epoch {row['epoch']:>3.0f}  {row['seconds']:>6.0f} s  validation {format_terms(terms)}{mark}")

@@ -28,6 +28,8 @@ def batch_sigma(model: VAE, forward: Forward, micro: Sequence[tuple[Tensor, Tens
             mean = forward(x, noise).likelihood.mean.to(x.dtype)
             total = total + len(x) * functional.optimal_sigma(x, mean, sigma.shared).square().cpu()
             count += len(x)
+    if not bool(torch.isfinite(total).all()):
+        raise NonFiniteError("the reconstruction term is not finite (in the pass that finds the batch's sigma)")
     return (total / count).sqrt().to(model.device)
 
 

@@ -17,6 +17,7 @@ from ._run import Run as Run
 from ._run import evaluate as evaluate
 from ._run import load as load
 from ._run import run_data as run_data
+from ._run import run_preparation as run_preparation
 from ._self_test import Check as Check
 from ._self_test import self_test as self_test
 from ._train import train_run as train_run

@@ -117,14 +117,17 @@ def save_arrays(x: Tensor, path: Path) -> Path:
 def draw_run(run: Run, floor: float | None = None) -> list[Path]:
     """Curves, reconstructions, samples and a traversal into the run's folder."""
     model, data, folder = run.model, run.data, run.path
-    x = first_examples(data, "validation", ROWS // 2 * COLUMNS)
+    x, restore = first_examples(data, "validation", ROWS // 2 * COLUMNS), data.preparation.restore
+    x_hat = restore(reconstruct(model, x))
     drawn = [
         save_curves(run.history, folder / "curves.png", floor),
-        save_grid(reconstruct(model, x), folder / "reconstructions.png", COLUMNS, reference=x, title="reconstructions"),
-        save_grid(traverse(model, data), folder / "traversal.png", STEPS, title="traversal"),
+        save_grid(x_hat, folder / "reconstructions.png", COLUMNS, reference=restore(x), title="reconstructions"),
+        save_grid(restore(traverse(model, data)), folder / "traversal.png", STEPS, title="traversal"),
     ]
     if model.posterior.is_density:
-        drawn.append(save_grid(sample(model, ROWS * COLUMNS), folder / "samples.png", COLUMNS, title="samples (means)"))
+        drawn.append(
+            save_grid(restore(sample(model, ROWS * COLUMNS)), folder / "samples.png", COLUMNS, title="samples (means)")
+        )
     return drawn
 
 

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..data import Data, DataOptions, load_data
-from ..errors import ArgumentError, CalibraeError
-from ..evaluation import training_spectrum
-from ..functional import beta_in_conventions, ppca_log_likelihood
-from ..likelihoods import BernoulliLikelihood, GaussianLikelihood, ManualSigma
+from ..data import NAMES, Data, DataOptions, Preparation, load_data
+from ..errors import ArgumentError, RunError
+from ..evaluation import mean_log_likelihood, training_ppca
+from ..functional import beta_in_conventions
+from ..likelihoods import BernoulliLikelihood, LearnedSigma, ManualSigma, OptimalSigma
 from ..models import VAE
 from ..objectives import BetaELBO
-from ..runs import RunFolder, replace_json
+from ..runs import RunFolder, replace_json, save_floor
 from ..training import AbstractReporter, Bar, Silent, Trainer, TrainSettings
 from ._draw import draw_run
-from ._run import Run, options_from, options_to_dict
+from ._run import Run, options_from, options_to_dict, require_same
 
 SETTINGS = tuple(field.name for field in fields(TrainSettings))
 
@@ -35,7 +36,7 @@ def fit(
     overwrite: bool = False,
     quiet: bool = False,
     pictures: bool = True,
-    source: str | None = None,
+    request: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> Run:
     """Train a model, select it by its validation ELBO at beta = 1, fix its sigma on the training set, and save it.
@@ -51,7 +52,7 @@ def fit(
         overwrite: replace a run that is already there.
         quiet: say nothing.
         pictures: draw curves, reconstructions, samples and a traversal at the end.
-        source: name or path under which `data` can be opened again, where it is not itself one.
+        request: what the user asked for in their own words, kept in `config.toml`.
         settings: fields of `TrainSettings`: batch_size, lr, seed, precision, ...
 
     Returns:
@@ -71,62 +72,105 @@ def fit(
     if unknown:
         raise ArgumentError(f"settings must be among {', '.join(SETTINGS)}; got {', '.join(unknown)}.")
     chosen = TrainSettings(epochs=epochs, **settings)
-    if not resume:
-        RunFolder.require_free(out, overwrite=overwrite)
     reporter: AbstractReporter = Silent() if quiet else Bar()
-    options = options or DataOptions()
-    ready = load_data(data, options)
-    _require_binary(model, ready)
+    if resume:
+        folder = RunFolder.open(out)
+        ready, objective = _resumed(folder, data, options, objective)
+    else:
+        RunFolder.require_free(out, overwrite=overwrite)
+        ready, objective = load_data(data, options), objective or model.objective
+    ready = _suited(model, ready, chosen)
     for note in ready.source.notes:
         reporter.say(f"note: {note}")
-    folder = RunFolder.open(out) if resume else RunFolder.create(out, overwrite=overwrite)
-    objective = objective or model.objective
     if not resume:
-        _write_start(folder, model, data if source is None else source, ready, options, chosen, objective)
-    trainer = Trainer(model, ready, folder, chosen, objective, reporter)
-    _announce(model, ready, objective, reporter)
-    history = trainer.run(resume=resume)
+        folder = RunFolder.create(out, overwrite=overwrite)
+        _write_start(folder, model, ready, options or DataOptions(), chosen, objective, request)
+    try:
+        trainer = Trainer(model, ready, folder, chosen, objective, reporter)
+        _announce(model, ready, objective, reporter)
+        history = trainer.run(resume=resume)
+    except BaseException:
+        if not resume and not (folder.checkpoints / "last.pt").exists():
+            folder.restore_old()
+        raise
+    finally:
+        if (folder.checkpoints / "last.pt").exists():
+            folder.discard_old()
     run = Run(folder, model, ready, history)
     _write_end(run, chosen)
+    floor = _keep_floor(run)
     if pictures:
-        draw_run(run, _validation_floor(run))
+        draw_run(run, floor)
     return run
 
 
-def _require_binary(model: VAE, data: Data) -> None:
-    if (
-        isinstance(model.likelihood, BernoulliLikelihood)
-        and data.spec.preparation != "binarise"
-        and data.spec.levels != 2
-    ):
+def _resumed(
+    folder: RunFolder, data: Any, options: DataOptions | None, objective: BetaELBO | None
+) -> tuple[Data, BetaELBO]:
+    """The data and the objective of a run that goes on, which must be those that it began with."""
+    stored = resume_options(folder)
+    if options is not None and options != stored.options:
+        raise RunError(f"a resumed run keeps its data options, {stored.options}; got {options}. Leave them out.")
+    if objective is not None and objective != stored.objective:
+        raise RunError(f"a resumed run keeps its objective, {stored.objective}; got {objective}. Leave it out.")
+    known = folder.read_run()["data"]
+    ready = load_data(data, stored.options, Preparation.from_dict(known["preparation"]))
+    require_same(folder.path, ready, known)
+    return ready, stored.objective
+
+
+def _suited(model: VAE, data: Data, settings: TrainSettings) -> Data:
+    """The data as this model's likelihood needs them.
+
+    Raises:
+        ArgumentError: if the likelihood or a setting has no meaning for them.
+    """
+    name = data.source.name
+    if settings.flip and len(data.spec.data_shape) != 3:
+        raise ArgumentError(f"--flip mirrors pictures; got {name} of shape {data.spec.data_shape}. Drop it.")
+    if not isinstance(model.likelihood, BernoulliLikelihood):
+        if data.spec.preparation == "binarise":
+            raise ArgumentError(
+                f"binarised data have no density; got {name} and a Gaussian. Take --likelihood bernoulli."
+            )
+        return data
+    if data.spec.levels == 2:
+        return data.binarised()
+    if data.spec.preparation != "binarise":
         raise ArgumentError(
-            f"a Bernoulli likelihood is for binary data; got {data.source.name} on {data.spec.scale}. Binarise them with "
+            f"a Bernoulli likelihood is for binary data; got {name} on {data.spec.scale}. Binarise them with "
             "--binarise (in Python `options=DataOptions(binarise=True)`), or take a Gaussian."
         )
+    return data
 
 
 def _write_start(
     folder: RunFolder,
     model: VAE,
-    data: Any,
-    ready: Data,
+    data: Data,
     options: DataOptions,
     settings: TrainSettings,
     objective: BetaELBO,
+    request: Mapping[str, Any] | None,
 ) -> None:
-    source = str(data) if isinstance(data, str) and not Path(data).exists() else None
-    if isinstance(data, str | Path) and Path(data).exists():
-        source = str(Path(data).resolve())
     name, arguments = (model.config.name, model.config.arguments) if model.config else ("own modules", {})
     folder.write_config(
         {
-            "data": {"source": source, **options_to_dict(options)},
+            "data": {"source": _place(data.source.name), **options_to_dict(options)},
             "model": {"name": name, **arguments},
             "objective": asdict(objective),
             "training": asdict(settings),
+            "request": dict(request or {}),
         }
     )
-    folder.write_run({"seed": settings.seed, "data": ready.describe(), "finished": False})
+    folder.write_run({"seed": settings.seed, "data": data.describe(), "finished": False})
+
+
+def _place(name: str) -> str | None:
+    """Under which name or path the data can be opened again, if they can."""
+    if name in NAMES:
+        return name
+    return str(Path(name).resolve()) if Path(name).exists() else None
 
 
 def _write_end(run: Run, settings: TrainSettings) -> None:
@@ -145,35 +189,31 @@ def _announce(model: VAE, data: Data, objective: BetaELBO, reporter: AbstractRep
         f"{data.source.name}: {sizes['train']} training, {sizes['validation']} validation, {sizes['test']} test examples of "
         f"shape {data.spec.data_shape} on {data.spec.scale}; {parameters:,} parameters"
     )
+    if model.latent_dim >= data.spec.data_dim:
+        reporter.say(
+            f"note: {model.latent_dim} latents for {data.spec.data_dim} data dimensions leave nothing to compress; a smaller "
+            "--latent-dim says more"
+        )
     if not model.posterior.is_density:
         return
     sigma = getattr(model.likelihood, "sigma", None)
-    fixed = float(sigma.log_sigma.exp().flatten()[0]) if isinstance(sigma, ManualSigma) else None
+    fixed = round(float(sigma.log_sigma.exp().flatten()[0]), 9) if isinstance(sigma, ManualSigma) else None
     elsewhere = beta_in_conventions(objective.beta, data.spec.data_dim, model.latent_dim, fixed)
     named = ", ".join(f"{name} {value:.4g}" for name, value in elsewhere.items() if name != "nll")
-    kind = (
-        f"sigma {fixed:g}"
-        if fixed
-        else type(sigma).__name__
-        if isinstance(model.likelihood, GaussianLikelihood)
-        else "bits"
-    )
+    kinds = {OptimalSigma: "optimal sigma", LearnedSigma: "learned sigma", ManualSigma: f"sigma {fixed}"}
+    kind = kinds.get(type(sigma), "bits")
     reporter.say(f"beta {objective.beta:g} on the summed KL beside the full NLL ({kind}); the same elsewhere: {named}")
 
 
-def _validation_floor(run: Run) -> float | None:
-    """Log-likelihood of the validation split under probabilistic PCA, if it is comparable."""
-    if not isinstance(run.model.likelihood, GaussianLikelihood) or not run.model.posterior.is_density:
+def _keep_floor(run: Run) -> float | None:
+    """Store the closed-form floor with the run; its log-likelihood of the validation split, if it is comparable."""
+    if not run.model.posterior.is_density:
         return None
-    try:
-        ppca = training_spectrum(run.data, 0, run.model.latent_dim).ppca(run.model.latent_dim)
-    except CalibraeError:
+    ppca, _ = training_ppca(run.model, run.data)
+    if ppca is None:
         return None
-    total, count = 0.0, 0
-    for _, x in run.data.batches("validation", 4096):
-        total += float(ppca_log_likelihood(ppca, x.flatten(1).double()).sum())
-        count += len(x)
-    return total / count
+    save_floor(ppca, run.path)
+    return mean_log_likelihood(ppca, run.data, "validation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +227,7 @@ class StoredRequest:
         model: name and arguments of the model.
         training: fields of `TrainSettings`.
         objective: what was descended.
+        request: the command line's values, if it came from there.
     """
 
     source: str | None
@@ -195,13 +236,25 @@ class StoredRequest:
     model: dict[str, Any]
     training: dict[str, Any]
     objective: BetaELBO
+    request: dict[str, Any]
 
 
 def resume_options(folder: RunFolder) -> StoredRequest:
     """What a run that is to go on was asked for."""
     config = folder.read_config()
-    data, objective = config["data"], BetaELBO(**config["objective"])
-    return StoredRequest(data.get("source"), data, options_from(data), config["model"], config["training"], objective)
+    try:
+        data, objective = config["data"], BetaELBO(**config["objective"])
+        return StoredRequest(
+            data.get("source"),
+            data,
+            options_from(data),
+            config["model"],
+            config["training"],
+            objective,
+            config.get("request", {}),
+        )
+    except (KeyError, TypeError) as error:
+        raise RunError(f"{folder.config_file} is not complete: {error}. Restore the file, or train again.") from error
 
 
 def seeded_build(seed: int, make: Any) -> VAE:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, final
 
 from .._types import Split
-from ..data import Data, DataOptions, Preparation, load_data
+from ..data import Data, DataOptions, Preparation, load_data, open_source
 from ..errors import RunError
 from ..evaluation import Evaluation, evaluate_model
 from ..models import VAE
-from ..runs import RunFolder, load_model
+from ..runs import RunFolder, load_floor, load_model
 
 Tick = Callable[[str, int, int], None]
 
@@ -43,7 +43,7 @@ class Run:
         self, split: Split | Literal["all"] = "test", importance_samples: int = 0, seed: int = 0
     ) -> Evaluation:
         """The exact numbers of this run; see `calibrae.evaluate`."""
-        return evaluate_model(self.model, self.data, split=split, importance_samples=importance_samples, seed=seed)
+        return evaluate(self, split=split, importance_samples=importance_samples, seed=seed)
 
 
 def load(run: str | Path | Run, *, model: VAE | None = None, device: str = "cpu") -> VAE:
@@ -61,40 +61,51 @@ def load(run: str | Path | Run, *, model: VAE | None = None, device: str = "cpu"
     return load_model(folder, model, device)
 
 
-def run_data(run: str | Path, data: Any = None, options: DataOptions | None = None) -> tuple[Data, Data | None]:
-    """The data to evaluate a run with, prepared as the model's were, and the data of its training if they differ.
+def run_data(run: str | Path, data: Any = None, options: DataOptions | None = None) -> Data:
+    """The data to evaluate a run with, prepared as the model's were.
 
     Args:
         run: a run folder.
-        data: other data, with their own splits (or none, and then a seeded split); by default the run's own.
+        data: other data than the run's own. Splits that they come with are kept; else each split is all of them.
         options: how to read other data; by default as in training.
 
     Raises:
         RunError: if the run's own data are not where they were.
     """
     folder = RunFolder.open(run)
-    config, known = folder.read_config(), folder.read_run()["data"]
+    known, stored = stored_data(folder), folder.read_config().get("data", {})
     preparation = Preparation.from_dict(known["preparation"])
-    stored_options = options_from(config.get("data", {}))
-    name = known["name"]
-    own: Data | None = None
     if data is None:
-        if config["data"].get("source") is None:
-            raise RunError(f"{run} was trained on {name}, which is not on disk. Pass the data.")
-        own = load_data(config["data"]["source"], stored_options, preparation)
-        _require_same(run, own, known)
-        return own, None
-    other = load_data(data, options or stored_options, preparation)
-    if other.source.fingerprint == known["fingerprint"]:
-        return other, None
-    source = config["data"].get("source")
-    if source is not None and (Path(source).exists() or source == "digits"):
-        own = load_data(source, stored_options, preparation)
-    return other, own
+        if stored.get("source") is None:
+            raise RunError(f"{run} was trained on {known['name']}, which is not on disk. Pass the data.")
+        own = load_data(stored["source"], options_from(stored), preparation)
+        require_same(run, own, known)
+        return own
+    source = open_source(data, replace(options or options_from(stored), levels=preparation.spec.levels))
+    is_own = source.fingerprint == known["fingerprint"]
+    return load_data(source, options_from(stored) if is_own else options, preparation, split=is_own)
 
 
-def _require_same(run: str | Path, data: Data, known: dict[str, Any]) -> None:
-    if data.source.fingerprint != known["fingerprint"]:
+def stored_data(folder: RunFolder) -> dict[str, Any]:
+    """What a run knows of its data.
+
+    Raises:
+        RunError: if `run.json` does not say.
+    """
+    known = folder.read_run().get("data")
+    if not isinstance(known, dict) or not {"name", "fingerprint", "preparation"} <= set(known):
+        raise RunError(f"{folder.path / 'run.json'} does not describe its data. Restore the file, or train again.")
+    return known
+
+
+def run_preparation(run: str | Path) -> Preparation:
+    """How a run's data were prepared."""
+    return Preparation.from_dict(stored_data(RunFolder.open(run))["preparation"])
+
+
+def require_same(run: str | Path, data: Data, known: dict[str, Any]) -> None:
+    """Raise `RunError` unless these are the data that a run was trained on, split in the same way."""
+    if data.source.fingerprint != known["fingerprint"] or dict(data.provenance) != known["splits"]:
         raise RunError(
             f"the data at {data.source.name} have changed since {run} was trained (fingerprint {known['fingerprint'][:12]}..., "
             f"now {data.source.fingerprint[:12]}...). Restore them, or name them: --data {data.source.name}"
@@ -149,14 +160,11 @@ def evaluate(
         CalibraeError: if the run, the data or a number is not usable, saying what to do.
     """
     if isinstance(run, Run) and data is None:
-        trained, use, own = run.model, run.data, None
+        path, trained, use = run.path, run.model, run.data
     else:
         path = run.path if isinstance(run, Run) else Path(run)
         trained = load(path, model=model, device=device)
-        if isinstance(data, Data):
-            use, own = data, None
-        else:
-            use, own = run_data(path, data, options)
+        use = data if isinstance(data, Data) else run_data(path, data, options)
     return evaluate_model(
         trained,
         use,
@@ -165,6 +173,6 @@ def evaluate(
         seed=seed,
         batch_size=batch_size,
         limit=limit,
-        floor_data=own,
+        floor=load_floor(path),
         tick=tick,
     )

@@ -85,7 +85,7 @@ def _optimal() -> float:
 
 def _analytic() -> float:
     data = load_data("digits")
-    ppca = training_spectrum(data, 0, LATENT_DIM).ppca(LATENT_DIM)
+    ppca = training_spectrum(data, LATENT_DIM).ppca(LATENT_DIM)
     model = linear_vae_at_ppca(ppca, data.spec.data_shape)
     x = torch.cat([x for _, x in data.batches("test", 64)]).double()
     return float((exact_linear_elbo(model, x) - functional.ppca_log_likelihood(ppca, x.flatten(1))).abs().max())
@@ -123,7 +123,7 @@ def _trained() -> _Trained:
 def _ppca_elbo() -> float:
     trained = _trained()
     x = torch.cat([x for _, x in trained.data.batches("train", 512)])
-    ppca = training_spectrum(trained.data, 0, LATENT_DIM).ppca(LATENT_DIM)
+    ppca = training_spectrum(trained.data, LATENT_DIM).ppca(LATENT_DIM)
     floor = functional.ppca_log_likelihood(ppca, x.flatten(1).double()).mean()
     return float((floor - exact_linear_elbo(trained.run.model, x).double().mean()).abs())
 
@@ -131,7 +131,7 @@ def _ppca_elbo() -> float:
 def _ppca_sigma() -> float:
     trained = _trained()
     sigma = float(trained.run.model.likelihood.sigma.log_sigma.exp())  # type: ignore[union-attr, operator]
-    return abs(sigma / training_spectrum(trained.data, 0, LATENT_DIM).ppca(LATENT_DIM).sigma - 1.0)
+    return abs(sigma / training_spectrum(trained.data, LATENT_DIM).ppca(LATENT_DIM).sigma - 1.0)
 
 
 def _reductions() -> float:

@@ -17,8 +17,8 @@ from ._fit import SETTINGS, fit, resume_options, seeded_build
 from ._run import Run
 
 DATA_NAMES = tuple(field.name for field in fields(DataOptions))
-MODEL_NAMES = ("model", "network", "latent_dim", "likelihood", "sigma", "sigma_shared", "hidden", "activation", "width")
-FREE_ON_RESUME = frozenset({"epochs", "patience"})
+FREE_ON_RESUME = frozenset({"epochs", "patience", "lr", "clip"})
+NOT_SETTINGS = frozenset({"data", "out", "resume", "overwrite", "json"})
 
 
 def train_run(values: Mapping[str, Any], given: set[str]) -> Run:
@@ -46,7 +46,7 @@ def train_run(values: Mapping[str, Any], given: set[str]) -> Run:
         objective=objective,
         options=options,
         overwrite=values["overwrite"],
-        source=values["data"],
+        request={k: v for k, v in values.items() if k not in NOT_SETTINGS},
         **settings,
     )
 
@@ -94,13 +94,11 @@ def _resume(values: Mapping[str, Any], given: set[str]) -> Run:
         raise RunError(
             f"a resumed run keeps its data, {stored.source}; got {values['data']}. Train anew with another --out."
         )
-    known = {**stored.training, **stored.model, **stored.data, "model": stored.model["name"]}
-    known |= {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
-    known |= known.get("options", {}) if isinstance(known.get("options"), dict) else {}
+    asked = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
     wrong = [
-        f"--{name.replace('_', '-')} {values[name]} (was {known.get(name)})"
-        for name in sorted(given)
-        if name not in FREE_ON_RESUME and name in known and values[name] != known[name]
+        f"--{name.replace('_', '-')} {asked[name]} (was {stored.request.get(name)})"
+        for name in sorted(given - FREE_ON_RESUME - NOT_SETTINGS)
+        if asked[name] != stored.request.get(name)
     ]
     if wrong:
         raise RunError(
@@ -109,6 +107,4 @@ def _resume(values: Mapping[str, Any], given: set[str]) -> Run:
     arguments = {name: value for name, value in stored.model.items() if name != "name"}
     model = build_from_config(ModelConfig(stored.model["name"], arguments))
     settings = dict(stored.training) | {name: values[name] for name in FREE_ON_RESUME & given}
-    return fit(
-        model, stored.source, folder.path, objective=stored.objective, options=stored.options, resume=True, **settings
-    )
+    return fit(model, stored.source, folder.path, resume=True, **settings)
