@@ -178,7 +178,7 @@ def test_an_old_run_survives_a_new_one_that_does_not_begin(tmp_path, broken):
     before = (run.path / "model.safetensors").read_bytes()
     model = build(data_shape=(1, 9, 9)) if "model" in broken else build()
     settings = {k: v for k, v in broken.items() if k != "model"}
-    with pytest.raises(CalibraeError, match=r"accelerator|built for data of shape"):
+    with pytest.raises(CalibraeError, match=r"accelerator|belongs to data of shape"):
         fit(tmp_path / "r", model, epochs=1, overwrite=True, **settings)
     assert (run.path / "model.safetensors").read_bytes() == before
     assert cb.evaluate(run.path).n == 180

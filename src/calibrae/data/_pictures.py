@@ -125,6 +125,8 @@ def _survey(openers: Iterable[Opener], options: DataOptions) -> _Survey:
                 survey.sizes[size] = survey.sizes.get(size, 0) + 1
                 survey.grey &= picture.mode in GREY_MODES
                 survey.deep += picture.mode.startswith("I")
+        except DataError:
+            raise
         except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError):
             survey.broken.append(name)
     if not survey.sizes:

@@ -19,12 +19,12 @@ from torch import Tensor
 
 from .. import functional
 from ..data import Data, ExampleNoise, mixed_seed
-from ..errors import ArgumentError, DataError, NonFiniteError, RunError
+from ..errors import DataError, NonFiniteError, RunError
 from ..models import VAE, ELBOSummary, calibrate_sigma, optimal_sigma_of, optimal_sigma_over, summarise
 from ..objectives import BetaELBO
 from ..runs import RunFolder, save_model
 from ._checkpoint import TrainState, load_checkpoint, save_checkpoint
-from ._hardware import choose_compile, choose_precision
+from ._hardware import choose_compile, choose_precision, find_device
 from ._optimiser import build_optimisers, learned_sigma_of, network_parameters, rate_at, set_rates
 from ._progress import REFRESH_EVERY, AbstractReporter
 from ._settings import TrainSettings
@@ -158,15 +158,9 @@ class Trainer:
         from lightning_fabric import Fabric
 
         settings = self.settings
-        try:
-            probe = Fabric(accelerator=settings.accelerator, devices=1)
-        except (RuntimeError, ValueError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise ArgumentError(
-                f"`accelerator` must be one that this machine has, or auto; got {settings.accelerator} ({reason})"
-            ) from error
-        precision, why = choose_precision(settings, probe.device)
-        compiled, why_compiled = choose_compile(settings, probe.device, self.total_steps)
+        device = find_device(settings.accelerator)
+        precision, why = choose_precision(settings, device)
+        compiled, why_compiled = choose_compile(settings, device, self.total_steps)
         self.fabric: Fabric = Fabric(accelerator=settings.accelerator, devices=1, precision=precision)  # type: ignore[arg-type]
         self.model.train()
         optimal = optimal_sigma_of(self.model)

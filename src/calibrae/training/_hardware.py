@@ -6,6 +6,7 @@ import time
 
 import torch
 
+from ..errors import ArgumentError
 from ._settings import TrainSettings
 
 SIDE = 512
@@ -28,6 +29,23 @@ def _products_per_second(dtype: torch.dtype, device: torch.device) -> float:
 def _synchronise(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def find_device(accelerator: str) -> torch.device:
+    """The device that Fabric means by an accelerator's name.
+
+    Raises:
+        ArgumentError: if this machine has none.
+    """
+    from lightning_fabric import Fabric
+
+    try:
+        return Fabric(accelerator=accelerator, devices=1).device
+    except (RuntimeError, ValueError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ArgumentError(
+            f"`accelerator` must be one that this machine has, or auto; got {accelerator} ({reason})"
+        ) from error
 
 
 def choose_precision(settings: TrainSettings, device: torch.device) -> tuple[str, str]:

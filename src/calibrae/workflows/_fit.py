@@ -17,7 +17,7 @@ from ..likelihoods import BernoulliLikelihood, LearnedSigma, ManualSigma, Optima
 from ..models import VAE
 from ..objectives import BetaELBO
 from ..runs import RunFolder, replace_json, save_floor
-from ..training import AbstractReporter, Bar, Silent, Trainer, TrainSettings
+from ..training import AbstractReporter, Bar, Silent, Trainer, TrainSettings, find_device
 from ._draw import draw_run
 from ._run import Run, options_from, options_to_dict, require_same
 
@@ -72,6 +72,7 @@ def fit(
     if unknown:
         raise ArgumentError(f"settings must be among {', '.join(SETTINGS)}; got {', '.join(unknown)}.")
     chosen = TrainSettings(epochs=epochs, **settings)
+    find_device(chosen.accelerator)
     reporter: AbstractReporter = Silent() if quiet else Bar()
     if resume:
         folder = RunFolder.open(out)
@@ -200,7 +201,11 @@ def _announce(model: VAE, data: Data, objective: BetaELBO, reporter: AbstractRep
     fixed = round(float(sigma.log_sigma.exp().flatten()[0]), 9) if isinstance(sigma, ManualSigma) else None
     elsewhere = beta_in_conventions(objective.beta, data.spec.data_dim, model.latent_dim, fixed)
     named = ", ".join(f"{name} {value:.4g}" for name, value in elsewhere.items() if name != "nll")
-    kinds = {OptimalSigma: "optimal sigma", LearnedSigma: "learned sigma", ManualSigma: f"sigma {fixed}"}
+    kinds: dict[object, str] = {
+        OptimalSigma: "optimal sigma",
+        LearnedSigma: "learned sigma",
+        ManualSigma: f"sigma {fixed}",
+    }
     kind = kinds.get(type(sigma), "bits")
     reporter.say(f"beta {objective.beta:g} on the summed KL beside the full NLL ({kind}); the same elsewhere: {named}")
 
