@@ -383,6 +383,7 @@ def test_a_compiled_model_descends_the_same_loss(tmp_path):
     losses = []
     for choice in ("off", "on"):
         command = ["train", "digits", "--out", str(tmp_path / choice), "--epochs", "1", "--compile", choice, "--json"]
+        command += ["--network", "linear", "--latent-dim", "2", "--precision", "fp32"]
         done = subprocess.run([sys.executable, "-m", "calibrae", *command], capture_output=True, text=True, check=True)
         losses.append(json.loads(done.stdout)["train_loss"])
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
