@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -12,15 +14,28 @@ _SERIES_BELOW = 0.25  # |u| under which exp(u) - 1 - u is summed as a series: no
 _SERIES = tuple(float(k) for k in range(14, 2, -1))
 
 
+class _ExpMinusTangent(torch.autograd.Function):
+    """`exp(u) - 1 - u >= 0`, to full relative precision near its minimum at zero; its derivative is `expm1`."""
+
+    @staticmethod
+    def forward(ctx: Any, u: Tensor) -> Tensor:
+        ctx.save_for_backward(u)
+        small = u.abs() < _SERIES_BELOW
+        near = torch.where(small, u, torch.zeros_like(u))
+        series = torch.ones_like(near)
+        for k in _SERIES:
+            series = 1.0 + near / k * series
+        return torch.where(small, 0.5 * near.square() * series, torch.expm1(u) - u)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (u,) = ctx.saved_tensors
+        return grads[0] * torch.expm1(u)
+
+
 def _exp_minus_tangent(u: Tensor) -> Tensor:
-    """`exp(u) - 1 - u >= 0`, to full relative precision near its minimum at zero."""
-    small = u.abs() < _SERIES_BELOW
-    near = torch.where(small, u, torch.zeros_like(u))
-    series = torch.ones_like(near)
-    for k in _SERIES:
-        series = 1.0 + near / k * series
-    far = torch.where(small, torch.ones_like(u), u)
-    return torch.where(small, 0.5 * near.square() * series, torch.expm1(far) - far)
+    value: Tensor = _ExpMinusTangent.apply(u)  # type: ignore[no-untyped-call]
+    return value
 
 
 def log_density_ratio(
