@@ -48,7 +48,7 @@ def test_a_run_folder_has_everything(tmp_path):
     known = json.loads((run.path / "run.json").read_text())
     assert known["finished"] is True
     assert known["data"]["fingerprint"] == DIGITS.source.fingerprint
-    assert known["data"]["splits"]["test"].startswith("180 of 1797")
+    assert known["data"]["splits"]["test"].startswith("180 of the 1797")
     assert known["versions"]["torch"] == torch.__version__
     rows = list(csv.DictReader((run.path / "history.csv").read_text().splitlines()))
     assert len(rows) == 2

@@ -164,28 +164,25 @@ def _unsplit(source: Source) -> tuple[dict[Split, View], dict[str, str]]:
 
 
 def _split(source: Source, options: DataOptions) -> tuple[dict[Split, View], dict[str, str]]:
+    """Given parts as they are; what is missing is held out of the training examples."""
     parts: dict[Part, View] = {part: View(array) for part, array in source.parts.items()}
-    provenance: dict[str, str] = {part: "given" for part in parts if part != "all"}
-    seed = options.split_seed
+    provenance = {str(part): "given" for part in parts}
     if "all" in parts:
-        pool = parts.pop("all")
-        count = _held_out(source.name, len(pool), options.test_fraction, MOST_TEST)
-        parts["train"], parts["test"] = _part(pool, count, mixed_seed(seed, 0))
-        provenance["test"] = f"{count} of {len(pool)} examples, split seed {seed}"
-        provenance["train"] = f"the other {len(pool) - count}"
-    if "validation" not in parts:
-        pool = parts["train"]
-        count = _held_out(source.name, len(pool), options.validation_fraction, MOST_VALIDATION)
-        parts["train"], parts["validation"] = _part(pool, count, mixed_seed(seed, 1))
-        provenance["validation"] = f"{count} of the {len(pool)} training examples, split seed {seed}"
-        provenance["train"] = f"{provenance['train']}, without the validation examples"
-    if "test" not in parts:
-        pool = parts["train"]
-        count = _held_out(source.name, len(pool), options.test_fraction, MOST_TEST)
-        parts["train"], parts["test"] = _part(pool, count, mixed_seed(seed, 0))
-        provenance["test"] = f"{count} of the {len(pool)} training examples, split seed {seed}"
+        parts["train"] = parts.pop("all")
+        provenance["train"] = "all examples"
+    missing: tuple[tuple[Split, float, int, int], ...] = (
+        ("test", options.test_fraction, MOST_TEST, 0),
+        ("validation", options.validation_fraction, MOST_VALIDATION, 1),
+    )
+    for name, fraction, most, stream in missing:
+        if name not in parts:
+            pool = parts["train"]
+            count = _held_out(source.name, len(pool), fraction, most)
+            parts["train"], parts[name] = _part(pool, count, mixed_seed(options.split_seed, stream))
+            provenance[name] = f"{count} of the {len(pool)} training examples, split seed {options.split_seed}"
+            provenance["train"] = provenance["train"].split(",")[0] + ", without what was held out"
     names: tuple[Split, ...] = ("train", "validation", "test")
-    return {name: parts[name] for name in names}, provenance
+    return {name: parts[name] for name in names}, {name: provenance[name] for name in names}
 
 
 def _held_out(name: str, count: int, fraction: float, most: int) -> int:
