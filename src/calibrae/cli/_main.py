@@ -52,6 +52,9 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         code = app(arguments, standalone_mode=False)
     except USAGE_ERRORS as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(error.format_message())
+            sys.exit(USAGE_ERROR)
         _fail(error.format_message())
     except (errors.CalibraeError, OSError) as error:
         _fail(str(error))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from ..errors import ArgumentError, MissingExtraError
@@ -52,6 +53,7 @@ def save_grid(x: Tensor, path: Path, columns: int, *, reference: Tensor | None =
         title: of line panels.
     """
     if x.ndim == 4:
+        columns = min(columns, len(x))
         if reference is not None:
             x = _interleave(reference, x, columns)
         return _save_array(image_grid(x, columns), path)
@@ -59,12 +61,11 @@ def save_grid(x: Tensor, path: Path, columns: int, *, reference: Tensor | None =
 
 
 def _interleave(above: Tensor, below: Tensor, columns: int) -> Tensor:
-    """Rows of originals, each with its row of reconstructions under it."""
+    """Rows of originals, each with its row of reconstructions under it; the last pair is filled up with white."""
     rows = []
     for start in range(0, len(above), columns):
-        rows += [above[start : start + columns], below[start : start + columns]]
-    import torch
-
+        for part in (above[start : start + columns], below[start : start + columns]):
+            rows += [part, torch.ones(columns - len(part), *part.shape[1:])]
     return torch.cat(rows)
 
 

@@ -34,6 +34,9 @@ class Run:
     data: Data
     history: list[dict[str, float]]
 
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}, data={self.data.source.name!r}, epochs={len(self.history)})"
+
     @property
     def path(self) -> Path:
         """The run's folder."""
