@@ -21,6 +21,7 @@ from ._view import Joined, View
 
 MOST_VALIDATION, MOST_TEST = 5_000, 10_000
 DEQUANTISE_STREAM = 1
+NUMBERS_AT_ONCE = 1 << 24
 
 
 @final
@@ -44,6 +45,10 @@ class Data:
     def spec(self) -> DataSpec:
         """Shape, levels and scale of what the model sees."""
         return self.preparation.spec
+
+    def rows_at_once(self, most: int) -> int:
+        """Examples that fit into memory together without gradients: fewer than `most` where one is large."""
+        return max(1, min(most, NUMBERS_AT_ONCE // self.spec.data_dim))
 
     def view(self, split: Split | Literal["all"]) -> View:
         """The stored rows of a split."""

@@ -1,5 +1,6 @@
 """Bounds, closed-form floors and summaries: numbers that can be compared."""
 
+from ._evaluate import Tick as Tick
 from ._evaluate import evaluate_model as evaluate_model
 from ._evaluate import mean_log_likelihood as mean_log_likelihood
 from ._evaluate import training_ppca as training_ppca

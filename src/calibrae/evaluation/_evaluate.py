@@ -21,7 +21,7 @@ from ._spectrum import KEPT, Spectrum, data_spectrum
 
 LATENT_STREAM = 6
 ACTIVE_ABOVE = 0.01
-BATCH_NUMBERS = 1 << 24  # data elements at once
+FLOOR_ROWS = 4096
 
 Tick = Callable[[str, int, int], None]
 
@@ -65,7 +65,7 @@ def evaluate_model(
         )
     n = min(len(data.view(split)), limit or len(data.view(split)))
     noise = ExampleNoise("normal", (model.latent_dim,), mixed_seed(seed, LATENT_STREAM))
-    batch_size = _numbers_batch(data, batch_size)
+    batch_size = data.rows_at_once(batch_size)
     batches = data.batches(split, batch_size, seed, limit)
     summary = summarise(model, batches, noise.rows, _ticker(tick, "ELBO", n))
     ppca, notes = (floor, ()) if floor is not None else training_ppca(model, data)
@@ -95,7 +95,7 @@ def training_spectrum(data: Data, latent_dim: int) -> Spectrum:
     kept = max(latent_dim, KEPT)
 
     def batches() -> Iterator[Tensor]:
-        return (x for _, x in data.batches("train", _numbers_batch(data)))
+        return (x for _, x in data.batches("train", data.rows_at_once(FLOOR_ROWS)))
 
     def compute() -> dict[str, np.ndarray]:
         found = data_spectrum(batches, latent_dim)
@@ -128,15 +128,10 @@ def mean_log_likelihood(
 ) -> float:
     """Mean exact log-likelihood of a split under a probabilistic PCA, nats."""
     total, count = 0.0, 0
-    for _, x in data.batches(split, _numbers_batch(data), seed, limit):
+    for _, x in data.batches(split, data.rows_at_once(FLOOR_ROWS), seed, limit):
         total += float(functional.ppca_log_likelihood(ppca, x.flatten(1).double()).sum())
         count += len(x)
     return total / count
-
-
-def _numbers_batch(data: Data, most: int = 4096) -> int:
-    """Examples at once: fewer where an example is large."""
-    return max(1, min(most, BATCH_NUMBERS // data.spec.data_dim))
 
 
 def _record(
@@ -169,7 +164,7 @@ def _record(
         kl_nats=summary.kl if bound else None,
         kl_per_dim=summary.kl_per_dim.tolist() if bound else None,
         mse=summary.mse,
-        sigma=None if sigma is None else float(sigma.log_sigma.detach().double().mul(2).exp().mean().sqrt()),
+        sigma=None if sigma is None else sigma.root_mean_square(),
         sigma_shared=None if sigma is None else sigma.shared,
         bits_per_dim=bits,
         active_units=int((summary.posterior_mean_var > ACTIVE_ABOVE).sum()) if bound else None,

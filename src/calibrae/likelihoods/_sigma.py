@@ -75,6 +75,10 @@ class AbstractSigma(nn.Module, ABC):
         """Natural logarithm of the floor."""
         return math.log(self.floor)
 
+    def root_mean_square(self) -> float:
+        """One number for all the fixed sigmas, in units of the data."""
+        return float(self.log_sigma.detach().double().mul(2.0).exp().mean().sqrt())
+
     @abstractmethod
     def _materialise(self, shape: Shape) -> None:
         """Give the stored `log sigma` its shape."""

@@ -20,6 +20,7 @@ from torch import Tensor
 from .. import functional
 from ..data import Data, ExampleNoise, mixed_seed
 from ..errors import DataError, NonFiniteError, RunError
+from ..likelihoods import AbstractSigma
 from ..models import VAE, ELBOSummary, calibrate_sigma, optimal_sigma_of, optimal_sigma_over, summarise
 from ..objectives import BetaELBO
 from ..runs import RunFolder, save_model
@@ -38,7 +39,6 @@ FREE_ON_RESUME = frozenset({"epochs", "patience", "lr", "clip", "eval_batch_size
 LATENT_STREAM, TRAIN_STREAM, VALIDATION_STREAM = 2, 3, 4
 CALIBRATION_EXAMPLES = 4096  # of the training set, for the sigma that validates an epoch
 STATISTICS_EXAMPLES = 10_000  # of the training set, for the mean image and the scale
-EVAL_NUMBERS = 1 << 24  # data elements at once without gradients
 SMOOTHING = 0.95  # of the terms on the progress bar
 
 
@@ -152,7 +152,7 @@ class Trainer:
     @property
     def eval_batch(self) -> int:
         """Examples at once without gradients: fewer where an example is large."""
-        return max(1, min(self.settings.eval_batch_size, EVAL_NUMBERS // self.data.spec.data_dim))
+        return self.data.rows_at_once(self.settings.eval_batch_size)
 
     def _set_up(self) -> None:
         from lightning_fabric import Fabric
@@ -256,7 +256,7 @@ class Trainer:
             return {}
         if not sigma.is_fixed:
             return {"sigma": max(mse**0.5, sigma.floor)}
-        return {"sigma": float(sigma.log_sigma.detach().mul(2).exp().mean().sqrt())}
+        return {"sigma": sigma.root_mean_square()}
 
     def _noise(self, stream: int) -> ExampleNoise:
         return ExampleNoise("normal", (self.model.latent_dim,), mixed_seed(self.settings.seed, stream), LATENT_STREAM)
@@ -305,8 +305,8 @@ class Trainer:
         self.reporter.epoch(row, best)
 
     def _kept_sigma(self) -> float:
-        log_sigma: Tensor = self.kept.likelihood.sigma.log_sigma  # type: ignore[union-attr, assignment]
-        return float(log_sigma.detach().mul(2).exp().mean().sqrt())
+        sigma = cast(AbstractSigma, self.kept.likelihood.sigma)
+        return sigma.root_mean_square()
 
     def _save(self, name: str, *, weights_only: bool = False) -> None:
         parts: dict[str, Any] = {"model": self.kept.state_dict() if weights_only else self.model.state_dict()}

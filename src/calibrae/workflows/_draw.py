@@ -28,7 +28,7 @@ def first_examples(data: Data, split: Split | Literal["all"], n: int, seed: int 
     """`n` evenly spaced, prepared examples of a split."""
     if n < 1:
         raise ArgumentError(f"the number of examples must be at least 1; got {n}.")
-    return torch.cat([x for _, x in data.batches(split, 512, seed, limit=n)])
+    return torch.cat([x for _, x in data.batches(split, data.rows_at_once(512), seed, limit=n)])
 
 
 def reconstruct(model: VAE, x: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ def encode(
     noise = ExampleNoise("normal", (model.latent_dim,), seed)
     codes = []
     with evaluating(model):
-        for start, x in data.batches(split, 512, seed):
+        for start, x in data.batches(split, data.rows_at_once(512), seed):
             posterior = model.encode(x.to(model.device))
             if what == "log_std":
                 if not hasattr(posterior, "log_std"):
@@ -82,7 +82,7 @@ def interpolate(model: VAE, corners: Tensor, steps: int) -> Tensor:
 def ranked_latents(model: VAE, data: Data, n: int) -> Tensor:
     """The `n` latents with the largest KL (or, for a plain autoencoder, spread), most informative first."""
     noise = ExampleNoise("normal", (model.latent_dim,), 0)
-    summary = summarise(model, data.batches("validation", 512, limit=DIAGNOSED), noise.rows)
+    summary = summarise(model, data.batches("validation", data.rows_at_once(512), limit=DIAGNOSED), noise.rows)
     rank = summary.kl_per_dim if summary.is_bound else summary.posterior_mean_var
     return rank.argsort(descending=True)[: min(n, model.latent_dim)]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, final
@@ -10,11 +9,9 @@ from typing import Any, Literal, final
 from .._types import Split
 from ..data import Data, DataOptions, Preparation, load_data, open_source
 from ..errors import RunError
-from ..evaluation import Evaluation, evaluate_model
+from ..evaluation import Evaluation, Tick, evaluate_model
 from ..models import VAE
 from ..runs import RunFolder, load_floor, load_model
-
-Tick = Callable[[str, int, int], None]
 
 
 @final
