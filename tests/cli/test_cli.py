@@ -35,7 +35,7 @@ def test_train_says_what_it_does(tmp_path, capsys):
     )
     assert code == 0
     assert "next:    calibrae evaluate" in out
-    assert "1455 training, 162 validation, 180 test examples" in err
+    assert "1,455 training, 162 validation, 180 test examples" in err
     assert "bits/dim" in err
     assert "beta 1 on the summed KL beside the full NLL" in err
 
@@ -81,8 +81,10 @@ def test_encode(run, capsys, tmp_path, suffix):
     code, out, _ = call(capsys, "encode", run, "--out", file, "--json")
     assert code == 0
     assert json.loads(out)["codes"] == str(file)
-    codes = np.load(file) if suffix == "npy" else np.loadtxt(file, delimiter=",", skiprows=1)
+    codes = np.load(file) if suffix == "npy" else np.loadtxt(file, delimiter=",", skiprows=1)[:, 1:]
     assert codes.shape == (180, 3)
+    if suffix == "csv":
+        assert file.read_text().startswith("example,z0,z1,z2\n")
     call(capsys, "encode", run, "--out", tmp_path / "std.npy", "--what", "log_std")
     assert not np.allclose(np.load(tmp_path / "std.npy"), codes)
 

@@ -126,7 +126,7 @@ def test_new_data_must_fit_a_trained_preparation():
     preparation = load_data(INTEGERS).preparation
     with pytest.raises(DataError, match="examples of shape"):
         load_data(INTEGERS[:, :, :3], preparation=preparation)
-    with pytest.raises(DataError, match="must be below levels"):
+    with pytest.raises(DataError, match="trained on 256 levels"):
         load_data(INTEGERS.astype(np.int64) + 1, preparation=preparation)
     assert load_data(INTEGERS // 16, preparation=preparation).spec.levels == 256
     whole = load_data(INTEGERS, preparation=preparation, split=False)
@@ -162,3 +162,27 @@ def test_training_batches_follow_the_generator():
     runs = [torch.cat(list(data.training_batches(order, 4, torch.Generator().manual_seed(s)))) for s in (0, 0, 1)]
     assert torch.equal(runs[0], runs[1])
     assert not torch.equal(runs[0], runs[2])
+
+
+def test_other_data_of_another_kind_are_refused_in_those_words():
+    preparation = load_data(INTEGERS).preparation
+    with pytest.raises(DataError, match="holds floats; the model was trained on integers"):
+        load_data(np.random.default_rng(0).random(INTEGERS.shape), preparation=preparation)
+
+
+def test_examples_are_called_by_their_file_or_their_position(tmp_path):
+    from PIL import Image
+
+    for i in range(12):
+        Image.fromarray(np.full((4, 4), 20 * i, dtype=np.uint8)).save(tmp_path / f"p{i:02}.png")
+    data = load_data(tmp_path)
+    everything = data.names("train") + data.names("validation") + data.names("test")
+    assert sorted(everything) == data.names("all") == [f"p{i:02}.png" for i in range(12)]
+    shown = data.view("train").gather(np.arange(3))[:, 0, 0, 0] // 20
+    assert data.names("train")[:3] == [f"p{i:02}.png" for i in shown.tolist()]
+    table = load_data(np.random.default_rng(0).normal(size=(40, 3)))
+    assert table.names("test") == [str(i) for i in table.views["test"].index]
+
+
+def test_a_size_for_numbers_is_noted():
+    assert any("--size" in note for note in load_data(INTEGERS, DataOptions(size=(8, 8))).source.notes)

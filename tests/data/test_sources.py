@@ -245,7 +245,7 @@ def test_csv_without_a_header_or_with_semicolons(tmp_path):
     ("text", "message"),
     [
         ("a,b\n1,x\n2,y\n", "all columns must be numbers; got text or dates in b"),
-        ("a,b\n1,\n2,3\n", "NaN or infinity in 1 of 2 examples, first in row 0, column 'b'"),
+        ("a,b\n1,\n2,3\n", "NaN or infinity in 1 of 2 examples, first in example 0 .counted from 0., column 'b'"),
         ("a,b\n1,2\n3\n", "cannot be read"),
     ],
 )

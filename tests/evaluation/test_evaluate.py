@@ -20,7 +20,7 @@ from calibrae.evaluation import (
     linear_vae_at_ppca,
     training_spectrum,
 )
-from calibrae.models import calibrate_sigma
+from calibrae.models import fix_sigma
 
 DIGITS = load_data("digits")
 KEYS = {
@@ -171,7 +171,7 @@ def test_large_spectra_are_bounds_from_below(monkeypatch):
 
 def test_a_vae_below_the_floor_is_told_so():
     model = cb.build("sigma-vae", data_shape=(1, 8, 8), latent_dim=4)
-    calibrate_sigma(model, DIGITS.batches("train", 512), lambda a, b: torch.zeros(b - a, 4))
+    fix_sigma(model, DIGITS.batches("train", 512), lambda a, b: torch.zeros(b - a, 4))
     record = evaluate_model(model, DIGITS)
     assert record.elbo_nats < record.ppca_log_likelihood_nats
     assert "does not beat probabilistic PCA" in record.verdict

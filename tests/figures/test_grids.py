@@ -1,8 +1,10 @@
 """Pictures in their places."""
 
+import pytest
 import torch
 
-from calibrae.figures import image_grid, save_grid
+from calibrae.errors import ArgumentError
+from calibrae.figures import image_grid, save_grid, save_histograms, save_pairs, save_walks
 from calibrae.figures._grids import _interleave
 
 
@@ -24,3 +26,16 @@ def test_a_grid_shows_the_pixels():
     x = torch.rand(1, 3, 56, 56)
     canvas = image_grid(x, 1)
     assert torch.equal(torch.from_numpy(canvas[2:58, 2:58]).permute(2, 0, 1), x[0])
+
+
+@pytest.mark.parametrize("columns", [1, 7, 30])
+def test_tables_are_drawn_column_by_column(tmp_path, columns):
+    x, names = torch.randn(22, columns), [f"c{i}" for i in range(columns)]
+    save_histograms(x, tmp_path / "h.png", names)
+    save_pairs(x, x + 0.1, tmp_path / "p.png", names)
+    save_walks(x, tmp_path / "w.png", names, steps=11)
+    assert len(list(tmp_path.iterdir())) == 3
+    with pytest.raises(ArgumentError, match="D names"):
+        save_histograms(x, tmp_path / "x.png", names[1:])
+    with pytest.raises(ArgumentError, match="steps"):
+        save_walks(x, tmp_path / "x.png", names, steps=10)

@@ -6,14 +6,14 @@ from torch import nn
 
 import calibrae as cb
 from calibrae.errors import ArgumentError, NoDensityError, ShapeError, UnfrozenSigmaError
-from calibrae.models import PRESETS, build_from_config, calibrate_sigma, interpolation, summarise, traversal
+from calibrae.models import PRESETS, build_from_config, fix_sigma, interpolation, summarise, traversal
 
 X = torch.rand(6, 3, 8, 8)
 
 
 def ready(name, **kwargs):
     model = cb.build(name, data_shape=(3, 8, 8), latent_dim=4, network="mlp", **kwargs)
-    calibrate_sigma(model, [(0, X)], lambda a, b: torch.zeros(b - a, 4))
+    fix_sigma(model, [(0, X)], lambda a, b: torch.zeros(b - a, 4))
     return model.eval()
 
 
@@ -131,7 +131,7 @@ def test_calibration_is_the_root_mean_square_over_the_whole_set(shared):
     model = cb.build("sigma-vae", data_shape=(3, 8, 8), latent_dim=4, network="mlp", sigma_shared=shared)
     noise = torch.randn(6, 4)
     batches = [(0, X[:1]), (1, X[1:5]), (5, X[5:])]
-    calibrate_sigma(model, batches, lambda a, b: noise[a:b])
+    fix_sigma(model, batches, lambda a, b: noise[a:b])
     with torch.no_grad():
         expected = cb.functional.optimal_sigma(X, model(X, noise).likelihood.mean, shared)
     torch.testing.assert_close(model.likelihood.sigma.log_sigma.exp(), expected)
@@ -195,3 +195,26 @@ def test_walks():
     assert walk.shape == (10, 3)
     assert walk[:5, 2].tolist() == [-3.0, -1.5, 0.0, 1.5, 3.0]
     assert walk[:5, :2].abs().max() == 0
+
+
+def test_calibrating_takes_a_tensor_or_a_loader_and_a_seed():
+    model = cb.build("sigma-vae", data_shape=(3, 8, 8), latent_dim=4, network="mlp")
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(X, torch.arange(6)), batch_size=4)
+    sigma = cb.calibrate_sigma(model, X, seed=1)
+    noise = torch.randn(6, 4, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = cb.functional.optimal_sigma(X, model.train()(X, noise).likelihood.mean)
+    torch.testing.assert_close(sigma, expected)
+    assert torch.equal(cb.calibrate_sigma(model, X, seed=1), sigma)
+    torch.testing.assert_close(cb.calibrate_sigma(model, loader, seed=1), sigma, rtol=0.05, atol=0)
+    with pytest.raises(ArgumentError, match="got none"):
+        cb.calibrate_sigma(model, [])
+
+
+def test_calibrating_leaves_other_sigmas_alone():
+    model = cb.build("vae", data_shape=(3, 8, 8), latent_dim=4, network="mlp")
+    assert cb.calibrate_sigma(model, X) == 1.0
+    assert (
+        cb.calibrate_sigma(cb.VAE(nn.Flatten(), nn.Identity(), cb.BernoulliLikelihood(), cb.StandardNormalPrior(4)), X)
+        is None
+    )

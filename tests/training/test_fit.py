@@ -178,10 +178,42 @@ def test_an_old_run_survives_a_new_one_that_does_not_begin(tmp_path, broken):
     before = (run.path / "model.safetensors").read_bytes()
     model = build(data_shape=(1, 9, 9)) if "model" in broken else build()
     settings = {k: v for k, v in broken.items() if k != "model"}
-    with pytest.raises(CalibraeError, match=r"accelerator|belongs to data of shape"):
+    with pytest.raises(CalibraeError, match=r"accelerator|built for data of shape"):
         fit(tmp_path / "r", model, epochs=1, overwrite=True, **settings)
     assert (run.path / "model.safetensors").read_bytes() == before
     assert cb.evaluate(run.path).n == 180
+
+
+def test_a_killed_overwrite_does_not_stand_in_the_way_of_the_next(tmp_path):
+    fit(tmp_path / "r", epochs=1)
+    (tmp_path / "r" / ".replaced" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "r" / ".replaced" / "checkpoints" / "last.pt").write_bytes(b"of a run before")
+    run = fit(tmp_path / "r", epochs=2, overwrite=True)
+    assert len(run.history) == 2
+    assert not (tmp_path / "r" / ".replaced").exists()
+
+
+def test_a_run_that_does_not_begin_leaves_nothing(tmp_path):
+    same = np.full((40, 1, 4, 4), 0.3)
+    model = cb.build("sigma-vae", data_shape=(1, 4, 4), latent_dim=2)
+    with pytest.raises(DataError, match="all training examples are the same"):
+        cb.fit(model, same, tmp_path / "r", quiet=True)
+    assert not (tmp_path / "r").exists()
+
+
+def test_data_options_may_be_keywords(tmp_path):
+    x = np.random.default_rng(0).uniform(-1, 1, size=(60, 1, 4, 4))
+    model = cb.build("sigma-vae", data_shape=(1, 4, 4), latent_dim=2)
+    run = cb.fit(model, x, tmp_path / "r", epochs=1, data_range=(-1.0, 1.0), quiet=True, pictures=False)
+    assert run.data.spec.scale == "[0, 1] from [-1, 1]"
+    with pytest.raises(ArgumentError, match="got both"):
+        cb.fit(model, x, tmp_path / "s", options=cb.DataOptions(), data_range=(-1.0, 1.0))
+
+
+def test_a_model_for_another_shape_is_named(tmp_path):
+    model = cb.build("sigma-vae", data_shape=(1, 4, 4), latent_dim=2)
+    with pytest.raises(ArgumentError, match=r"built for data of shape \(1, 4, 4\); digits has \(1, 8, 8\)"):
+        cb.fit(model, "digits", tmp_path / "r")
 
 
 def test_a_run_may_be_called_like_its_data(tmp_path, monkeypatch):

@@ -37,13 +37,14 @@ def sample(
     json: JsonFlag = False,
 ) -> None:
     """Draw z from the prior and decode it."""
-    from ..figures import save_grid
-    from ..workflows import load, run_preparation, save_arrays
+    from ..workflows import column_names, load, run_preparation, save_arrays, save_picture
     from ..workflows import sample as draw
 
-    x = run_preparation(run).restore(draw(load(run), n, noise=noise, seed=seed))
-    numbers = save_arrays(x, Path(arrays)) if arrays else None
-    _report(json, picture=save_grid(x, _place(run, out, "samples.png"), columns, title="samples"), arrays=numbers)
+    x, names = run_preparation(run).restore(draw(load(run), n, noise=noise, seed=seed)), column_names(run)
+    numbers = save_arrays(x, Path(arrays), names) if arrays else None
+    title = "samples" if noise else "samples (means)"
+    picture = save_picture(x, _place(run, out, "samples.png"), columns=columns, names=names, title=title)
+    _report(json, picture=picture, arrays=numbers)
 
 
 def reconstruct(
@@ -58,16 +59,16 @@ def reconstruct(
     json: JsonFlag = False,
 ) -> None:
     """Reconstruct examples at the posterior mean; each row of originals stands above its reconstructions."""
-    from ..figures import save_grid
-    from ..workflows import first_examples, load, run_data, run_preparation, save_arrays
+    from ..workflows import column_names, first_examples, load, run_data, run_preparation, save_arrays, save_picture
     from ..workflows import reconstruct as rebuild
 
     model = load(run)
     x = first_examples(run_data(run, data), check_split(split), n, seed)
-    restore = run_preparation(run).restore
+    restore, names = run_preparation(run).restore, column_names(run)
     x, x_hat = restore(x), restore(rebuild(model, x))
-    numbers = save_arrays(x_hat, Path(arrays)) if arrays else None
-    picture = save_grid(x_hat, _place(run, out, "reconstructions.png"), columns, reference=x, title="reconstructions")
+    numbers = save_arrays(x_hat, Path(arrays), names) if arrays else None
+    place = _place(run, out, "reconstructions.png")
+    picture = save_picture(x_hat, place, columns=columns, names=names, reference=x, title="reconstructions")
     _report(json, picture=picture, arrays=numbers)
 
 
@@ -82,13 +83,20 @@ def encode(
     seed: Seed = 0,
     json: JsonFlag = False,
 ) -> None:
-    """Write the code of every example of a split."""
+    """Write the code of every example of a split; a .csv names the examples and the latents."""
     from ..workflows import encode as codes_of
     from ..workflows import load, run_data, save_arrays
 
     chosen: Any = what
-    codes = codes_of(load(run), run_data(run, data), check_split(split), what=chosen, seed=seed)
-    _report(json, codes=save_arrays(codes, _place(run, out, "codes.npy")))
+    found = run_data(run, data)
+    codes = codes_of(load(run), found, check_split(split), what=chosen, seed=seed)
+    latents = [f"z{i}" for i in range(codes.shape[1])]
+    place = save_arrays(codes, _place(run, out, "codes.npy"), latents, found.names(check_split(split)))
+    if json:
+        print_json({"codes": str(place), "n": len(codes), "latent_dim": codes.shape[1], "split": split, "what": what})
+    else:
+        which = "all" if split == "all" else f"the {split} split's"
+        typer.echo(f"wrote {place}: {which} {len(codes):,} examples x {codes.shape[1]} latents ({what})")
 
 
 def interpolate(
@@ -103,21 +111,23 @@ def interpolate(
     json: JsonFlag = False,
 ) -> None:
     """Walk in a straight line between the codes of 2 examples, or over the square of 4."""
-    from ..figures import save_grid
+    from ..workflows import column_names, load, parse_corners, run_data, run_preparation, save_arrays, save_picture
     from ..workflows import interpolate as walk
-    from ..workflows import load, parse_corners, run_data, run_preparation, save_arrays
 
     corners = parse_corners(integers(between, "--between"), run_data(run, data), check_split(split), seed)
-    x = run_preparation(run).restore(walk(load(run), corners, steps))
-    numbers = save_arrays(x, Path(arrays)) if arrays else None
-    _report(
-        json, picture=save_grid(x, _place(run, out, "interpolation.png"), steps, title="interpolation"), arrays=numbers
-    )
+    x, names = run_preparation(run).restore(walk(load(run), corners, steps)), column_names(run)
+    numbers = save_arrays(x, Path(arrays), names) if arrays else None
+    place = _place(run, out, "interpolation.png")
+    picture = save_picture(x, place, columns=steps, names=names, walks=True, title="interpolation")
+    _report(json, picture=picture, arrays=numbers)
 
 
 def traverse(
     run: RunPath,
-    n: Annotated[int, typer.Option("-n", "--n", help="How many latents, the most informative first.")] = 10,
+    n: Annotated[
+        int,
+        typer.Option("-n", "--n", help="How many latents, the most informative first; all if there are fewer.", min=1),
+    ] = 10,
     steps: Steps = 11,
     reach: Annotated[float, typer.Option(help="How far, in prior standard deviations.")] = 3.0,
     data: DataOption = None,
@@ -126,10 +136,12 @@ def traverse(
     json: JsonFlag = False,
 ) -> None:
     """Change one latent at a time; a row each."""
-    from ..figures import save_grid
-    from ..workflows import load, run_data, run_preparation, save_arrays
+    from ..workflows import column_names, load, run_data, run_preparation, save_arrays, save_picture
     from ..workflows import traverse as walk
 
     x = run_preparation(run).restore(walk(load(run), run_data(run, data), n=n, steps=steps, reach=reach))
-    numbers = save_arrays(x, Path(arrays)) if arrays else None
-    _report(json, picture=save_grid(x, _place(run, out, "traversal.png"), steps, title="traversal"), arrays=numbers)
+    names = column_names(run)
+    numbers = save_arrays(x, Path(arrays), names) if arrays else None
+    place = _place(run, out, "traversal.png")
+    picture = save_picture(x, place, columns=steps, names=names, walks=True, title="traversal")
+    _report(json, picture=picture, arrays=numbers)

@@ -56,8 +56,10 @@ def main(arguments: list[str] | None = None) -> None:
             print(error.format_message())
             sys.exit(USAGE_ERROR)
         _fail(error.format_message())
-    except (errors.CalibraeError, OSError) as error:
+    except errors.CalibraeError as error:
         _fail(str(error))
+    except OSError as error:
+        _fail(f"{error.filename}: {error.strerror}. Check the path and its rights." if error.filename else str(error))
     except ModuleNotFoundError as error:
         _fail(f"this needs the package {error.name}, which is not installed. Install it: pip install 'calibrae[all]'")
     except (KeyboardInterrupt, typer.Abort):  # newer typer turns an interrupt into the exit code itself

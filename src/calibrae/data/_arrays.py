@@ -33,6 +33,8 @@ def from_array(
         DataError: for empty, non-numeric, NaN or negative integer data.
     """
     notes: list[str] = []
+    if options.size is not None:
+        notes.append(f"--size is for files of pictures and was not applied: {name} holds numbers")
     laid_out: dict[Part, Array] = {part: _lay_out(array, part, notes) for part, array in parts.items() if len(array)}
     if not laid_out:
         raise DataError(f"{name} holds no examples.")
@@ -51,7 +53,7 @@ def from_array(
         laid_out = {part: _to_eight_bit(array) for part, array in laid_out.items()}
         notes.append("all values are k/255: read as 8-bit data and dequantised")
     levels = _levels(name, laid_out, options, notes)
-    return Source(name, laid_out, fingerprint, levels, columns, tuple(dict.fromkeys(notes)))
+    return Source(name, laid_out, fingerprint, levels, columns, notes=tuple(dict.fromkeys(notes)))
 
 
 def _lay_out(array: Array, part: str, notes: list[str]) -> Array:
@@ -91,8 +93,8 @@ def _require_finite(name: str, array: Array, columns: tuple[str, ...]) -> None:
     if first is not None:
         place = f"column {columns[first[1]]!r}" if columns and array.ndim == 2 else f"element {first[1:]}"
         raise DataError(
-            f"{name}: all values must be finite; got NaN or infinity in {bad} of {len(array)} examples, first in row "
-            f"{first[0]}, {place}. Drop or fill them."
+            f"{name}: all values must be finite; got NaN or infinity in {bad} of {len(array)} examples, first in example "
+            f"{first[0]} (counted from 0), {place}. Drop or fill them."
         )
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .._types import DataSpec, Split
 from ..errors import DataError
+from ._arrays import value_range
 from ._cache import hash_array
 from ._noise import ExampleNoise, mixed_seed
 from ._open import open_source
@@ -94,6 +95,14 @@ class Data:
             drawn = noise.rows(start, end) if self.preparation.needs_noise else None
             yield start, self.preparation(view.slice(start, end), drawn)
 
+    def names(self, split: Split | Literal["all"]) -> list[str]:
+        """What each example of a split is called: its file, or its position in the stored part, counted from 0."""
+        view = self.view(split)
+        owners = [array for array in self.source.parts.values() if split == "all" or array is view.array]
+        stored = {id(array): self.source.names.get(part) for part, array in self.source.parts.items()}
+        found = [name for array in owners for name in (stored[id(array)] or map(str, range(len(array))))]
+        return found if view.index is None else [found[i] for i in view.index]
+
     def binarised(self) -> Data:
         """The same with a Bernoulli draw in place of dequantisation; for data that are bits already it changes nothing."""
         spec = replace(self.spec, preparation="binarise", scale="{0, 1}")
@@ -111,6 +120,7 @@ class Data:
             "name": self.source.name,
             "fingerprint": self.source.fingerprint,
             "sizes": {split: len(view) for split, view in self.views.items()},
+            "columns": list(self.source.columns),
             "splits": dict(self.provenance),
             "notes": list(self.source.notes),
             "preparation": self.preparation.to_dict(),
@@ -138,29 +148,38 @@ def load_data(
     if isinstance(data, Data):
         return data
     options = options or DataOptions()
-    if preparation is not None and preparation.spec.levels is not None:
-        options = replace(options, levels=preparation.spec.levels)
     source = open_source(data, options)
+    if preparation is not None:
+        source = _as_trained(source, preparation)
     views, provenance = _split(source, options) if split or "all" not in source.parts else _unsplit(source)
-    if preparation is None:
-        preparation = prepare(source, views["train"], options)
-    else:
-        _require_fit(source, preparation)
-    return Data(source, views, preparation, provenance)
+    return Data(source, views, preparation or prepare(source, views["train"], options), provenance)
 
 
-def _require_fit(source: Source, preparation: Preparation) -> None:
+def _as_trained(source: Source, preparation: Preparation) -> Source:
+    """New data with the levels of those that a model was trained on.
+
+    Raises:
+        DataError: if they are of another shape or kind.
+    """
     shape = next(iter(source.parts.values())).shape[1:]
     if tuple(shape) != preparation.spec.data_shape:
         raise DataError(
             f"{source.name} has examples of shape {tuple(shape)}; the model was trained on {preparation.spec.data_shape}. "
             "Pass data of that shape."
         )
-    if source.levels != preparation.spec.levels:
-        kinds = [f"{n} levels" if n else "floats" for n in (source.levels, preparation.spec.levels)]
+    levels = preparation.spec.levels
+    if (source.levels is None) != (levels is None):
+        came, known = ("floats" if n is None else "integers" for n in (source.levels, levels))
+        raise DataError(f"{source.name} holds {came}; the model was trained on {known}. Convert the data.")
+    if source.levels == levels or levels is None:
+        return source
+    most = max(value_range(array)[1] for array in source.parts.values())
+    if most >= levels:
         raise DataError(
-            f"{source.name} holds {kinds[0]}; the model was trained on {kinds[1]}. Convert the data, or pass --levels."
+            f"{source.name} holds integers up to {most:g}; the model was trained on {levels} levels, 0 to {levels - 1}. "
+            "Bring the data to that range."
         )
+    return replace(source, levels=levels)
 
 
 def _unsplit(source: Source) -> tuple[dict[Split, View], dict[str, str]]:

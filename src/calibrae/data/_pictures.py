@@ -56,7 +56,7 @@ def open_folder(folder: Path, options: DataOptions) -> Source:
     key = _cache.hash_files(
         files, folder, kind="pictures", size=options.size, resize=options.resize, skip=options.skip_broken
     )
-    return decode(str(folder), key, parts, options)
+    return decode(str(folder), key, parts, options, keep_names=True)
 
 
 def _file_openers(files: Sequence[Path], folder: Path) -> Openers:
@@ -68,23 +68,27 @@ def open_bytes(content: bytes) -> Image.Image:
     return Image.open(io.BytesIO(content))
 
 
-def decode(name: str, key: str, parts: Mapping[Part, Openers], options: DataOptions) -> Source:
-    """Decode pictures once into the cache, and map them from there."""
+def decode(
+    name: str, key: str, parts: Mapping[Part, Openers], options: DataOptions, *, keep_names: bool = False
+) -> Source:
+    """Decode pictures once into the cache, with their names if asked, and map them from there."""
     if _cache.read(key) is None:
         survey = _survey(itertools.chain.from_iterable(openers() for openers in parts.values()), options)
         broken: list[str] = survey.broken
         _complain(broken, options.skip_broken)
+        kept: dict[Part, list[str]] = {part: [] for part in parts}
         blocks = {
-            part: _blocks(openers(), survey.size, survey.grey, options, set(broken), broken)
+            part: _blocks(openers(), survey.size, survey.grey, options, set(broken), broken, kept[part])
             for part, openers in parts.items()
         }
-        _cache.write(key, blocks, lambda: {"notes": survey.notes(options)})
+        _cache.write(key, blocks, lambda: {"notes": survey.notes(options), "names": kept if keep_names else {}})
         _complain(broken, options.skip_broken)
     cached = _cache.read(key)
     if cached is None or not cached[0]:
         raise DataError(f"{name}: no picture could be decoded. Check the files.")
     arrays, extra = cached
-    return Source(name, {p: arrays[p] for p in parts if p in arrays}, key, levels=256, notes=tuple(extra["notes"]))
+    present = {p: arrays[p] for p in parts if p in arrays}
+    return Source(name, present, key, levels=256, names=extra.get("names", {}), notes=tuple(extra["notes"]))
 
 
 class _Survey:
@@ -109,7 +113,9 @@ class _Survey:
         if self.deep:
             notes.append(f"{self.deep} pictures have 16 bits a channel; the upper 8 were kept")
         if self.broken:
-            notes.append(f"{len(self.broken)} broken files were skipped: {_names(self.broken)}")
+            notes.append(
+                f"{len(self.broken)} broken {'file was' if len(self.broken) == 1 else 'files were'} skipped: {_names(self.broken)}"
+            )
         return notes
 
 
@@ -151,6 +157,7 @@ def _blocks(
     options: DataOptions,
     skip: set[str],
     broken: list[str],
+    kept: list[str],
 ) -> Iterator[Array]:
     rows: list[Array] = []
     for name, open_it in openers:
@@ -162,6 +169,7 @@ def _blocks(
         except (OSError, ValueError, SyntaxError):
             broken.append(name)
             continue
+        kept.append(name)
         if len(rows) == BLOCK:
             yield np.stack(rows)
             rows = []
@@ -198,6 +206,6 @@ def _names(names: Sequence[str]) -> str:
 def _complain(broken: Sequence[str], skip: bool) -> None:
     if broken and not skip:
         raise DataError(
-            f"{len(broken)} files cannot be read as pictures: {_names(broken)}. Mend or remove them, or pass --skip-broken "
+            f"{len(broken)} {'file' if len(broken) == 1 else 'files'} cannot be read as pictures: {_names(broken)}. Mend or remove them, or pass --skip-broken "
             "(in Python `skip_broken=True`)."
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -80,6 +80,7 @@ class Source:
         fingerprint: hash of the content.
         levels: number of integer values, or `None` for float data.
         columns: names of a table's columns.
+        names: what each example of a part is called, where it has a file of its own.
         notes: what was assumed or left out, in sentences.
     """
 
@@ -88,6 +89,7 @@ class Source:
     fingerprint: str
     levels: int | None = None
     columns: tuple[str, ...] = ()
+    names: Mapping[Part, Sequence[str]] = field(default_factory=dict)
     notes: tuple[str, ...] = field(default=())
 
 

@@ -79,16 +79,20 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def verdict(elbo: float | None, floor: float | None, latent_dim: int) -> str:
-    """Whether the model beats probabilistic PCA, in a sentence."""
+FEW = 50  # examples below which a mean says little
+
+
+def verdict(elbo: float | None, floor: float | None, latent_dim: int, n: int) -> str:
+    """Whether the model beats probabilistic PCA on `n` examples, in a sentence."""
+    few = f" On {n} examples that says little." if n < FEW else ""
     if elbo is None:
         return "A plain autoencoder has no density: there is no ELBO to compare."
     if floor is None:
         return "There is no closed-form floor to compare with."
     margin = elbo - floor
     if margin > 0.0:
-        return f"The ELBO beats probabilistic PCA with {latent_dim} latents by {margin:.1f} nats."
+        return f"The ELBO beats probabilistic PCA with {latent_dim} latents by {margin:.1f} nats.{few}"
     return (
         f"The ELBO does not beat probabilistic PCA with {latent_dim} latents: it is {-margin:.1f} nats short of what a linear "
-        "model reaches in closed form. Train longer, or look for a fault in the data or the network."
+        f"model reaches in closed form.{few or ' Train longer, or look for a fault in the data or the network.'}"
     )

@@ -1,4 +1,4 @@
-"""Grids of pictures, and panels of signals and table rows."""
+"""Grids of pictures, and panels of signals."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def image_grid(x: Tensor, columns: int) -> Array:
 
 
 def save_grid(x: Tensor, path: Path, columns: int, *, reference: Tensor | None = None, title: str = "") -> Path:
-    """Draw examples: pictures as a grid, signals and table rows as lines.
+    """Draw examples: pictures as a grid, signals as lines.
 
     Args:
         x: `[N, *data]`.

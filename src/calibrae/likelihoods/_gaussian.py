@@ -32,7 +32,7 @@ class GaussianConditional(AbstractConditional):
         if not self._sigma.is_fixed:
             raise UnfrozenSigmaError(
                 "an optimal sigma must be fixed on the training set before anything is evaluated with it; got one that is "
-                "not. `fit` does so at its end; by hand call `calibrate_sigma(model, training_batches)`."
+                "not. `fit` does so at its end; by hand call `calibrate_sigma(model, training_set)`."
             )
         return self._sigma.spread(self._sigma.log_sigma)
 

@@ -7,6 +7,7 @@ from ._presets import build_from_config as build_from_config
 from ._scoring import ELBOSummary as ELBOSummary
 from ._scoring import calibrate_sigma as calibrate_sigma
 from ._scoring import evaluating as evaluating
+from ._scoring import fix_sigma as fix_sigma
 from ._scoring import optimal_sigma_of as optimal_sigma_of
 from ._scoring import optimal_sigma_over as optimal_sigma_over
 from ._scoring import summarise as summarise

@@ -6,11 +6,13 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .. import functional
+from ..errors import ArgumentError
 from ..likelihoods import AbstractSigma, GaussianLikelihood, OptimalSigma
 from ..objectives import elbo_terms
 from ._vae import VAE
@@ -132,14 +134,70 @@ def optimal_sigma_over(model: VAE, sigma: AbstractSigma, batches: Batches, noise
             batch_sigma = functional.optimal_sigma(x, output.likelihood.mean.to(x.dtype), sigma.shared)
             total += len(x) * batch_sigma.cpu().double().square()
             count += len(x)
+    if count == 0:
+        raise ArgumentError("sigma is calibrated on examples; got none. Pass the training set.")
     return (total / count).sqrt()
 
 
-def calibrate_sigma(model: VAE, batches: Batches, noise: NoiseRows) -> None:
+def fix_sigma(model: VAE, batches: Batches, noise: NoiseRows) -> None:
     """Fix an optimal sigma to its value over the given (training) examples; any other sigma is left alone."""
     sigma = optimal_sigma_of(model)
     if sigma is not None:
         sigma.freeze(optimal_sigma_over(model, sigma, batches, noise).to(model.device, torch.float32))
+
+
+def calibrate_sigma(model: VAE, data: Tensor | Iterable[Any], *, seed: int = 0, batch_size: int = 512) -> Tensor | None:
+    r"""Fix an optimal sigma on the training set, as `fit` does at its end; for training loops of your own.
+
+    $$\sigma^{*2} = \frac{1}{N D} \sum_n \lVert x_n - \hat x(z_n) \rVert^2, \qquad z_n \sim q(z|x_n)$$
+
+    One posterior sample per example; raised to the floor. A manual or learned sigma is left alone.
+
+    Args:
+        model: any `VAE`.
+        data: the training set as the model sees it (dequantised): a tensor `[N, *data]`, or batches: tensors, or tuples
+            that begin with one, as from a `DataLoader`.
+        seed: of the posterior samples.
+        batch_size: examples at once, where `data` is a tensor.
+
+    Returns:
+        Sigma in units of the data, `[]`, `[C]` or `[*data]`; `None` if the likelihood has none.
+
+    Raises:
+        ArgumentError: if there are no examples.
+
+    Example:
+        >>> x = torch.rand(64, 1, 8, 8)
+        >>> model = build("sigma-vae", data_shape=(1, 8, 8), latent_dim=2, network="linear")
+        >>> optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
+        >>> for step in range(3):
+        ...     optimiser.zero_grad()
+        ...     (-model.elbo(x).elbo.mean()).backward()
+        ...     optimiser.step()
+        >>> sigma = calibrate_sigma(model, x)
+        >>> model.eval().elbo(x).elbo.shape
+        torch.Size([64])
+    """
+    generator = torch.Generator().manual_seed(seed)
+    sigma = optimal_sigma_of(model)
+    if sigma is not None:
+        batches = _numbered(data.split(batch_size) if isinstance(data, Tensor) else data)
+
+        def noise(start: int, stop: int) -> Tensor:
+            return torch.randn(stop - start, model.latent_dim, generator=generator)
+
+        fix_sigma(model, batches, noise)
+    fixed: AbstractSigma | None = getattr(model.likelihood, "sigma", None)
+    return None if fixed is None else fixed.log_sigma.detach().exp()
+
+
+def _numbered(batches: Iterable[Any]) -> Batches:
+    """Each batch with the position of its first example."""
+    start = 0
+    for batch in batches:
+        x = batch[0] if isinstance(batch, tuple | list) else batch
+        yield start, x
+        start += len(x)
 
 
 def optimal_sigma_of(model: VAE) -> OptimalSigma | None:

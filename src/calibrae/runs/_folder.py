@@ -94,8 +94,12 @@ class RunFolder:
             return False
 
     def _set_old_aside(self) -> None:
+        if (self.checkpoints / "last.pt").exists():
+            self.discard_old()  # of a run that was killed after it had begun
+        else:
+            self.restore_old()
         old = self.path / OLD
-        old.mkdir(exist_ok=True)
+        old.mkdir()
         for name in ARTEFACTS:
             if (self.path / name).exists():
                 (self.path / name).replace(old / name)
@@ -103,6 +107,15 @@ class RunFolder:
     def discard_old(self) -> None:
         """Forget the run that was set aside, now that the new one has begun. Files that are not ours are left alone."""
         shutil.rmtree(self.path / OLD, ignore_errors=True)
+
+    def abandon(self) -> None:
+        """Leave no trace of a run that did not begin, and bring back the one that was set aside."""
+        for name in ARTEFACTS:
+            place = self.path / name
+            shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
+        self.restore_old()
+        if not any(self.path.iterdir()):
+            self.path.rmdir()
 
     def restore_old(self) -> None:
         """Bring back the run that was set aside, because the new one did not begin."""

@@ -111,8 +111,8 @@ def load_floor(folder: Path) -> PPCA | None:
 def _rebuild(folder: Path, config: dict[str, Any] | None) -> VAE:
     if config is None:
         raise RunError(
-            f"the model in {folder} was composed of your own modules, whose code is not stored. Compose it again and pass it: "
-            "load(run, model=...)."
+            f"the model in {folder} was composed of your own modules, whose code is not stored. Compose it again and pass it "
+            "in Python: load(run, model=...), evaluate(run, data=..., model=...)."
         )
     return build_from_config(ModelConfig(config["name"], config["arguments"]))
 

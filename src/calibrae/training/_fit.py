@@ -21,7 +21,7 @@ from .. import functional
 from ..data import Data, ExampleNoise, mixed_seed
 from ..errors import DataError, NonFiniteError, RunError
 from ..likelihoods import AbstractSigma
-from ..models import VAE, ELBOSummary, calibrate_sigma, optimal_sigma_of, optimal_sigma_over, summarise
+from ..models import VAE, ELBOSummary, fix_sigma, optimal_sigma_of, optimal_sigma_over, summarise
 from ..objectives import BetaELBO
 from ..runs import RunFolder, save_model
 from ._checkpoint import TrainState, load_checkpoint, save_checkpoint
@@ -263,7 +263,7 @@ class Trainer:
 
     def _calibrate(self, limit: int | None) -> None:
         batches = self.data.batches("train", self.eval_batch, seed=self.settings.seed, limit=limit)
-        calibrate_sigma(self.kept, batches, self._noise(TRAIN_STREAM).rows)
+        fix_sigma(self.kept, batches, self._noise(TRAIN_STREAM).rows)
 
     def validate(self) -> ELBOSummary:
         """Terms on the validation split, with sigma fixed on (some of) the training set."""

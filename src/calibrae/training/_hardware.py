@@ -54,8 +54,8 @@ def choose_precision(settings: TrainSettings, device: torch.device) -> tuple[str
         return ("bf16-mixed" if settings.precision == "bf16" else "32-true"), "as asked"
     gain = _products_per_second(torch.bfloat16, device) / _products_per_second(torch.float32, device)
     if gain >= WORTH:
-        return "bf16-mixed", f"bf16 multiplies {gain:.1f} times as fast as fp32 here"
-    return "32-true", f"bf16 would multiply only {gain:.2g} times as fast as fp32 here"
+        return "bf16-mixed", f"bf16 multiplies {gain:.1f}x as fast here"
+    return "32-true", f"bf16 multiplies {gain:.2g}x as fast here"
 
 
 def choose_compile(settings: TrainSettings, device: torch.device, steps: int) -> tuple[bool, str]:
@@ -63,10 +63,10 @@ def choose_compile(settings: TrainSettings, device: torch.device, steps: int) ->
     if settings.compile != "auto":
         return settings.compile == "on", "as asked"
     if device.type != "cuda":
-        return False, "on a CPU compilation takes a minute and gains little without bf16; --compile on forces it"
+        return False, "it pays on a GPU"
     if steps < COMPILE_STEPS:
-        return False, f"{steps} steps are too few to repay a minute of compilation"
-    return True, f"{steps} steps repay a minute of compilation"
+        return False, "too few steps"
+    return True, f"{steps:,} steps repay it"
 
 
 COMPILE_STEPS = 5_000

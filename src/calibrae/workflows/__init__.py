@@ -1,5 +1,6 @@
 """What a user does in one call: fit and look, evaluate a run, draw from it."""
 
+from ._draw import column_names as column_names
 from ._draw import draw_run as draw_run
 from ._draw import encode as encode
 from ._draw import first_examples as first_examples
@@ -9,6 +10,7 @@ from ._draw import ranked_latents as ranked_latents
 from ._draw import reconstruct as reconstruct
 from ._draw import sample as sample
 from ._draw import save_arrays as save_arrays
+from ._draw import save_picture as save_picture
 from ._draw import traverse as traverse
 from ._fit import fit as fit
 from ._fit import resume_options as resume_options

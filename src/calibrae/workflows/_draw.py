@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import io
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -14,12 +16,13 @@ from torch import Tensor
 from .._types import Split
 from ..data import Data, ExampleNoise
 from ..errors import ArgumentError
-from ..figures import save_curves, save_grid
+from ..figures import save_curves, save_grid, save_histograms, save_pairs, save_walks
 from ..models import VAE, evaluating, interpolation, summarise, traversal
-from ..runs import replace_file, replace_text
-from ._run import Run
+from ..runs import RunFolder, replace_file, replace_text
+from ._run import Run, stored_data
 
 ROWS, COLUMNS = 4, 10
+SAMPLED_ROWS = 1000  # of a table, whose pictures are histograms and scatter plots
 TRAVERSED, STEPS = 10, 11
 DIAGNOSED = 2000  # examples that rank the latents
 
@@ -94,8 +97,48 @@ def traverse(model: VAE, data: Data, *, n: int = TRAVERSED, steps: int = STEPS, 
         return model.decode(traversal(torch.zeros(model.latent_dim, device=model.device), dims, steps, reach)).cpu()
 
 
-def save_arrays(x: Tensor, path: Path) -> Path:
+def column_names(run: str | Path) -> tuple[str, ...]:
+    """What the columns of a run's table are called; none for pictures and signals."""
+    return tuple(stored_data(RunFolder.open(run)).get("columns", ()))
+
+
+def save_picture(
+    x: Tensor,
+    path: Path,
+    *,
+    columns: int,
+    names: Sequence[str] = (),
+    reference: Tensor | None = None,
+    walks: bool = False,
+    title: str = "",
+) -> Path:
+    """Pictures and signals as a grid; table rows column by column.
+
+    Args:
+        x: `[N, *data]`, in the units of the data.
+        path: of the PNG.
+        columns: of the grid; the steps of a walk.
+        names: of a table's columns.
+        reference: the originals of reconstructions.
+        walks: whether `x` is walks through the latent space, a row of the grid each.
+        title: of panels.
+    """
+    if x.ndim > 2:
+        return save_grid(x, path, columns, reference=reference, title=title)
+    names = names or [f"column {i + 1}" for i in range(x.shape[1])]
+    if reference is not None:
+        return save_pairs(reference, x, path, names, title=f"{title} against the data")
+    return save_walks(x, path, names, columns, title=title) if walks else save_histograms(x, path, names, title=title)
+
+
+def save_arrays(x: Tensor, path: Path, names: Sequence[str] = (), examples: Sequence[str] = ()) -> Path:
     """Write numbers as `.npy`, or as `.csv` with one row an example.
+
+    Args:
+        x: `[N, ...]`.
+        path: of the file.
+        names: of the columns of a `.csv`; by default `x0, x1, ...`.
+        examples: what each row of a `.csv` is called, in a first column.
 
     Raises:
         ArgumentError: for another suffix.
@@ -106,8 +149,10 @@ def save_arrays(x: Tensor, path: Path) -> Path:
     elif path.suffix == ".csv":
         stream = io.StringIO()
         flat = values.reshape(len(values), -1)
-        header = ",".join(f"{i}" for i in range(flat.shape[1]))
-        np.savetxt(stream, flat, delimiter=",", fmt="%.9g", header=header, comments="")
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow((["example"] if examples else []) + list(names or [f"x{i}" for i in range(flat.shape[1])]))
+        for i, row in enumerate(flat):
+            writer.writerow(([examples[i]] if examples else []) + [f"{value:.9g}" for value in row])
         replace_text(path, stream.getvalue())
     else:
         raise ArgumentError(f"arrays are written as .npy or .csv; got {path.name}.")
@@ -117,17 +162,19 @@ def save_arrays(x: Tensor, path: Path) -> Path:
 def draw_run(run: Run, floor: float | None = None) -> list[Path]:
     """Curves, reconstructions, samples and a traversal into the run's folder."""
     model, data, folder = run.model, run.data, run.path
-    x, restore = first_examples(data, "validation", ROWS // 2 * COLUMNS), data.preparation.restore
+    shown = ROWS // 2 * COLUMNS if len(data.spec.data_shape) > 1 else SAMPLED_ROWS
+    x, restore = first_examples(data, "validation", shown), data.preparation.restore
     x_hat = restore(reconstruct(model, x))
+    draw = partial(save_picture, names=data.source.columns)
+    walks = restore(traverse(model, data))
     drawn = [
         save_curves(run.history, folder / "curves.png", floor),
-        save_grid(x_hat, folder / "reconstructions.png", COLUMNS, reference=restore(x), title="reconstructions"),
-        save_grid(restore(traverse(model, data)), folder / "traversal.png", STEPS, title="traversal"),
+        draw(x_hat, folder / "reconstructions.png", columns=COLUMNS, reference=restore(x), title="reconstructions"),
+        draw(walks, folder / "traversal.png", columns=STEPS, walks=True, title="traversal"),
     ]
     if model.posterior.is_density:
-        drawn.append(
-            save_grid(restore(sample(model, ROWS * COLUMNS)), folder / "samples.png", COLUMNS, title="samples (means)")
-        )
+        samples = restore(sample(model, ROWS * COLUMNS if x.ndim > 2 else SAMPLED_ROWS))
+        drawn.append(draw(samples, folder / "samples.png", columns=COLUMNS, title="samples (means)"))
     return drawn
 
 

@@ -22,6 +22,8 @@ from ._draw import draw_run
 from ._run import Run, options_from, options_to_dict, require_same
 
 SETTINGS = tuple(field.name for field in fields(TrainSettings))
+DATA_OPTIONS = tuple(field.name for field in fields(DataOptions))
+FEW_STEPS = 500
 
 
 def fit(
@@ -47,13 +49,14 @@ def fit(
         out: the run folder.
         epochs: passes over the training set.
         objective: what is descended; by default the model's.
-        options: how the data are read and split.
+        options: how the data are read and split; its fields may be given as keywords instead.
         resume: go on from the last checkpoint in `out`.
         overwrite: replace a run that is already there.
         quiet: say nothing.
         pictures: draw curves, reconstructions, samples and a traversal at the end.
         request: what the user asked for in their own words, kept in `config.toml`.
-        settings: fields of `TrainSettings`: batch_size, lr, seed, precision, ...
+        settings: fields of `TrainSettings` (batch_size, lr, seed, precision, ...) and of `DataOptions` (size,
+            data_range, skip_broken, binarise, split_seed, ...).
 
     Returns:
         The run: folder, model, data and history.
@@ -68,9 +71,12 @@ def fit(
         >>> run.evaluate().n
         180
     """
+    options = _data_options(options, settings)
     unknown = sorted(set(settings) - set(SETTINGS))
     if unknown:
-        raise ArgumentError(f"settings must be among {', '.join(SETTINGS)}; got {', '.join(unknown)}.")
+        raise ArgumentError(
+            f"settings must be among {', '.join(SETTINGS)} or {', '.join(DATA_OPTIONS)}; got {', '.join(unknown)}."
+        )
     chosen = TrainSettings(epochs=epochs, **settings)
     find_device(chosen.accelerator)
     reporter: AbstractReporter = Silent() if quiet else Bar()
@@ -89,10 +95,14 @@ def fit(
     try:
         trainer = Trainer(model, ready, folder, chosen, objective, reporter)
         _announce(model, ready, objective, reporter)
+        if trainer.total_steps < FEW_STEPS:
+            reporter.say(
+                f"note: {trainer.total_steps} steps in all; a model gains for some thousands (--epochs, --batch-size)"
+            )
         history = trainer.run(resume=resume)
     except BaseException:
         if not resume and not (folder.checkpoints / "last.pt").exists():
-            folder.restore_old()
+            folder.abandon()
         raise
     finally:
         if (folder.checkpoints / "last.pt").exists():
@@ -103,6 +113,16 @@ def fit(
     if pictures:
         draw_run(run, floor)
     return run
+
+
+def _data_options(options: DataOptions | None, settings: dict[str, Any]) -> DataOptions | None:
+    """The data options, whichever way they were given; those among the settings are taken out."""
+    named = {name: settings.pop(name) for name in DATA_OPTIONS if name in settings}
+    if not named:
+        return options
+    if options is not None:
+        raise ArgumentError(f"give data options as `options=` or as keywords; got both, with {', '.join(named)}.")
+    return DataOptions(**named)
 
 
 def _resumed(
@@ -127,6 +147,12 @@ def _suited(model: VAE, data: Data, settings: TrainSettings) -> Data:
         ArgumentError: if the likelihood or a setting has no meaning for them.
     """
     name = data.source.name
+    shape = model.config.arguments.get("data_shape") if model.config else None
+    if shape is not None and tuple(shape) != data.spec.data_shape:
+        raise ArgumentError(
+            f"the model was built for data of shape {tuple(shape)}; {name} has {data.spec.data_shape}. Build it with "
+            f"data_shape={data.spec.data_shape}."
+        )
     if settings.flip and len(data.spec.data_shape) != 3:
         raise ArgumentError(f"--flip mirrors pictures; got {name} of shape {data.spec.data_shape}. Drop it.")
     if not isinstance(model.likelihood, BernoulliLikelihood):
@@ -140,7 +166,7 @@ def _suited(model: VAE, data: Data, settings: TrainSettings) -> Data:
     if data.spec.preparation != "binarise":
         raise ArgumentError(
             f"a Bernoulli likelihood is for binary data; got {name} on {data.spec.scale}. Binarise them with "
-            "--binarise (in Python `options=DataOptions(binarise=True)`), or take a Gaussian."
+            "--binarise (in Python `binarise=True`), or take a Gaussian."
         )
     return data
 
@@ -187,8 +213,8 @@ def _announce(model: VAE, data: Data, objective: BetaELBO, reporter: AbstractRep
     sizes = {split: len(data.view(split)) for split in ("train", "validation", "test")}
     parameters = sum(p.numel() for p in model.parameters())
     reporter.say(
-        f"{data.source.name}: {sizes['train']} training, {sizes['validation']} validation, {sizes['test']} test examples of "
-        f"shape {data.spec.data_shape} on {data.spec.scale}; {parameters:,} parameters"
+        f"{data.source.name}: {sizes['train']:,} training, {sizes['validation']:,} validation, {sizes['test']:,} test examples "
+        f"of shape {data.spec.data_shape} on {data.spec.scale}; {parameters:,} parameters"
     )
     if model.latent_dim >= data.spec.data_dim:
         reporter.say(

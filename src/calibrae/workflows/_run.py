@@ -77,11 +77,14 @@ def run_data(run: str | Path, data: Any = None, options: DataOptions | None = No
     preparation = Preparation.from_dict(known["preparation"])
     if data is None:
         if stored.get("source") is None:
-            raise RunError(f"{run} was trained on {known['name']}, which is not on disk. Pass the data.")
+            raise RunError(
+                f"{run} was trained on data from Python ({known['name']}), which are not on disk. Pass them: "
+                "evaluate(run, data=...), or use the run that fit returned."
+            )
         own = load_data(stored["source"], options_from(stored), preparation)
         require_same(run, own, known)
         return own
-    source = open_source(data, replace(options or options_from(stored), levels=preparation.spec.levels))
+    source = open_source(data, options or replace(options_from(stored), levels=None))
     is_own = source.fingerprint == known["fingerprint"]
     return load_data(source, options_from(stored) if is_own else options, preparation, split=is_own)
 
