@@ -162,9 +162,6 @@ def test_shape_message_without_the_test_hook():
     [
         (lambda: F.bits_per_dim(1.0, 0), "must be positive"),
         (lambda: F.importance_bound(torch.zeros(0, 3)), "at least one sample"),
-        (lambda: F.beta_from_convention(1.0, "mse-ish", 4, 2), "one of nll"),
-        (lambda: F.beta_from_convention(1.0, "mse", 4, 2), "needs a fixed sigma"),
-        (lambda: F.beta_from_convention(-1.0, "nll", 4, 2), "must not be negative"),
         (lambda: F.ppca(torch.zeros(3), torch.ones(3), torch.eye(3), 3.0, 3), "0 < latent_dim < data_dim"),
         (lambda: F.ppca(torch.zeros(3), torch.tensor([1.0, 0, 0]), torch.eye(3), 1.0, 1), "no noise left"),
     ],
@@ -172,40 +169,3 @@ def test_shape_message_without_the_test_hook():
 def test_bad_arguments_say_what_to_do(call, message):
     with pytest.raises(ArgumentError, match=message):
         call()
-
-
-@pytest.mark.parametrize(
-    ("convention", "value", "data_dim", "latent_dim", "sigma", "beta"),
-    [  # worked numbers of the literature: D, d and weights as in the named projects
-        ("mse", 0.00025, 12288, 128, 1.0, 1.536),  # PyTorch-VAE
-        ("sse", 10.0, 12288, 10, 1.0, 5.0),  # 1Konny/Beta-VAE
-        ("half-sse", 2.0, 12288, 64, 1.0, 2.0),  # Pythae
-        ("mse-mean-kl", 0.1, 3072, 256, 1.0, 0.6),  # Lightning-Bolts: sigma 0.77
-        ("mse-weight-mean-kl", 1000.0, 12288, 32, 1.0, 0.192),  # WorldModels: sigma 0.44
-        ("sse-mean-kl", 4.0, 784, 10, 1.0, 0.2),  # VAE-study: sigma 0.447
-        ("mean-nll", 1.0, 784, 50, None, 784.0),  # Keras 2016
-        ("mean-nll-mean-kl", 0.1, 784, 32, None, 2.45),  # Flax nnx
-    ],
-)
-def test_conventions_of_real_code(convention, value, data_dim, latent_dim, sigma, beta):
-    assert F.beta_from_convention(value, convention, data_dim, latent_dim, sigma) == pytest.approx(beta, rel=1e-9)
-
-
-@pytest.mark.parametrize("name", list(F.BETA_CONVENTIONS))
-def test_a_convention_has_the_gradient_direction_of_its_formula(name):
-    """The loss as written in the convention descends in the direction of NLL + beta KL."""
-    sigma, weight, data_dim, latent_dim = 0.7, 1.3, 6, 2
-    x, x_hat, mean, log_std = (random(3, n) for n in (data_dim, data_dim, latent_dim, latent_dim))
-    kl, sse = F.kl_standard_normal(mean, log_std).sum(1), F.sse(x, x_hat)
-    nll = F.gaussian_nll(x, x_hat, math.log(sigma)).sum(1)
-    names = {"NLL": nll, "KL": kl, "SSE": sse, "MSE": sse / data_dim, "D": data_dim, "d": latent_dim}
-    formula = F.BETA_CONVENTIONS[name].formula
-    for word in ("beta", "lambda", "w"):
-        formula = formula.replace(f"{word} ", f"{weight} * ")
-    written = eval(formula, {}, names).sum()
-    beta = F.beta_from_convention(weight, name, data_dim, latent_dim, sigma)
-    ours = (nll + beta * kl).sum()
-    inputs = (x_hat, mean, log_std)
-    a = torch.cat([g.flatten() for g in torch.autograd.grad(written, inputs, retain_graph=True)])
-    b = torch.cat([g.flatten() for g in torch.autograd.grad(ours, inputs)])
-    assert torch.nn.functional.cosine_similarity(a, b, dim=0).item() == pytest.approx(1.0, abs=1e-12)

@@ -82,12 +82,3 @@ def test_importance_bound_lies_between_mean_and_maximum(log_weights):
     w = torch.tensor(log_weights, dtype=torch.float64)
     bound = F.importance_bound(w)
     assert w.mean() - 1e-9 <= bound <= w.max() + 1e-9
-
-
-@given(
-    st.sampled_from(sorted(F.BETA_CONVENTIONS)), st.floats(1e-6, 1e6), st.integers(1, 10**6), st.integers(1, 4096),
-    st.floats(1e-3, 1e3),
-)  # fmt: skip
-def test_conventions_round_trip(name, value, data_dim, latent_dim, sigma):
-    beta = F.beta_from_convention(value, name, data_dim, latent_dim, sigma)
-    assert F.beta_in_conventions(beta, data_dim, latent_dim, sigma)[name] == pytest.approx(value, rel=1e-12)

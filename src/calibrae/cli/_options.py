@@ -31,6 +31,16 @@ def pair(text: str | None, name: str, kind: type = float) -> tuple[Any, Any] | N
     return first, second
 
 
+def shape(text: str | None) -> tuple[int, ...] | None:
+    """`'3,64,64'` as the shape of an example."""
+    if text is None:
+        return None
+    sizes = tuple(integers(text.replace("x", ","), "--data-shape"))
+    if min(sizes) < 1:
+        raise typer.BadParameter(f"--data-shape must be positive numbers, as in 3,64,64; got {text!r}.")
+    return sizes
+
+
 def sigma_value(text: str | None) -> Any:
     """`optimal`, `learned` or a number."""
     if text is None or text in ("optimal", "learned"):

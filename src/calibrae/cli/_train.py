@@ -41,7 +41,9 @@ def train(
     beta: Annotated[
         float | None, typer.Option(help="Weight of the KL; by default the model's.", show_default=False)
     ] = None,
-    beta_convention: Annotated[str, typer.Option(help="Loss in which --beta is written: nll, sse, mse, ...")] = "nll",
+    beta_convention: Annotated[
+        str, typer.Option(help="Loss in which --beta is written: nll, sse, mse, ...; calibrae beta --list.")
+    ] = "nll",
     hidden: Annotated[str, typer.Option(help="Hidden widths of an mlp.")] = "512,512",
     activation: Annotated[str, typer.Option(help="Of an mlp: silu, gelu, relu, leaky-relu, tanh.")] = "silu",
     width: Annotated[int, typer.Option(help="Channels of a conv net's finest map.")] = 64,

@@ -1,11 +1,8 @@
 """Pure mathematics: tensors in, tensors out. Nats; nothing reduced, dropped or broadcast silently."""
 
+from . import conventions as conventions
 from ._bounds import bits_per_dim as bits_per_dim
 from ._bounds import importance_bound as importance_bound
-from ._conventions import BETA_CONVENTIONS as BETA_CONVENTIONS
-from ._conventions import BetaConvention as BetaConvention
-from ._conventions import beta_from_convention as beta_from_convention
-from ._conventions import beta_in_conventions as beta_in_conventions
 from ._divergence import kl_diagonal_gaussian as kl_diagonal_gaussian
 from ._divergence import kl_standard_normal as kl_standard_normal
 from ._divergence import log_density_ratio as log_density_ratio
@@ -13,6 +10,8 @@ from ._ppca import PPCA as PPCA
 from ._ppca import ppca as ppca
 from ._ppca import ppca_log_likelihood as ppca_log_likelihood
 from ._ppca import spectrum as spectrum
+from ._rate import LinearCode as LinearCode
+from ._rate import linear_code as linear_code
 from ._reconstruction import bernoulli_nll as bernoulli_nll
 from ._reconstruction import gaussian_nll as gaussian_nll
 from ._reconstruction import mse as mse
@@ -21,3 +20,5 @@ from ._sigma import lower_bound as lower_bound
 from ._sigma import optimal_sigma as optimal_sigma
 from ._sigma import quantisation_floor as quantisation_floor
 from ._sigma import shared_dims as shared_dims
+from .conventions import beta_from_convention as beta_from_convention
+from .conventions import beta_in_conventions as beta_in_conventions

@@ -58,15 +58,26 @@ class BetaELBO(AbstractObjective):
 
     @classmethod
     def from_convention(
-        cls, value: float, convention: str, *, data_dim: int, latent_dim: int, sigma: float | None = None
+        cls,
+        value: float,
+        convention: str,
+        *,
+        data_dim: int,
+        latent_dim: int,
+        sigma: float | None = None,
+        batch_size: int | None = None,
+        likelihood: str = "gaussian",
     ) -> BetaELBO:
-        """The objective with the optimum that `value` has in another convention; see `functional.BETA_CONVENTIONS`.
+        """The objective with the optimum that `value` has in another convention; see `functional.conventions`.
 
         Example:
             >>> round(BetaELBO.from_convention(4.0, "sse", data_dim=784, latent_dim=10, sigma=1.0).beta, 6)
             2.0
         """
-        return cls(functional.beta_from_convention(value, convention, data_dim, latent_dim, sigma))
+        beta = functional.beta_from_convention(
+            value, convention, data_dim, latent_dim, sigma, batch_size=batch_size, likelihood=likelihood
+        )
+        return cls(beta)
 
     def weight(self, step: int) -> float:
         """Beta at an optimiser step.

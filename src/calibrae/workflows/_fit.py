@@ -225,8 +225,9 @@ def _announce(model: VAE, data: Data, objective: BetaELBO, reporter: AbstractRep
         return
     sigma = getattr(model.likelihood, "sigma", None)
     fixed = round(float(sigma.log_sigma.exp().flatten()[0]), 9) if isinstance(sigma, ManualSigma) else None
-    elsewhere = beta_in_conventions(objective.beta, data.spec.data_dim, model.latent_dim, fixed)
-    named = ", ".join(f"{name} {value:.4g}" for name, value in elsewhere.items() if name != "nll")
+    likelihood = "bernoulli" if isinstance(model.likelihood, BernoulliLikelihood) else "gaussian"
+    elsewhere = beta_in_conventions(objective.beta, data.spec.data_dim, model.latent_dim, fixed, likelihood=likelihood)
+    named = ", ".join(f"{name} {value:.4g}" for name, value in elsewhere.items())
     kinds: dict[object, str] = {
         OptimalSigma: "optimal sigma",
         LearnedSigma: "learned sigma",

@@ -79,6 +79,8 @@ def _objective(values: Mapping[str, Any], model: VAE, data: Data) -> BetaELBO:
         data_dim=data.spec.data_dim,
         latent_dim=model.latent_dim,
         sigma=sigma if isinstance(sigma, float) else None,
+        batch_size=values["batch_size"],
+        likelihood=values["likelihood"],
     )
 
 
