@@ -1,0 +1,8 @@
+"""What does this loss really do? Judged from outside, by values and gradients."""
+
+from ._adapters import module_loss as module_loss
+from ._adapters import vae_loss as vae_loss
+from ._audit import audit_loss as audit_loss
+from ._probe import ProbeError as ProbeError
+from ._record import AuditRecord as AuditRecord
+from ._record import Finding as Finding

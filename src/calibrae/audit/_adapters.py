@@ -1,0 +1,141 @@
+"""Losses of other shapes as `loss(x, x_hat, mu, logvar)`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .._types import ModelOutput
+from ..errors import ArgumentError
+from ..latents import DiagonalGaussianPosterior
+from ..models import VAE
+from ..objectives import AbstractObjective, elbo_terms
+
+METHODS = ("loss_function", "loss", "compute_loss", "criterion", "elbo_loss")
+NAMES: dict[str, tuple[str, ...]] = {
+    "x": ("x", "input", "inputs", "target", "targets", "data", "original", "images", "image"),
+    "x_hat": (
+        "x_hat",
+        "xhat",
+        "recon_x",
+        "x_recon",
+        "recons",
+        "recon",
+        "reconstruction",
+        "output",
+        "outputs",
+        "x_rec",
+        "pred",
+    ),
+    "mu": ("mu", "mean", "z_mean", "z_mu", "q_mean", "loc"),
+    "logvar": ("logvar", "log_var", "z_logvar", "z_log_var", "logsigma2", "log_sigma2"),
+}
+
+
+def vae_loss(
+    model: VAE, objective: AbstractObjective | None = None
+) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
+    """What a model of calibrae descends, as a function of the decoder's output and the posterior.
+
+    Example:
+        >>> from calibrae.audit import audit_loss, vae_loss
+        >>> model = build("vae", data_shape=(1, 8, 8), latent_dim=4)
+        >>> record = audit_loss(vae_loss(model), data_shape=(1, 8, 8), latent_dim=4, batch_size=8)
+        >>> round(record.implied_sigma, 6), record.codes("error")
+        (1.0, [])
+    """
+    chosen = objective or model.objective
+    last_step = 1 << 40  # after any warm-up
+
+    def loss(x: Tensor, x_hat: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
+        features = (mu, 0.5 * logvar) if model.posterior is DiagonalGaussianPosterior else mu
+        posterior = model.posterior.from_features(features)
+        output = ModelOutput(posterior, model.prior, model.likelihood(x_hat), posterior.mean)
+        return chosen.loss(elbo_terms(output, x), last_step)
+
+    return loss
+
+
+def module_loss(
+    module: nn.Module, batch: Tensor, method: str | None = None
+) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """The loss method of a whole module, and the sizes that an example batch shows.
+
+    The method (`loss_function`, `loss`, ...) is recognised by its name and its parameters by theirs (`recons`, `input`, `mu`,
+    `log_var`, ...). One that takes everything as `*args` is given `(x_hat, x, mu, logvar)`, the usual order.
+
+    Args:
+        module: returns, among others, a reconstruction like `batch` and two `[B, d]` tensors.
+        batch: examples `[B, *data]`.
+        method: its name, if it is none of the usual ones.
+
+    Returns:
+        The loss as `loss(x, x_hat, mu, logvar)`, and `data_shape`, `latent_dim`, `batch_size` for `audit_loss`.
+
+    Raises:
+        ArgumentError: if the module has no such method, or its parts cannot be told.
+    """
+    found = _method(module, method)
+    with torch.no_grad():
+        returned = module(batch)
+    parts = _tensors(returned)
+    codes = [t for t in parts if t.ndim == 2 and len(t) == len(batch) and t.shape != batch.shape]
+    if not codes:
+        shapes = ", ".join(str(tuple(t.shape)) for t in parts)
+        raise ArgumentError(
+            f"the module must return its posterior, [B, d]; got {shapes}. Pass a lambda to audit_loss instead."
+        )
+    sizes = {"data_shape": tuple(batch.shape[1:]), "latent_dim": codes[0].shape[1], "batch_size": len(batch)}
+    order = _order(found)
+
+    def loss(x: Tensor, x_hat: Tensor, mu: Tensor, logvar: Tensor) -> Any:
+        known = {"x": x, "x_hat": x_hat, "mu": mu, "logvar": logvar}
+        if order is None:
+            return found(x_hat, x, mu, logvar)
+        return found(**{parameter: known[role] for role, parameter in order.items()})
+
+    return loss, sizes
+
+
+def _method(module: nn.Module, method: str | None) -> Callable[..., Any]:
+    for name in (method,) if method else METHODS:
+        found = getattr(module, name, None)
+        if callable(found):
+            chosen: Callable[..., Any] = found
+            return chosen
+    raise ArgumentError(
+        f"the module must have a method {method or ' or '.join(METHODS)}; it has none. Pass a lambda to audit_loss instead."
+    )
+
+
+def _order(found: Callable[..., Any]) -> dict[str, str] | None:
+    """Which parameter plays which role; `None` for a method of `*args`."""
+    parameters = inspect.signature(found).parameters.values()
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    if not names:
+        return None
+    roles = {role: next((n for n in names if n.lower() in known), None) for role, known in NAMES.items()}
+    lacking = [role for role, name in roles.items() if name is None]
+    if lacking:
+        raise ArgumentError(
+            f"the loss method must name {', '.join(NAMES)}; of its parameters ({', '.join(names)}) none is {', '.join(lacking)}. "
+            "Pass a lambda to audit_loss instead."
+        )
+    return {role: name for role, name in roles.items() if name is not None}
+
+
+def _tensors(returned: Any) -> list[Tensor]:
+    if isinstance(returned, Tensor):
+        return [returned]
+    entries = (
+        returned.values()
+        if hasattr(returned, "values")
+        else returned
+        if isinstance(returned, tuple | list)
+        else vars(returned).values()
+    )
+    return [tensor for entry in entries for tensor in ([entry] if isinstance(entry, Tensor) else [])]

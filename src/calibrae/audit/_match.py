@@ -1,0 +1,81 @@
+"""The closest convention of the catalogue."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ..functional.conventions import Convention, catalogue
+from ._divergence import Wrap
+from ._scaling import Powers
+
+TERMS = {
+    "gaussian": "sse",
+    "laplace": "sae",
+    "bernoulli": "bce",
+    "categorical": "ce",
+    "log_cosh": "log-cosh",
+    "log_mse": "nll",
+}
+WRAPS = {"capacity": "capacity", "free_bits": "free-bits"}
+WRONG_POWER, WRONG_WRAP, FAR = 10.0, 3.0, 5.0
+
+
+@dataclass(frozen=True)
+class Match:
+    """A convention and the number that a loss is there.
+
+    Attributes:
+        convention: which.
+        value: the number.
+    """
+
+    convention: Convention
+    value: float
+
+
+def find_match(
+    kind: str, weights: tuple[float, float], powers: tuple[Powers, Powers], sizes: dict[str, float], wrap: Wrap | None
+) -> Match | None:
+    """The convention whose term, powers, wrap and constant factors are nearest.
+
+    Args:
+        kind: of the reconstruction.
+        weights: of the reconstruction and of the KL, each of an example's sum, a batch mean's 1/B taken out.
+        powers: of both in the scalar.
+        sizes: `D`, `d` and `B`.
+        wrap: of the KL.
+    """
+    a, b = weights
+    if kind not in TERMS or not (a > 0 and b > 0):
+        return None
+    scored = []
+    for convention in catalogue().values():
+        if convention.term == TERMS[kind] and convention.same_as is None:
+            distance, value = _distance(convention, a, b, powers, sizes, wrap)
+            scored.append((round(distance, 6), convention.row or 99, convention.name, Match(convention, value)))
+    return min(scored)[-1] if scored else None
+
+
+def _distance(
+    convention: Convention,
+    a: float,
+    b: float,
+    powers: tuple[Powers, Powers],
+    sizes: dict[str, float],
+    wrap: Wrap | None,
+) -> tuple[float, float]:
+    ours, theirs = powers
+    distance = 0.0
+    for name, here, there in (("D", ours.data, theirs.data), ("d", ours.latent, theirs.latent)):
+        for measured, stated in ((here, convention.a.get(name, 0.0)), (there, convention.b.get(name, 0.0))):
+            distance += WRONG_POWER * min(1.0, abs(measured - stated)) if measured is not None else 0.0
+    stated = convention.b.get("B", 0.0) - convention.a.get("B", 0.0)
+    if ours.batch is not None and theirs.batch is not None:
+        distance += WRONG_POWER * min(1.0, abs(theirs.batch - ours.batch - stated))
+    distance += WRONG_WRAP * ((WRAPS.get(wrap.kind) if wrap else None) != convention.wrap)
+    fixed, weight = (convention.b, b) if "value" in convention.a else (convention.a, a)
+    factor = fixed.get("factor", 1.0) * math.prod(sizes[n] ** fixed.get(n, 0.0) for n in ("D", "d"))
+    distance += min(FAR, abs(math.log(weight / factor)))
+    known = {"T": 1.0, **sizes}
+    return distance, convention.value(b / a, known)

@@ -1,0 +1,282 @@
+"""What the reconstruction term is, and its weight: fits of known terms to differences of the loss."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from .. import functional
+from ._inputs import Inputs, Kind, Sizes, Space
+from ._probe import Probe, ProbeError
+
+Term: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+PULLS = (0.0, 0.0, 0.5, 0.9, 0.99)
+CONTRASTS = (1.0, 0.4)
+EXACT = {torch.float64: 1e-5, torch.float32: 2e-3}
+LADDER = (4.0, 8.0, 16.0, 32.0)  # residuals in units of the range, for terms that grow as a logarithm
+FAR = (100.0, 20.0, 4.0)
+LADDER_INSIDE = (0.05, 0.1, 0.2, 0.4)
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What was found.
+
+    Attributes:
+        kind: `gaussian`, `laplace`, `bernoulli`, `categorical`, `log_cosh`, `log_mse`, `unknown` or `none`.
+        weight: coefficient, in the scalar, of each example's sum; of `ln MSE` for `log_mse`.
+        term: the sum over the batch of that kind, from `x` and `x_hat`.
+        inputs: that the loss accepted.
+        spread: largest relative difference of the weight between data of different contrast.
+        residual: largest relative misfit.
+        treats: what `x_hat` was found to be, if not what was said.
+        alpha: sharpness of a `log_cosh`.
+        scope: of a `log_mse`: `batch` or `example`.
+        per_variance: whether the weight is inversely proportional to the variance of the data.
+    """
+
+    kind: str
+    weight: float | None
+    term: Term | None
+    inputs: Inputs
+    spread: float = 0.0
+    residual: float = 0.0
+    treats: str | None = None
+    alpha: float | None = None
+    scope: str | None = None
+    per_variance: bool = False
+
+
+def _sse(x: Tensor, v: Tensor) -> Tensor:
+    return (x - v).square().sum()
+
+
+def _sae(x: Tensor, v: Tensor) -> Tensor:
+    return (x - v).abs().sum()
+
+
+def _log_cosh(alpha: float) -> Term:
+    def term(x: Tensor, v: Tensor) -> Tensor:
+        t = alpha * (x - v).abs()
+        return ((t + torch.log1p(torch.exp(-2.0 * t)) - math.log(2.0)) / alpha).sum()
+
+    return term
+
+
+def _bernoulli(inputs: Inputs, logits: bool, unit: bool) -> Term:
+    def term(x: Tensor, v: Tensor) -> Tensor:
+        bits = inputs.to_unit(x) if unit else x
+        log_odds = v if logits else torch.logit(inputs.to_unit(v) if unit and inputs.space == "data" else v)
+        return functional.bernoulli_nll(bits, log_odds).sum()
+
+    return term
+
+
+def _categorical(dim: int, view: str) -> Term:
+    def term(x: Tensor, v: Tensor) -> Tensor:
+        log_p = {"logits": lambda: torch.log_softmax(v, dim), "logp": lambda: v, "probs": v.log}[view]()
+        return -(x * log_p).sum()
+
+    return term
+
+
+def candidates(inputs: Inputs, dims: int, alpha: float | None) -> Iterator[tuple[str, Term, str | None]]:
+    """Known terms in the order of preference: kind, sum over the batch, and how `x_hat` is read if not as stated."""
+    space = inputs.space
+    if space in ("data", "probs"):
+        yield "gaussian", _sse, None
+        yield "laplace", _sae, None
+        if alpha:
+            yield "log_cosh", _log_cosh(alpha), None
+        yield "bernoulli", _bernoulli(inputs, logits=False, unit=True), None if space == "probs" else "probs"
+        yield "bernoulli", _bernoulli(inputs, logits=True, unit=True), "logits"
+        yield "gaussian", lambda x, v: _sse(x, torch.sigmoid(v)), "logits"
+        for dim in {1, dims}:
+            yield "categorical", _categorical(dim, "probs"), None if space == "probs" else "probs"
+            yield "categorical", _categorical(dim, "logits"), "logits"
+    elif space == "logits":
+        yield "bernoulli", _bernoulli(inputs, logits=True, unit=True), None
+        yield "gaussian", lambda x, v: _sse(inputs.to_unit(x), torch.sigmoid(v)), None
+        yield "laplace", lambda x, v: _sae(inputs.to_unit(x), torch.sigmoid(v)), None
+        for dim in {1, dims}:
+            yield "categorical", _categorical(dim, "logits"), None
+        yield "gaussian", _sse, "data"
+        yield "laplace", _sae, "data"
+        yield "gaussian", lambda x, v: _sse(x, torch.tanh(v)), None
+    else:
+        yield "categorical", _categorical(1, "logp"), None
+        for dim in {1, dims}:
+            yield "categorical", _categorical(dim, "logits"), "logits"
+        yield "gaussian", lambda x, v: _sse(x, v.exp()), None
+        yield "gaussian", _sse, "data"
+
+
+def _kinds(space: Space) -> tuple[Kind, ...]:
+    if space == "logp":
+        return ("one-hot-last", "one-hot-first", "continuous")
+    return ("continuous", "binary", "one-hot-last", "one-hot-first")
+
+
+def find_reconstruction(probe: Probe, sizes: Sizes, data_range: tuple[float, float], space: Space) -> Reconstruction:
+    """Classify the term by the first kind of data on which a known one fits.
+
+    Raises:
+        ProbeError: if the loss fails on every kind of data.
+    """
+    failures: list[str] = []
+    fallback: Reconstruction | None = None
+    for kind in _kinds(space):
+        inputs = Inputs(data_range, space, kind)
+        try:
+            found = _classify(probe, sizes, inputs)
+        except ProbeError as error:
+            failures.append(str(error))
+            continue
+        if found.kind not in ("unknown", "none"):
+            return found
+        fallback = fallback or found
+    if fallback is None:
+        raise ProbeError(failures[0])
+    return fallback
+
+
+def _classify(probe: Probe, sizes: Sizes, inputs: Inputs) -> Reconstruction:
+    zero = torch.zeros(sizes.batch_size, sizes.latent_dim, dtype=torch.float64)
+    fits: dict[int, list[tuple[float, float]]] = {}
+    alpha = _estimate_alpha(probe, sizes, inputs, zero)
+    known = list(candidates(inputs, len(sizes.data_shape), alpha))
+    moved = 0.0
+    for number, contrast in enumerate(CONTRASTS):
+        x = inputs.x(sizes, seed=number, contrast=contrast)
+        guesses = [inputs.guess(x, seed=10 * number + i, pull=pull) for i, pull in enumerate(PULLS)]
+        losses = torch.tensor([probe.value(x, g, zero, zero) for g in guesses], dtype=torch.float64)
+        if not bool(torch.isfinite(losses).all()):
+            raise ProbeError(f"the loss is not finite on {inputs.kind} data.")
+        moved = max(moved, float((losses - losses[0]).abs().max() / losses.abs().max().clamp_min(1e-300)))
+        for index, (_, term, _) in enumerate(known):
+            terms = torch.stack([term(x, g) for g in guesses])
+            fits.setdefault(index, []).append(_fit(losses, terms))
+    if moved < 1e-12:
+        return Reconstruction("none", 0.0, None, inputs)
+    exact = EXACT[probe.dtype]
+    for index, (kind, term, treats) in enumerate(known):
+        residual = max(r for _, r in fits[index])
+        if residual < exact:
+            return _weighed(kind, term, treats, inputs, sizes, [w for w, _ in fits[index]], residual, alpha)
+    return _logarithmic(probe, sizes, inputs, zero) or Reconstruction("unknown", None, None, inputs)
+
+
+def _fit(losses: Tensor, terms: Tensor) -> tuple[float, float]:
+    """Weight of a term in the differences of the loss, and the largest relative misfit."""
+    change, steps = losses - losses[0], terms - terms[0]
+    if not bool(torch.isfinite(steps).all()) or not bool(steps.abs().max() > 0):
+        return math.nan, math.inf
+    weight = float((change * steps).sum() / steps.square().sum())
+    return weight, float((change - weight * steps).abs().max() / change.abs().max().clamp_min(1e-300))
+
+
+def _weighed(
+    kind: str,
+    term: Term,
+    treats: str | None,
+    inputs: Inputs,
+    sizes: Sizes,
+    weights: list[float],
+    residual: float,
+    alpha: float | None,
+) -> Reconstruction:
+    spread = abs(weights[1] / weights[0] - 1.0) if weights[0] else 0.0
+    variances = [float(inputs.x(sizes, i, c).var(correction=0)) for i, c in enumerate(CONTRASTS)]
+    inverse = weights[0] * variances[0] / (weights[1] * variances[1] or math.nan)
+    per_variance = spread > 0.02 and abs(inverse - 1.0) < 0.02
+    used = alpha if kind == "log_cosh" else None
+    return Reconstruction(kind, weights[0], term, inputs, spread, residual, treats, used, per_variance=per_variance)
+
+
+def _estimate_alpha(probe: Probe, sizes: Sizes, inputs: Inputs, zero: Tensor) -> float | None:
+    """Sharpness of a term that is quadratic near zero and linear far out; `None` if this one is not."""
+    if inputs.space != "data" or inputs.kind != "continuous":
+        return None
+    x = inputs.x(sizes, seed=0)
+    width = inputs.data_range[1] - inputs.data_range[0]
+
+    def at(t: float) -> float:
+        return probe.value(x, x + t * width, zero, zero)
+
+    try:
+        here, small = at(0.0), at(1e-3)
+        bend = 2.0 * (small - here) / (1e-3 * width) ** 2
+        for t in FAR:  # the farthest at which it does not overflow
+            far, farther = at(t), at(2.0 * t)
+            if math.isfinite(farther):
+                break
+    except ProbeError:
+        return None
+    slope = (farther - far) / (t * width)
+    if not (slope > 0 and bend > 0 and math.isfinite(bend + slope)) or abs((farther - here) / (far - here) - 2.0) > 0.1:
+        return None
+    return bend / slope
+
+
+def _ladder(
+    probe: Probe, x: Tensor, inputs: Inputs, zero: Tensor, parts: Tensor, steps: tuple[float, ...]
+) -> list[float]:
+    """The loss at growing residuals: `steps` times the part that each example takes."""
+    width = inputs.data_range[1] - inputs.data_range[0]
+    scale = parts.reshape(-1, *(1,) * (x.ndim - 1))
+    if inputs.space == "data":
+        return [probe.value(x, x + t * width * scale, zero, zero) for t in steps]
+    unit = inputs.to_unit(x)
+    signs = torch.where(unit > 0.5, -1.0, 1.0)
+    return [
+        probe.value(x, inputs.from_unit((unit + signs * t * scale).clamp(1e-3, 1 - 1e-3)), zero, zero) for t in steps
+    ]
+
+
+def _logarithmic(probe: Probe, sizes: Sizes, inputs: Inputs, zero: Tensor) -> Reconstruction | None:
+    """A term that grows by the same amount whenever all residuals double: `c ln MSE`."""
+    if inputs.kind != "continuous":
+        return None
+    x = inputs.x(sizes, seed=0, contrast=0.1 if inputs.space != "data" else 1.0)
+    steps = LADDER if inputs.space == "data" else LADDER_INSIDE
+    ones = torch.ones(sizes.batch_size, dtype=torch.float64)
+    values = _ladder(probe, x, inputs, zero, ones, steps)
+    gains = [b - a for a, b in itertools.pairwise(values)]
+    tolerance = 0.005 if inputs.space == "data" else 0.1
+    if not all(math.isfinite(v) for v in values) or min(map(abs, gains)) == 0:
+        return None
+    if max(abs(g / gains[-1] - 1.0) for g in gains) > tolerance:
+        return None
+    weight = gains[-1] / (2.0 * math.log(2.0))
+    scope = None
+    if sizes.batch_size > 1 and inputs.space == "data":
+        half = sizes.batch_size // 2
+        parts = torch.cat([torch.full((half,), 8.0), torch.ones(sizes.batch_size - half)]).double()
+        rise = _ladder(probe, x, inputs, zero, parts, steps[1:2])[0] - values[1]
+        share = half / sizes.batch_size
+        of_batch = weight * math.log(share * 64.0 + 1.0 - share)
+        of_example = weight * share * math.log(64.0)
+        scope = "batch" if abs(rise - of_batch) < abs(rise - of_example) else "example"
+    return Reconstruction("log_mse", weight, None, inputs, scope=scope)
+
+
+def measure_weight(probe: Probe, sizes: Sizes, found: Reconstruction) -> float:
+    """The weight at other sizes, for a term that is known."""
+    zero = torch.zeros(sizes.batch_size, sizes.latent_dim, dtype=torch.float64)
+    inputs = found.inputs
+    x = inputs.x(sizes, seed=0)
+    if found.kind == "log_mse":
+        x = inputs.x(sizes, seed=0, contrast=0.1 if inputs.space != "data" else 1.0)
+        steps = (LADDER if inputs.space == "data" else LADDER_INSIDE)[-2:]
+        low, high = _ladder(probe, x, inputs, zero, torch.ones(sizes.batch_size, dtype=torch.float64), steps)
+        return (high - low) / (2.0 * math.log(2.0))
+    assert found.term is not None
+    one, two = inputs.guess(x, 0, 0.0), inputs.guess(x, 1, 0.9)
+    change = probe.value(x, two, zero, zero) - probe.value(x, one, zero, zero)
+    return change / float(found.term(x, two) - found.term(x, one))

@@ -1,0 +1,97 @@
+"""How the weights move with the sizes: sums, means, and what is neither."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from ._inputs import Sizes
+from ._probe import ProbeError
+
+WHOLE = 0.02  # how near an exponent must be to a whole number
+
+
+@dataclass(frozen=True)
+class Powers:
+    """Exponents of a weight, `None` where a size could not be varied.
+
+    Attributes:
+        batch: of `B`.
+        data: of `D`.
+        latent: of `d`.
+    """
+
+    batch: float | None
+    data: float | None
+    latent: float | None
+
+
+def larger_data(sizes: Sizes) -> Iterator[Sizes]:
+    """Other shapes of the data, square if the old one was."""
+    shape = sizes.data_shape
+    grown: list[tuple[int, ...]]
+    if len(shape) == 3:
+        c, h, w = shape
+        grown = [
+            (c, h + 1, w + 1),
+            (c, h + 2, w + 2),
+            (c, h + 4, w + 4),
+            (c, 2 * h, 2 * w),
+            (c, h, w + 1),
+            (c + 1, h, w),
+        ]
+    elif len(shape) == 2:
+        grown = [(shape[0], shape[1] + 1), (shape[0] + 1, shape[1]), (shape[0], shape[1] + 4)]
+    else:
+        grown = [(shape[0] + 1,), (shape[0] + 2,), (shape[0] + 8,)]
+    yield from (replace(sizes, data_shape=s) for s in grown)
+
+
+def larger_latent(sizes: Sizes) -> Iterator[Sizes]:
+    """Other numbers of latents."""
+    yield from (replace(sizes, latent_dim=sizes.latent_dim + extra) for extra in (1, 2, 3, sizes.latent_dim + 1))
+
+
+def larger_batch(sizes: Sizes) -> Iterator[Sizes]:
+    """Other batch sizes."""
+    for other in (sizes.batch_size + 1, 2 * sizes.batch_size, max(1, sizes.batch_size // 2)):
+        yield replace(sizes, batch_size=other)
+
+
+def _is_regrouped(one: Sizes, other: Sizes) -> bool:
+    """Whether a reshape to the one's size would take the other for more examples: nothing would be raised."""
+    by_data = other.data_dim != one.data_dim and other.data_dim * other.batch_size % one.data_dim == 0
+    by_latent = other.latent_dim != one.latent_dim and other.latent_dim * other.batch_size % one.latent_dim == 0
+    return by_data or by_latent
+
+
+def exponent(
+    measure: Callable[[Sizes], float], sizes: Sizes, others: Iterator[Sizes], size: Callable[[Sizes], int]
+) -> float | None:
+    """Exponent with which a weight follows a size, at the first other size that the loss accepts."""
+    for other in others:
+        for batch in (other.batch_size, other.batch_size + 1):
+            here, there = (
+                (sizes, other) if batch == other.batch_size else (sizes.with_batch(batch), other.with_batch(batch))
+            )
+            if size(there) == size(here) or _is_regrouped(here, there):
+                continue
+            try:
+                before, after = measure(here), measure(there)
+            except ProbeError:
+                break
+            if not math.isfinite(after) or after * before <= 0:
+                return None
+            found = math.log(after / before) / math.log(size(there) / size(here))
+            return float(round(found)) if abs(found - round(found)) < WHOLE else found
+    return None
+
+
+def find_powers(measure: Callable[[Sizes], float], sizes: Sizes) -> Powers:
+    """All three exponents of a weight about `sizes`."""
+    return Powers(
+        batch=exponent(measure, sizes, larger_batch(sizes), lambda s: s.batch_size),
+        data=exponent(measure, sizes, larger_data(sizes), lambda s: s.data_dim),
+        latent=exponent(measure, sizes, larger_latent(sizes), lambda s: s.latent_dim),
+    )

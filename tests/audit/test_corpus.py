@@ -1,0 +1,29 @@
+"""An audit of every loss whose truth is known by construction."""
+
+import pytest
+from corpus import all_cases
+
+from calibrae.audit import audit_loss
+
+CASES = all_cases()
+
+
+def test_the_corpus_is_large_enough():
+    assert len(CASES) >= 60
+    assert len({case.name for case in CASES}) == len(CASES)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_the_audit_finds_the_truth(case):
+    record = audit_loss(case.loss, **case.arguments)
+    for name, expected in case.truth.items():
+        found = getattr(record, name)
+        if isinstance(expected, float):
+            assert found == pytest.approx(expected, rel=0.01), name
+        elif isinstance(expected, dict):
+            assert found == {**expected, "constant": pytest.approx(expected["constant"], rel=0.01)}, name
+        else:
+            assert found == expected, name
+    assert set(case.codes) <= set(record.codes())
+    assert not (case.honest and record.codes("error")), record.findings
+    assert case.honest or record.codes("error") or record.codes("warning")
