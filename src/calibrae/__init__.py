@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from . import audit as audit
     from . import functional as functional
     from .data import DataOptions as DataOptions
     from .latents import DiagonalGaussianPosterior as DiagonalGaussianPosterior
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from .workflows import load as load
 
 _HOME = {
+    "audit": "",
     "functional": "",
     "BernoulliLikelihood": "likelihoods",
     "GaussianLikelihood": "likelihoods",

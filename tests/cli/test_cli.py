@@ -206,3 +206,88 @@ def test_a_closed_pipe_or_full_disk_is_one_line(run, capsys, tmp_path):
     assert code == 2
     assert len(err.strip().splitlines()) == 1
     assert locked.read_text() == ""
+
+
+LOSS = """
+import torch
+
+def loss(x, x_hat, mu, logvar):
+    kl = -0.5 * (1 + logvar - mu**2 - logvar.exp()).sum(1).mean()
+    return torch.nn.functional.mse_loss(x_hat, x) + 0.00025 * kl
+"""
+
+
+def test_audit_of_a_file(tmp_path, capsys):
+    file = tmp_path / "vae.py"
+    file.write_text(LOSS)
+    arguments = ["audit", f"{file}:loss", "--data-shape", "3,64,64", "--latent-dim", 128, "--batch-size", 8]
+    code, out, _ = call(capsys, *arguments, "--json")
+    record = json.loads(out)
+    assert code == 0
+    assert record["rho"] == pytest.approx(3.072)
+    assert record["implied_sigma"] == pytest.approx(1.239, rel=1e-3)
+    assert (record["convention"], record["equivalents"]["sse"]) == ("mse", pytest.approx(3.072))
+    _, out, _ = call(capsys, *arguments)
+    assert "mse 0.00025" in out
+    assert "reconstruction-mean-kl-sum" in out
+
+
+def test_audit_of_a_run(run, capsys):
+    code, out, _ = call(capsys, "audit", "--run", run, "--json")
+    record = json.loads(out)
+    assert code == 0
+    assert (record["reconstruction"], record["implied_beta"]) == ("log_mse", pytest.approx(1.0, rel=1e-3))
+    assert not [f for f in record["findings"] if f["severity"] != "note"]
+
+
+def test_beta_json_and_list(capsys):
+    arguments = ["beta", 0.00025, "--from", "mse", "--data-shape", "3,64,64", "--latent-dim", 128]
+    code, out, _ = call(capsys, *arguments, "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert (found["rho"], found["sigma"]) == (pytest.approx(3.072), pytest.approx(1.2394, rel=1e-4))
+    assert found["equivalents"]["half-sse"] == pytest.approx(1.536)
+    _, out, _ = call(capsys, *arguments)
+    assert "CelebA 64" in out
+    _, out, _ = call(capsys, "beta", "--list")
+    assert "SSE / 2 + beta * KL" in out
+    _, out, _ = call(capsys, "beta", "--list", "--json")
+    assert len(json.loads(out)["conventions"]) >= 36
+
+
+def test_beta_on_data(capsys):
+    code, out, _ = call(capsys, "beta", 1, "--from", "mse-mean-kl", "--data", "digits", "--latent-dim", 10, "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert found["rho"] == pytest.approx(6.4)
+    assert found["linear"]["directions"] <= 10
+    assert 0.05 < found["optimal_sigma"] < 0.2
+    assert found["total_variance"] > found["linear"]["sse"] > 0 or found["linear"]["directions"] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["beta"], "a beta needs VALUE, --from, --latent-dim"),
+        (["beta", "1", "--from", "mse", "--latent-dim", "2"], "pass --data-shape C,H,W, or --data PATH"),
+        (["beta", "1", "--from", "msee", "--data-shape", "3", "--latent-dim", "2"], "must be one of nll"),
+        (["beta", "1", "--from", "mse", "--data-shape", "0", "--latent-dim", "2"], "must be positive numbers"),
+        (["beta", "0", "--from", "mse", "--data-shape", "3", "--latent-dim", "2"], "positive numbers; got value 0"),
+        (["audit"], "an audit needs FILE.py:FUNCTION"),
+        (["audit", "nowhere.py:f", "--data-shape", "3", "--latent-dim", "2"], "nowhere.py is not a file"),
+        (["audit", "{tmp}/broken.py:f", "--data-shape", "3", "--latent-dim", "2"], "cannot be imported: SyntaxError"),
+        (["audit", "{tmp}/fine.py:g", "--data-shape", "3", "--latent-dim", "2"], "has no function g; it has f"),
+        (
+            ["audit", "{tmp}/fine.py:f", "--data-shape", "3", "--latent-dim", "2"],
+            "cannot be called as loss(x, x_hat, mu, logvar)",
+        ),
+        (["audit", "--run", "{tmp}/nowhere"], "does not exist"),
+    ],
+)
+def test_errors_of_beta_and_audit_are_one_line(capsys, tmp_path, arguments, message):
+    (tmp_path / "broken.py").write_text("def f(:")
+    (tmp_path / "fine.py").write_text("def f():\n    return 0")
+    code, out, err = call(capsys, *(a.format(tmp=tmp_path) for a in arguments))
+    assert (code, out) == (2, "")
+    assert message in err
+    assert len(err.strip().splitlines()) == 1

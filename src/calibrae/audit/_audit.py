@@ -11,12 +11,13 @@ from dataclasses import replace
 import torch
 
 from ..errors import ArgumentError
+from ..functional.conventions import find as find_convention
 from ..functional.conventions import translate
 from ._checks import GradientCheck, check_additive, check_extremes, check_gradients
 from ._divergence import Divergence, KLProbe, Wrap, find_divergence
 from ._findings import Evidence, find
 from ._inputs import SPACES, Inputs, Kind, Sizes, Space
-from ._match import find_match
+from ._match import Match, find_match
 from ._probe import POSTERIORS, Loss, Posterior, Probe, ProbeError
 from ._reconstruction import Reconstruction, find_reconstruction, measure_weight
 from ._record import AuditRecord
@@ -96,7 +97,7 @@ def audit_loss(
         or _additive(kl, reconstruction, divergence),
         drift=drift,
         spread=spread,
-        at_rest=_at_rest(kl, reconstruction),
+        at_rest=_at_rest(kl, reconstruction, ours),
         could_not_vary=missing,
     )
     return replace(_record(evidence, data_range), evaluations=probe.calls, seconds=time.perf_counter() - started)
@@ -264,8 +265,21 @@ def _additive(kl: KLProbe, reconstruction: Reconstruction, divergence: Divergenc
         return True
 
 
-def _at_rest(kl: KLProbe, reconstruction: Reconstruction) -> float | None:
-    return kl.at(0.0, seeds=1) if reconstruction.inputs.space == "data" and reconstruction.treats is None else None
+def _at_rest(kl: KLProbe, reconstruction: Reconstruction, ours: Powers) -> float | None:
+    """The loss of an example at a perfect reconstruction and the prior; `None` where `x_hat` cannot be the data."""
+    if reconstruction.inputs.space != "data" or reconstruction.treats is not None:
+        return None
+    return kl.at(0.0, seeds=1) / (kl.sizes.batch_size if ours.batch == 0 else 1)
+
+
+def _full_nll_sigma(e: Evidence) -> float | None:
+    """Sigma, if the loss carries the constants of a Gaussian NLL with the sigma that its weight says."""
+    a, _ = e.per_example()
+    if e.reconstruction.kind != "gaussian" or not a or a < 0 or e.at_rest is None or e.data_reduction != "sum":
+        return None
+    sigma = math.sqrt(0.5 / a)
+    constants = e.sizes.data_dim * (math.log(sigma) + 0.5 * math.log(2.0 * math.pi))
+    return sigma if abs(e.at_rest - constants) <= 1e-3 * e.sizes.data_dim else None
 
 
 def _wrap_to_dict(wrap: Wrap | None) -> dict[str, object] | None:
@@ -284,12 +298,8 @@ def _record(e: Evidence, data_range: tuple[float, float]) -> AuditRecord:
         if squared and ratio is not None
         else None
     )
-    ours, theirs = e.per_example()
-    sizes = {"D": float(e.sizes.data_dim), "d": float(e.sizes.latent_dim), "B": float(e.sizes.batch_size)}
-    if found.kind == "log_mse" and ratio:
-        match = find_match(found.kind, (1.0, ratio), (UNKNOWN, UNKNOWN), sizes, kl.wrap)
-    else:
-        match = find_match(found.kind, (ours or 0.0, theirs), (e.ours, e.theirs), sizes, kl.wrap) if ours else None
+    nll_sigma = _full_nll_sigma(e)
+    match = _match(e, ratio, nll_sigma)
     return AuditRecord(
         reconstruction=found.kind,
         reconstruction_weight=a,
@@ -307,7 +317,8 @@ def _record(e: Evidence, data_range: tuple[float, float]) -> AuditRecord:
         implied_laplace_scale=ratio if found.kind == "laplace" else None,
         convention=match.convention.name if match else None,
         convention_value=match.value if match else None,
-        equivalents=_equivalents(match.convention.name, match.value, e, data_range) if match else {},
+        nll_sigma=nll_sigma,
+        equivalents=_equivalents(match, e, data_range, nll_sigma) if match else {},
         findings=find(e),
         stochastic=e.spread > 0,
         weight_error=kl.error,
@@ -323,16 +334,23 @@ def _record(e: Evidence, data_range: tuple[float, float]) -> AuditRecord:
     )
 
 
-def _equivalents(name: str, value: float, e: Evidence, data_range: tuple[float, float]) -> dict[str, float]:
+def _match(e: Evidence, ratio: float | None, nll_sigma: float | None) -> Match | None:
+    ours, theirs = e.per_example()
+    sizes = {"D": float(e.sizes.data_dim), "d": float(e.sizes.latent_dim), "B": float(e.sizes.batch_size)}
+    if ratio is None or ours is None:
+        return None
+    if nll_sigma is not None and e.latent_reduction == "sum":
+        return Match(find_convention("nll"), theirs)
+    weights = (1.0, ratio) if e.reconstruction.kind == "log_mse" else (ours, theirs)
+    return find_match(e.reconstruction.kind, weights, (e.ours, e.theirs), sizes, e.divergence.wrap)
+
+
+def _equivalents(
+    match: Match, e: Evidence, data_range: tuple[float, float], nll_sigma: float | None
+) -> dict[str, float]:
+    sizes = {"data_shape": e.sizes.data_shape, "latent_dim": e.sizes.latent_dim, "batch_size": e.sizes.batch_size}
     try:
-        found = translate(
-            value,
-            name,
-            data_shape=e.sizes.data_shape,
-            latent_dim=e.sizes.latent_dim,
-            data_range=data_range,
-            batch_size=e.sizes.batch_size,
-        )
+        found = translate(match.value, match.convention.name, data_range=data_range, sigma=nll_sigma, **sizes)  # type: ignore[arg-type]
     except ArgumentError:
         return {}
     return dict(found.equivalents)

@@ -136,8 +136,7 @@ def find_divergence(kl: KLProbe, stochastic: bool, scale: float) -> Divergence:
     """
     resolution = {torch.float64: 1e-12, torch.float32: 1e-5}[kl.probe.dtype] * max(scale, 1e-30)
     n = kl.sizes.batch_size * kl.sizes.latent_dim
-    usable = [v for v in LEVELS if kl.probe.dtype == torch.float64 or v >= 0.1]
-    curvatures = [kl.curvature(level) for level in usable]
+    usable, curvatures = _curvatures(kl)
     noise = [resolution / (0.25 * 2.0 * level / kl.sizes.latent_dim * n) * 8.0 for level in usable]
     curvatures = [0.0 if abs(c) < e else c for c, e in zip(curvatures, noise, strict=True)]
     low, high = curvatures[0], curvatures[-1]
@@ -149,6 +148,29 @@ def find_divergence(kl: KLProbe, stochastic: bool, scale: float) -> Divergence:
     level = level if wrap is not None else 0.0
     weight = high if wrap is None or wrap.kind in ("capacity", "free_bits") else low if low else high
     return _swept(kl, weight, wrap, level, stochastic, tuple(curvatures))
+
+
+def _curvatures(kl: KLProbe) -> tuple[list[float], list[float]]:
+    """The levels that the loss accepts, and the curvature at each.
+
+    Raises:
+        ProbeError: if it accepts fewer than two.
+    """
+    levels, curvatures, failures = [], [], []
+    for level in LEVELS:
+        if kl.probe.dtype == torch.float32 and level < 0.1:
+            continue
+        try:
+            found = kl.curvature(level)
+        except ProbeError as error:
+            failures.append(str(error))
+            continue
+        if math.isfinite(found):
+            levels.append(level)
+            curvatures.append(found)
+    if len(levels) < 2:
+        raise ProbeError(f"the loss is not finite, or raises, at most posteriors: {(failures or ['not finite'])[0]}")
+    return levels, curvatures
 
 
 def _wrap(kl: KLProbe, levels: list[float], curvatures: list[float]) -> Wrap:

@@ -388,12 +388,7 @@ def _of_values(e: Evidence) -> Iterator[Finding]:
         )
     if e.at_rest is not None and e.reconstruction.kind in ("gaussian", "laplace", "log_cosh"):
         a, b = e.per_example()
-        if (
-            e.reconstruction.kind == "gaussian"
-            and a
-            and b > 0
-            and abs(e.at_rest) < 1e-9 * max(1.0, a * e.sizes.data_dim)
-        ):
+        if a and b > 0 and abs(e.at_rest) < 1e-9 * max(1.0, a * e.sizes.data_dim):
             yield Finding(
                 "constants-dropped",
                 "note",

@@ -15,7 +15,6 @@ TERMS = {
     "bernoulli": "bce",
     "categorical": "ce",
     "log_cosh": "log-cosh",
-    "log_mse": "nll",
 }
 WRAPS = {"capacity": "capacity", "free_bits": "free-bits"}
 WRONG_POWER, WRONG_WRAP, FAR = 10.0, 3.0, 5.0
@@ -47,6 +46,8 @@ def find_match(
         wrap: of the KL.
     """
     a, b = weights
+    if kind == "log_mse" and a > 0 and b > 0:
+        return Match(catalogue()["nll-optimal-sigma"], b / a)
     if kind not in TERMS or not (a > 0 and b > 0):
         return None
     scored = []

@@ -54,6 +54,7 @@ class AuditRecord:
         implied_laplace_scale: `b / a` of an absolute error.
         convention: the closest one of the catalogue.
         convention_value: the number that this loss is there.
+        nll_sigma: of a full Gaussian NLL, if the loss carries its constants.
         equivalents: the same balance in the others.
         findings: what to know, the worst first.
         stochastic: whether the scalar differs from seed to seed.
@@ -80,6 +81,7 @@ class AuditRecord:
     implied_laplace_scale: float | None
     convention: str | None
     convention_value: float | None
+    nll_sigma: float | None
     equivalents: dict[str, float]
     findings: tuple[Finding, ...]
     stochastic: bool = False

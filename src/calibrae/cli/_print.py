@@ -50,7 +50,7 @@ def print_evaluation(record: dict[str, Any]) -> None:
             )
         )
     for name, value in rows:
-        typer.echo(f"{name:<16}{value}")
+        typer.echo(f"{name:<18}{value}")
     typer.echo(record["verdict"])
     for note in record["notes"]:
         typer.echo(f"note: {note}")

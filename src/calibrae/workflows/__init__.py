@@ -1,5 +1,7 @@
 """What a user does in one call: fit and look, evaluate a run, draw from it."""
 
+from ._audit import audit_run as audit_run
+from ._audit import load_function as load_function
 from ._beta import BetaReport as BetaReport
 from ._beta import explain_beta as explain_beta
 from ._draw import column_names as column_names

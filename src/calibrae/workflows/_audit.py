@@ -1,0 +1,86 @@
+"""Audits by a file's name, and of our own runs."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..audit import AuditRecord, audit_loss, vae_loss
+from ..errors import ArgumentError, RunError
+from ..likelihoods import BernoulliLikelihood
+from ..models import optimal_sigma_of
+from ..runs import RunFolder
+from ._fit import resume_options
+from ._run import load, run_preparation
+
+STANDARDISED = (-3.0, 3.0)
+
+
+def load_function(place: str) -> Callable[..., Any]:
+    """A function of a Python file, from `FILE.py:FUNCTION`; a class is called for its object.
+
+    Raises:
+        ArgumentError: if the file, the function or an import in it is missing.
+    """
+    name, _, function = place.partition(":")
+    file = Path(name)
+    if not file.is_file():
+        raise ArgumentError(f"{name} is not a file. Pass FILE.py:FUNCTION.")
+    spec = importlib.util.spec_from_file_location(f"audited_{file.stem}", file)
+    if spec is None or spec.loader is None:
+        raise ArgumentError(f"{name} is not a Python file. Pass FILE.py:FUNCTION.")
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(file.resolve().parent))
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # a stranger's file may fail in any way
+        raise ArgumentError(f"{name} cannot be imported: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(str(file.resolve().parent))
+    found: Any = module
+    for part in (function or "loss").split("."):
+        found = getattr(found, part, None)
+    if not callable(found):
+        known = [
+            n for n, value in vars(module).items() if callable(value) and getattr(value, "__module__", "") == spec.name
+        ]
+        raise ArgumentError(f"{name} has no function {function or 'loss'}; it has {', '.join(known) or 'none'}.")
+    chosen: Callable[..., Any] = found() if isinstance(found, type) else found
+    return chosen
+
+
+def audit_run(run: str | Path) -> AuditRecord:
+    """Audit what a run descended, as if it were anybody's loss: sigma calibrated as in training, after any warm-up.
+
+    Raises:
+        RunError: if the run or its model cannot be read.
+    """
+    folder = RunFolder.open(run)
+    stored = resume_options(folder)
+    if stored.model["name"] == "own modules":
+        raise RunError(f"{run} was trained on your own modules; audit in Python: audit_loss(vae_loss(model), ...).")
+    model, preparation = load(run).train(), run_preparation(run)
+    sigma = optimal_sigma_of(model)
+    if sigma is not None:
+        sigma.unfreeze()
+    is_bits = isinstance(model.likelihood, BernoulliLikelihood)
+    record = audit_loss(
+        vae_loss(model, stored.objective),
+        data_shape=preparation.spec.data_shape,
+        latent_dim=model.latent_dim,
+        batch_size=int(stored.training["batch_size"]),
+        data_range=STANDARDISED if preparation.spec.scale.startswith("columns") else (0.0, 1.0),
+        x_hat="logits" if is_bits else "data",
+    )
+    if model.posterior.is_density:
+        return record
+    by_design = [
+        replace(f, severity="note", advice="A plain autoencoder has none, by design.") if f.code == "kl-missing" else f
+        for f in record.findings
+    ]
+    return replace(record, findings=tuple(by_design))

@@ -1,0 +1,172 @@
+"""Adapters, arguments, our own models, and what cannot be called."""
+
+import json
+
+import pytest
+import torch
+import torch.nn.functional as nnf
+from torch import nn
+
+import calibrae as cb
+from calibrae.audit import ProbeError, audit_loss, module_loss, vae_loss
+from calibrae.errors import ArgumentError
+from calibrae.models import PRESETS
+
+SIZES = {"data_shape": (1, 6, 6), "latent_dim": 3, "batch_size": 4}
+
+
+def from_std(x, x_hat, mu, std):
+    return 0.5 * (x - x_hat).square().sum() + (0.5 * (mu**2 + std**2 - 1) - std.log()).sum()
+
+
+def from_log_std(x, x_hat, mu, log_std):
+    return from_std(x, x_hat, mu, log_std.exp())
+
+
+def from_var(x, x_hat, mu, var):
+    return from_std(x, x_hat, mu, var.sqrt())
+
+
+@pytest.mark.parametrize(("loss", "posterior"), [(from_std, "std"), (from_log_std, "log_std"), (from_var, "var")])
+def test_other_ways_of_writing_the_posterior(loss, posterior):
+    record = audit_loss(loss, **SIZES, posterior=posterior)
+    assert (record.kl_kind, record.kl_minimum_std, record.implied_sigma) == ("exact", 1.0, pytest.approx(1.0))
+    assert record.codes("error") == []
+
+
+def test_a_standard_deviation_given_for_a_log_variance_is_named():
+    record = audit_loss(lambda x, v, mu, lv: from_log_std(x, v, mu, 0.5 * lv), **SIZES, posterior="std")
+    assert "kl-logvar-confusion" in record.codes("error")
+
+
+class PyTorchVAEStyle(nn.Module):
+    """A module whose loss takes everything as `*args`."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.decoder = nn.Linear(36, 6), nn.Linear(3, 36)
+
+    def forward(self, x):
+        mu, log_var = self.encoder(x.flatten(1)).chunk(2, 1)
+        return [self.decoder(mu).reshape_as(x), x, mu, log_var]
+
+    def loss_function(self, *args, **kwargs):
+        recons, x, mu, log_var = args
+        kld = torch.mean(-0.5 * torch.sum(1 + log_var - mu**2 - log_var.exp(), dim=1), dim=0)
+        return {"loss": nnf.mse_loss(recons, x) + kwargs.get("M_N", 0.00025) * kld, "KLD": -kld}
+
+
+class NamedStyle(PyTorchVAEStyle):
+    """A module whose loss names its parameters, in another order."""
+
+    def loss_function(self, mu, log_var, recon_x, x, beta=2.0):
+        return 0.5 * (recon_x - x).square().sum() - 0.5 * beta * (1 + log_var - mu**2 - log_var.exp()).sum()
+
+
+@pytest.mark.parametrize(("module", "rho"), [(PyTorchVAEStyle, 0.00025 * 36), (NamedStyle, 4.0)])
+def test_a_whole_module_with_an_example_batch(module, rho):
+    loss, sizes = module_loss(module(), torch.rand(4, 1, 6, 6))
+    assert sizes == SIZES
+    assert audit_loss(loss, **sizes).rho == pytest.approx(rho)
+
+
+def test_modules_without_a_loss_or_a_posterior_are_named():
+    with pytest.raises(ArgumentError, match="must have a method loss_function"):
+        module_loss(nn.Linear(2, 2), torch.rand(4, 2))
+
+    class Odd(PyTorchVAEStyle):
+        def loss_function(self, a, b):
+            return a + b
+
+    with pytest.raises(ArgumentError, match="must name x, x_hat, mu, logvar"):
+        module_loss(Odd(), torch.rand(4, 1, 6, 6))
+
+
+@pytest.mark.parametrize("shared", ["all", "channel", "element"])
+@pytest.mark.parametrize("sigma", ["optimal", "learned", 0.1])
+def test_what_we_preach_gaussian(sigma, shared):
+    model = cb.build("sigma-vae", data_shape=(3, 6, 6), latent_dim=3, sigma=sigma, sigma_shared=shared)
+    model.likelihood.bind((3, 6, 6), 1 / 256)
+    record = audit_loss(vae_loss(model), data_shape=(3, 6, 6), latent_dim=3, batch_size=8)
+    assert record.codes("error") == record.codes("warning") == []
+    assert (record.kl_kind, record.batch_reduction, record.latent_reduction) == ("exact", "mean", "sum")
+    if sigma == "optimal":
+        assert record.reconstruction == "log_mse"
+        assert record.implied_beta == pytest.approx(1.0, rel=1e-4)
+    else:
+        assert record.convention == "nll"
+        assert record.nll_sigma == pytest.approx(sigma if sigma == 0.1 else 1.0)
+        assert record.convention_value == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_what_we_preach_presets(name):
+    model = cb.build(name, data_shape=(1, 6, 6), latent_dim=3)
+    record = audit_loss(vae_loss(model), **SIZES)
+    assert record.codes("error") == (["kl-missing"] if name == "autoencoder" else [])
+    expected = {"vae": 1.0, "beta-vae": model.objective.beta, "sigma-vae": 1.0}
+    if name != "autoencoder":
+        beta = record.implied_beta or record.rho / 2.0
+        assert beta == pytest.approx(expected[name], rel=1e-4)
+
+
+def test_what_we_preach_bernoulli():
+    model = cb.build("vae", data_shape=(1, 6, 6), latent_dim=3, likelihood="bernoulli")
+    record = audit_loss(vae_loss(model), **SIZES, x_hat="logits")
+    assert (record.reconstruction, record.implied_beta, record.convention) == ("bernoulli", pytest.approx(1.0), "bce")
+    assert record.codes("error") == record.codes("warning") == []
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (lambda *_: 1 / 0, "ZeroDivisionError"),
+        (lambda x, *_: x, r"one number; got a tensor of shape \(4, 1, 6, 6\)"),
+        (lambda *_: "low", "got str"),
+        (lambda _: 0.0, "Pass a lambda for another signature"),
+    ],
+)
+def test_losses_that_cannot_be_called_are_reported(loss, message):
+    with pytest.raises(ProbeError, match=message):
+        audit_loss(loss, **SIZES)
+
+
+def test_exceptions_on_some_inputs_do_not_stop_an_audit():
+    def picky(x, x_hat, mu, logvar):
+        assert x.shape == (4, 1, 6, 6), "this batch only"
+        assert float(mu.abs().max()) < 50, "no such means"
+        return from_log_std(x, x_hat, mu, 0.5 * logvar)
+
+    record = audit_loss(picky, **SIZES)
+    assert record.reconstruction == "gaussian"
+    assert record.kl_weight == pytest.approx(1.0)
+    assert record.could_not_vary
+    assert "not-finite" in record.codes()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data_shape": ()}, "must be positive"),
+        ({"latent_dim": 0}, "must be positive"),
+        ({"x_hat": "pixels"}, "one of data, probs"),
+        ({"posterior": "sigma"}, "one of logvar"),
+        ({"data_range": (1.0, 0.0)}, "lo < hi"),
+    ],
+)
+def test_bad_arguments_say_what_to_do(change, message):
+    with pytest.raises(ArgumentError, match=message):
+        audit_loss(from_std, **{**SIZES, **change})
+
+
+def test_the_global_generators_are_left_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    audit_loss(lambda x, v, mu, lv: from_log_std(x, v, mu, 0.5 * lv) + 0 * torch.randn(()), **SIZES)
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_a_record_is_plain_json():
+    record = audit_loss(from_log_std, **SIZES, posterior="log_std").to_dict()
+    assert json.loads(json.dumps(record, allow_nan=False))["findings"][0]["code"]
