@@ -1,5 +1,6 @@
 """The package's face: names, weight, and the examples that people copy."""
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -73,6 +74,23 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
 def test_the_python_of_the_pages_runs(block, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(compile(block, "docs", "exec"), {})
+
+
+def _make_pages():
+    spec = importlib.util.spec_from_file_location("make_pages", ROOT / "docs" / "make_pages.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_of_conventions_is_that_of_the_catalogue():
+    assert (ROOT / "docs" / "conventions.md").read_text(encoding="utf-8") == _make_pages().conventions_page()
+
+
+@pytest.mark.slow
+def test_the_corpus_table_is_that_of_the_corpus():
+    page = (ROOT / "docs" / "audit.md").read_text(encoding="utf-8")
+    assert page == _make_pages().audit_page(page)
 
 
 def test_files_and_functions_stay_small():

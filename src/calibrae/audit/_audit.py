@@ -15,7 +15,8 @@ from ..functional.conventions import find as find_convention
 from ..functional.conventions import translate
 from ._checks import GradientCheck, check_additive, check_extremes, check_gradients
 from ._divergence import Divergence, KLProbe, Wrap, find_divergence
-from ._findings import Evidence, find
+from ._evidence import Evidence
+from ._findings import find
 from ._inputs import SPACES, Inputs, Kind, Sizes, Space
 from ._match import Match, find_match
 from ._probe import POSTERIORS, Loss, Posterior, Probe, ProbeError

@@ -1,0 +1,157 @@
+"""Write the pages that are made from data: conventions.md from the catalogue, the corpus table of audit.md from its audits.
+
+Run it from the repository: `python docs/make_pages.py`. The tests compare the pages with what it would write.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+
+from calibrae.functional.conventions import Convention, catalogue, total_variances, translate
+
+DOCS = Path(__file__).parent
+START, END = "<!-- made by make_pages.py: corpus -->", "<!-- end -->"
+
+
+def conventions_page() -> str:
+    """The page of the catalogue."""
+    rows = "\n".join(_row(c) for c in sorted(catalogue().values(), key=lambda c: (c.row == 0, c.row)))
+    return f"""# What a beta means
+
+*This page is made from the catalogue `calibrae/functional/conventions/conventions.toml` by `docs/make_pages.py`.*
+
+"Sum or mean, and why this KL weight?" Any Gaussian-type loss is, per example, $a\\,\\mathrm{{SSE}} + b\\,\\mathrm{{KL}}$: the squared error
+summed over the $D$ data dimensions, the KL summed over the $d$ latents. Only the ratio moves the optimum:
+
+$$\\rho = \\frac{{b}}{{a}} = 2\\sigma^2\\beta$$
+
+is the squared error that the model accepts to save one nat. A Gaussian decoder with $\\beta = 1$ and $\\sigma = \\sqrt{{\\rho/2}}$ has the same
+optimum. Averaging the squared error multiplies $\\rho$ by $D$; averaging the KL divides it by $d$; leaving out the half of one doubles or
+halves it. That is why betas of different repositories differ by factors of thousands.
+
+```
+calibrae beta 0.00025 --from mse --data-shape 3,64,64 --latent-dim 128
+calibrae beta 4 --from bce --data-shape 784 --latent-dim 10 --json
+calibrae beta 0.1 --from mse-mean-kl --data photos/ --latent-dim 64     # and what it means for your data
+calibrae beta --list
+calibrae train cifar10 --out RUN --model vae --sigma 1 --beta 0.00025 --beta-convention mse
+```
+
+```python
+from calibrae.functional import conventions
+
+found = conventions.translate(0.00025, "mse", data_shape=(3, 64, 64), latent_dim=128)
+print(found.rho, found.sigma, found.equivalents["half-sse"])  # 3.072 1.2394 1.536
+```
+
+* A **full Gaussian NLL** (`nll` and its relatives) states its own sigma; with a learned or optimal sigma $\\sigma^2 = \\mathrm{{MSE}}$ at the
+  optimum whatever beta is, so beta is free of the data's scale.
+* **Bernoulli and categorical** terms have no scale: $b/a$ is beta outright. An **absolute error** implies a Laplace decoder of scale $b/a$.
+* **Rescaled data**: for $x' = c x$, $\\rho' = c^2\\rho$ and $\\sigma' = c\\sigma$. From [0, 1] to [-1, 1] rho grows 4 times, to [0, 255] 65,025 times.
+* **The nat budget**: a decoder that ignores `z` reaches SSE = $V$, the total variance of the data, with KL = 0. At the optimum therefore
+  $\\mathrm{{KL}} \\le V/\\rho$. On [0, 1], at most: {_variances()}.
+* **A linear model** codes a direction of variance $\\lambda$ if and only if $\\lambda > \\rho/2$, with $\\tfrac12\\ln(2\\lambda/\\rho)$ nats, and
+  leaves $\\min(\\lambda, \\rho/2)$ of it (`functional.linear_code`).
+
+What a ratio does not carry: Adam ignores the common factor of a loss, but weight decay, gradient clipping, the learning rate of SGD and
+any further term do not. Values can be compared only with their constants, $D\\ln\\sigma + \\tfrac D2\\ln 2\\pi$.
+
+## The catalogue
+
+Terms are sums over an example; `B` is the batch size, `T` a number of frames. Rows 1 to 36 follow a survey of public code of 2016 to 2026; rows
+without a number are general forms. "At the default" is what the default number implies at the sizes it was found with: sigma at
+beta 1 on the data's own range, beta for densities, the scale for absolute errors.
+
+| row | name | loss per example | who | default | at the default | worked numbers |
+|---|---|---|---|---|---|---|
+{rows}
+"""
+
+
+def _variances() -> str:
+    return ", ".join(f"{name} $V$ = {value:g}" for name, (_, value) in total_variances().items())
+
+
+def _row(c: Convention) -> str:
+    formula = c.formula.replace("|", "\\|")
+    data = "" if c.range == (0.0, 1.0) else f" on [{c.range[0]:g}, {c.range[1]:g}]"
+    return f"| {c.row or ''} | `{c.name}` | `{formula}` | {c.who} | {c.symbol} = {c.default:g}{data} | {_at_default(c)} | {c.worked} |"
+
+
+def _at_default(c: Convention) -> str:
+    sizes = {"D": 3072.0, "d": 50.0, "B": 128.0, **c.typical}
+    if c.term == "nll" and c.sigma in ("learned", "optimal", "data"):
+        return "follows the residuals" if c.sigma != "data" else "follows the data"
+    found = translate(
+        c.default, c.name, data_shape=(int(sizes["D"]),), latent_dim=int(sizes["d"]), batch_size=int(sizes["B"])
+    )
+    if found.sigma is not None:
+        return f"sigma {found.sigma:.3g}"
+    if found.beta is not None:
+        return f"beta {found.beta:.3g}"
+    return f"scale {found.laplace_scale:.3g}" if found.laplace_scale is not None else f"{found.ratio:.3g} a nat"
+
+
+def corpus_table() -> str:
+    """Audits of the corpus, counted."""
+    sys.path.insert(0, str(DOCS.parent / "tests" / "audit"))
+    from corpus import all_cases
+
+    from calibrae.audit import audit_loss
+
+    records = [(case, audit_loss(case.loss, **case.arguments)) for case in all_cases()]
+    kinds = Counter(
+        (case.truth["reconstruction"], r.reconstruction) for case, r in records if "reconstruction" in case.truth
+    )
+    divergences = Counter((case.truth["kl_kind"], r.kl_kind) for case, r in records if "kl_kind" in case.truth)
+    honest = [(case, r) for case, r in records if case.honest]
+    broken = [(case, r) for case, r in records if any(c in r.codes("error") for c in case.codes) or not case.honest]
+    expected = [(code, code in r.codes()) for case, r in records for code in case.codes]
+    errors = [
+        abs(getattr(r, name) / case.truth[name] - 1.0)
+        for case, r in records
+        for name in ("reconstruction_weight", "sse_weight", "kl_weight")
+        if isinstance(case.truth.get(name), float)
+    ]
+    lines = [
+        f"{len(records)} losses, {len(honest)} of them honest.",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| weights checked | {len(errors)}, the worst off by {_percent(max(errors))} |",
+        f"| errors found in honest losses | {sum(bool(r.codes('error')) for _, r in honest)} of {len(honest)} losses |",
+        f"| expected findings that were found | {sum(hit for _, hit in expected)} of {len(expected)} |",
+        f"| dishonest losses with an error or a warning | {sum(bool(r.codes('error') or r.codes('warning')) for _, r in broken)} of {len(broken)} |",
+        "",
+        *_confusion("reconstruction", kinds),
+        "",
+        *_confusion("KL", divergences),
+    ]
+    return "\n".join(lines)
+
+
+def _percent(error: float) -> str:
+    return "less than 0.01 %" if error < 1e-4 else f"{100 * error:.2g} %"
+
+
+def _confusion(name: str, counts: Counter[tuple[str, str | None]]) -> list[str]:
+    found = sorted({str(f) for _, f in counts})
+    lines = [f"| {name}: truth, down; found, across | {' | '.join(found)} |", "|---|" + "---|" * len(found)]
+    for truth in sorted({t for t, _ in counts}):
+        cells = " | ".join(str(counts.get((truth, f), "")) for f in found)
+        lines += [f"| {truth} | {cells} |"]
+    return lines
+
+
+def audit_page(current: str) -> str:
+    """The hand-written page with its table made anew."""
+    return re.sub(rf"{START}.*?{END}", lambda _: f"{START}\n{corpus_table()}\n{END}", current, flags=re.S)
+
+
+if __name__ == "__main__":
+    (DOCS / "conventions.md").write_text(conventions_page(), encoding="utf-8")
+    page = DOCS / "audit.md"
+    page.write_text(audit_page(page.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,0 +1,77 @@
+"""All that was measured, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ._checks import GradientCheck
+from ._divergence import Divergence
+from ._inputs import Sizes
+from ._reconstruction import Reconstruction
+from ._scaling import Powers
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that was measured.
+
+    Attributes:
+        reconstruction: the term.
+        divergence: the other.
+        ours: powers of the reconstruction's weight.
+        theirs: of the KL's.
+        sizes: at which the weights hold.
+        width: of the data's range.
+        gradients: autograd beside differences.
+        extremes: legal inputs at which it is not finite.
+        additive: whether the terms are independent.
+        drift: relative change between identical calls.
+        spread: relative standard deviation over seeds.
+        at_rest: the loss at a perfect reconstruction and the prior; `None` if there is no such point.
+        could_not_vary: sizes.
+    """
+
+    reconstruction: Reconstruction
+    divergence: Divergence
+    ours: Powers
+    theirs: Powers
+    sizes: Sizes
+    width: float
+    gradients: tuple[GradientCheck, ...] = ()
+    extremes: tuple[str, ...] = ()
+    additive: bool = True
+    drift: float = 0.0
+    spread: float = 0.0
+    at_rest: float | None = None
+    could_not_vary: tuple[str, ...] = ()
+
+    @property
+    def data_reduction(self) -> str | None:
+        """`sum` or `mean` of the reconstruction over the data dimensions."""
+        return _reduction(self.ours.data)
+
+    @property
+    def latent_reduction(self) -> str | None:
+        """`sum` or `mean` of the KL over the latents."""
+        return _reduction(self.theirs.latent)
+
+    @property
+    def batch_reduction(self) -> str | None:
+        """`mean`, `sum`, or `mixed`."""
+        ours, theirs = _reduction(self.ours.batch), _reduction(self.theirs.batch)
+        if self.divergence.kind == "none" or theirs is None:
+            return ours
+        if self.reconstruction.kind in ("unknown", "none") or ours is None:
+            return theirs
+        return ours if ours == theirs else "mixed"
+
+    def per_example(self) -> tuple[float | None, float]:
+        """Both weights with the 1/B of a batch mean taken out."""
+        batch = float(self.sizes.batch_size)
+        a = self.reconstruction.weight
+        ours = None if a is None else a * (batch if self.ours.batch == -1 else 1.0)
+        return ours, self.divergence.weight * (batch if self.theirs.batch == -1 else 1.0)
+
+
+def _reduction(power: float | None) -> str | None:
+    return None if power is None else {0.0: "sum", -1.0: "mean"}.get(power, "mixed")

@@ -1,0 +1,117 @@
+"""Findings about the KL: its formula, and what is done to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ._divergence import Divergence
+from ._evidence import Evidence
+from ._record import Finding
+
+SAME = 0.01
+
+
+def of_divergence(e: Evidence) -> Iterator[Finding]:
+    found = e.divergence
+    if found.kind == "none":
+        yield Finding(
+            "kl-missing",
+            "error",
+            "the loss does not change with the posterior",
+            "Add the KL, or if a clamp hides it, raise its upper bound: without it nothing ties the codes to the prior.",
+        )
+        return
+    if found.kind != "not_a_kl":
+        return
+    yield from _of_formula(found)
+    if found.minimum_std is not None and abs(found.minimum_std - 1.0) > SAME:
+        yield Finding(
+            "kl-minimum-off-prior",
+            "error",
+            f"the term is least at a posterior standard deviation of {found.minimum_std:.4g}, not 1",
+            "A KL to N(0, I) is least at the prior.",
+        )
+
+
+def _of_formula(found: Divergence) -> Iterator[Finding]:
+    b, square, log = found.weight, found.square, found.log
+    if found.reading is not None:
+        yield Finding(
+            "kl-logvar-confusion",
+            "error",
+            f"the sweep of the standard deviation fits a KL in which {found.reading}",
+            "Use log_var = 2 log_std in 1/2 (mu^2 + exp(log_var) - 1 - log_var).",
+        )
+    elif square is None or log is None:
+        yield Finding(
+            "kl-not-a-kl",
+            "error",
+            "the term follows no KL of Gaussians in the standard deviation",
+            "Compare with sum(1/2 (mu^2 + s^2 - 1) - ln s).",
+        )
+    elif b < 0 and square <= 0 and log <= 0:
+        yield Finding(
+            "kl-wrong-sign", "error", f"the weight of the KL is {b:.4g}", "Add the KL instead of subtracting it."
+        )
+    elif square > 0 and log < 0:
+        yield Finding(
+            "kl-log-sign",
+            "error",
+            f"the variance is weighted {square:.4g} and the logarithm of s +{-log:.4g}: the term falls without bound as s goes to 0",
+            "The KL has minus ln s: sum(1/2 (mu^2 + s^2 - 1) - ln s).",
+        )
+    elif square == 0.0 and log == 0.0:
+        yield Finding(
+            "kl-no-variance",
+            "error",
+            "the term depends on the posterior's mean alone",
+            "Add 1/2 (s^2 - 1) - ln s for each latent: without it the posterior's noise vanishes.",
+        )
+    else:
+        yield from _of_coefficients(b, square, log)
+
+
+def _of_coefficients(b: float, square: float, log: float) -> Iterator[Finding]:
+    ratios = [x / y for x, y in ((square, b), (log, b), (square, log)) if y]
+    halves = any(abs(abs(r) - h) <= SAME * h for r in ratios for h in (2.0, 0.5))
+    measured = f"mu^2/2 is weighted {b:.4g}, s^2/2 {square:.4g} and -ln s {log:.4g}; in a KL the three are one"
+    if halves:
+        yield Finding("kl-missing-half", "error", measured, "Check that the 1/2 stands before the whole bracket.")
+    else:
+        yield Finding("kl-not-a-kl", "error", measured, "Compare with sum(1/2 (mu^2 + s^2 - 1) - ln s).")
+
+
+def of_wrap(e: Evidence) -> Iterator[Finding]:
+    wrap = e.divergence.wrap
+    if wrap is None:
+        return
+    scope = {"example": " of each example", "batch": " of the batch's mean", "dimension": " of each latent"}.get(
+        wrap.scope or "", ""
+    )
+    value = "" if wrap.constant is None else f" at {wrap.constant:.4g} nats of the summed KL"
+    if wrap.kind == "clamp":
+        yield Finding(
+            "kl-clamped",
+            "warning",
+            f"the KL{scope} has no gradient above a ceiling{value}",
+            "A ceiling does not pull the KL to it: once above, nothing holds the codes. For a capacity use abs(KL - C).",
+        )
+    elif wrap.kind == "capacity":
+        yield Finding(
+            "kl-capacity",
+            "note",
+            f"the distance of the KL{scope} from a capacity{value}",
+            "Beta is the slope on either side.",
+        )
+    elif wrap.kind == "free_bits":
+        yield Finding(
+            "kl-free-bits", "note", f"the KL{scope} is free up to a floor{value}", "Above it the weight is as stated."
+        )
+    else:
+        low, high = e.divergence.curvatures[0], e.divergence.curvatures[-1]
+        yield Finding(
+            "kl-not-linear",
+            "warning",
+            f"the weight of the KL moves with it, from {low:.4g} at little to {high:.4g} at much",
+            "No single beta describes this loss.",
+        )
