@@ -22,6 +22,15 @@ def _report(json: bool, **paths: Any) -> None:
         typer.echo("\n".join(f"wrote {value}" for value in written.values()))
 
 
+def _finish(run: str, x: Any, out: str | None, arrays: str | None, json: bool, name: str, **how: Any) -> None:
+    """Save the numbers if asked, draw the picture, and say where."""
+    from ..workflows import column_names, save_arrays, save_picture
+
+    names = column_names(run)
+    numbers = save_arrays(x, Path(arrays), names) if arrays else None
+    _report(json, picture=save_picture(x, _place(run, out, name), names=names, **how), arrays=numbers)
+
+
 def _place(run: str, out: str | None, name: str) -> Path:
     return Path(out) if out else Path(run) / name
 
@@ -37,14 +46,12 @@ def sample(
     json: JsonFlag = False,
 ) -> None:
     """Draw z from the prior and decode it."""
-    from ..workflows import column_names, load, run_preparation, save_arrays, save_picture
+    from ..workflows import load, run_preparation
     from ..workflows import sample as draw
 
-    x, names = run_preparation(run).restore(draw(load(run), n, noise=noise, seed=seed)), column_names(run)
-    numbers = save_arrays(x, Path(arrays), names) if arrays else None
+    x = run_preparation(run).restore(draw(load(run), n, noise=noise, seed=seed))
     title = "samples" if noise else "samples (means)"
-    picture = save_picture(x, _place(run, out, "samples.png"), columns=columns, names=names, title=title)
-    _report(json, picture=picture, arrays=numbers)
+    _finish(run, x, out, arrays, json, "samples.png", columns=columns, title=title)
 
 
 def reconstruct(
@@ -59,17 +66,13 @@ def reconstruct(
     json: JsonFlag = False,
 ) -> None:
     """Reconstruct examples at the posterior mean; each row of originals stands above its reconstructions."""
-    from ..workflows import column_names, first_examples, load, run_data, run_preparation, save_arrays, save_picture
+    from ..workflows import first_examples, load, run_data, run_preparation
     from ..workflows import reconstruct as rebuild
 
-    model = load(run)
+    model, restore = load(run), run_preparation(run).restore
     x = first_examples(run_data(run, data), check_split(split), n, seed)
-    restore, names = run_preparation(run).restore, column_names(run)
-    x, x_hat = restore(x), restore(rebuild(model, x))
-    numbers = save_arrays(x_hat, Path(arrays), names) if arrays else None
-    place = _place(run, out, "reconstructions.png")
-    picture = save_picture(x_hat, place, columns=columns, names=names, reference=x, title="reconstructions")
-    _report(json, picture=picture, arrays=numbers)
+    how: dict[str, Any] = {"columns": columns, "reference": restore(x), "title": "reconstructions"}
+    _finish(run, restore(rebuild(model, x)), out, arrays, json, "reconstructions.png", **how)
 
 
 def encode(
@@ -111,15 +114,12 @@ def interpolate(
     json: JsonFlag = False,
 ) -> None:
     """Walk in a straight line between the codes of 2 examples, or over the square of 4."""
-    from ..workflows import column_names, load, parse_corners, run_data, run_preparation, save_arrays, save_picture
     from ..workflows import interpolate as walk
+    from ..workflows import load, parse_corners, run_data, run_preparation
 
     corners = parse_corners(integers(between, "--between"), run_data(run, data), check_split(split), seed)
-    x, names = run_preparation(run).restore(walk(load(run), corners, steps)), column_names(run)
-    numbers = save_arrays(x, Path(arrays), names) if arrays else None
-    place = _place(run, out, "interpolation.png")
-    picture = save_picture(x, place, columns=steps, names=names, walks=True, title="interpolation")
-    _report(json, picture=picture, arrays=numbers)
+    x = run_preparation(run).restore(walk(load(run), corners, steps))
+    _finish(run, x, out, arrays, json, "interpolation.png", columns=steps, walks=True, title="interpolation")
 
 
 def traverse(
@@ -136,12 +136,8 @@ def traverse(
     json: JsonFlag = False,
 ) -> None:
     """Change one latent at a time; a row each."""
-    from ..workflows import column_names, load, run_data, run_preparation, save_arrays, save_picture
+    from ..workflows import load, run_data, run_preparation
     from ..workflows import traverse as walk
 
     x = run_preparation(run).restore(walk(load(run), run_data(run, data), n=n, steps=steps, reach=reach))
-    names = column_names(run)
-    numbers = save_arrays(x, Path(arrays), names) if arrays else None
-    place = _place(run, out, "traversal.png")
-    picture = save_picture(x, place, columns=steps, names=names, walks=True, title="traversal")
-    _report(json, picture=picture, arrays=numbers)
+    _finish(run, x, out, arrays, json, "traversal.png", columns=steps, walks=True, title="traversal")
