@@ -13,18 +13,21 @@ import torch
 from ..errors import ArgumentError
 from ..functional.conventions import find as find_convention
 from ..functional.conventions import translate
-from ._checks import GradientCheck, check_additive, check_extremes, check_gradients
-from ._divergence import Divergence, KLProbe, Wrap, find_divergence
+from ._checks import GradientCheck, check_additive, check_extremes, check_gradients, check_stationary
+from ._divergence import Divergence, find_divergence
 from ._evidence import Evidence
 from ._findings import find
 from ._inputs import SPACES, Inputs, Kind, Sizes, Space
+from ._kl_probe import KLProbe
 from ._match import Match, find_match
 from ._probe import POSTERIORS, Loss, Posterior, Probe, ProbeError
 from ._reconstruction import Reconstruction, find_reconstruction, measure_weight
 from ._record import AuditRecord
-from ._scaling import Powers, find_powers
+from ._scaling import WHOLE, Powers, find_powers
+from ._wrap import Wrap
 
 SEEDS = 5
+FEW, SECONDS = 4, 0.02  # examples of the first call, and what a call of the exploration may take
 NUMBERS = 1 << 20  # elements of a batch that the exploration uses at most; the weights are then measured at full size
 KINDS: tuple[Kind, ...] = ("continuous", "one-hot-last", "one-hot-first")
 UNKNOWN = Powers(None, None, None)
@@ -75,33 +78,50 @@ def audit_loss(
     started = time.perf_counter()
     sizes = _checked(data_shape, latent_dim, batch_size, data_range, x_hat, posterior)
     probe, small = _working_probe(loss, posterior, sizes, data_range, x_hat)
+    evidence = _measured(probe, small, sizes, data_range, x_hat)
+    return replace(_record(evidence, data_range), evaluations=probe.calls, seconds=time.perf_counter() - started)
+
+
+def _measured(probe: Probe, small: Sizes, sizes: Sizes, data_range: tuple[float, float], x_hat: Space) -> Evidence:
+    """All that the findings rest on: explored at a small batch, with the weights of the full one."""
     drift, spread = _steadiness(probe, small, Inputs(data_range, x_hat))
     reconstruction = find_reconstruction(probe, small, data_range, x_hat)
-    kl = _kl_probe(probe, reconstruction.inputs, small)
-    divergence = find_divergence(kl, spread > 0, abs(kl.at(0.0, seeds=1)))
-    ours = _powers_of_reconstruction(probe, reconstruction, small)
-    theirs = _powers_of_kl(probe, reconstruction.inputs, divergence, small)
+    inputs = reconstruction.inputs
+    kl = _kl_probe(probe, inputs, small)
+    whole = WHOLE if probe.dtype == torch.float64 else 0.2
+    ours = _powers_of_reconstruction(probe, reconstruction, small, whole)
+    if drift:
+        return Evidence(
+            _at_full_size(probe, reconstruction, sizes), Divergence("unknown", None), ours, UNKNOWN, sizes,
+            width=data_range[1] - data_range[0], drift=drift,
+        )  # fmt: skip
+    divergence, kl, additive = _divergence(kl, reconstruction, sampled=bool(spread) and _is_sampled(kl))
+    theirs = _powers_of_kl(probe, inputs, divergence, small, whole)
+    rest = _at_rest(kl, reconstruction, ours)
+    checks = _gradients(kl, reconstruction, divergence)
+    extremes, raising = check_extremes(probe, inputs, small)
     if small != sizes:
-        reconstruction, divergence = _at_full_size(probe, reconstruction, divergence, sizes)
+        reconstruction = _at_full_size(probe, reconstruction, sizes)
+        divergence = _divergence_at_full_size(probe, inputs, divergence, sizes)
     ours, theirs, missing = _judged_by_size(ours, theirs, reconstruction, divergence, sizes)
-    evidence = Evidence(
+    return Evidence(
         reconstruction,
         divergence,
         ours,
         theirs,
         sizes,
         width=data_range[1] - data_range[0],
-        gradients=tuple(_gradients(kl, reconstruction, divergence)),
-        extremes=tuple(check_extremes(probe, reconstruction.inputs, small)),
-        additive=reconstruction.kind == "none"
-        or divergence.kind == "none"
-        or _additive(kl, reconstruction, divergence),
-        drift=drift,
+        gradients=tuple(checks),
+        differentiable=probe.gives_tensors,
+        extremes=tuple(extremes),
+        raising=tuple(raising),
+        additive=additive
+        and (divergence.kind == "none" or reconstruction.kind == "none" or _additive(kl, reconstruction, divergence)),
+        stationary=reconstruction.kind not in ("unknown", "laplace") or check_stationary(kl, reconstruction),
         spread=spread,
-        at_rest=_at_rest(kl, reconstruction, ours),
+        at_rest=rest,
         could_not_vary=missing,
     )
-    return replace(_record(evidence, data_range), evaluations=probe.calls, seconds=time.perf_counter() - started)
 
 
 def _checked(
@@ -133,24 +153,42 @@ def _working_probe(
     Raises:
         ProbeError: if it takes neither.
     """
-    failures = []
-    fewer = sizes.with_batch(min(sizes.batch_size, max(2, NUMBERS // sizes.data_dim)))
-    for dtype, tried in itertools.product((torch.float64, torch.float32), dict.fromkeys((fewer, sizes))):
-        probe = Probe(loss, posterior, dtype)
-        zero = torch.zeros(tried.batch_size, tried.latent_dim, dtype=torch.float64)
-        for kind in KINDS:
-            inputs = Inputs(data_range, space, kind)
-            x = inputs.x(tried, seed=0)
-            try:
-                probe.value(x, inputs.guess(x, 0, 0.5), zero, zero)
-            except ProbeError as error:
-                failures.append(str(error))
-            else:
-                return Probe(loss, posterior, probe.precision), tried
+    failures: list[str] = []
+    for dtype, needs in itertools.product((torch.float64, torch.float32), (False, True)):
+        probe = Probe(loss, posterior, dtype, needs_gradients=needs)
+        for tried in dict.fromkeys((sizes.with_batch(min(sizes.batch_size, FEW)), sizes)):
+            seconds = _seconds(probe, tried, data_range, space, failures)
+            if seconds is None:
+                continue
+            affordable = int(tried.batch_size * max(1.0, SECONDS / seconds))
+            most = min(affordable, max(FEW, NUMBERS // sizes.data_dim))
+            small = sizes.with_batch(min(sizes.batch_size, max(tried.batch_size, most)))
+            if small != sizes and _seconds(probe, small, data_range, space, failures) is None:
+                small = sizes
+            return Probe(loss, posterior, probe.precision, needs_gradients=needs), small
     raise ProbeError(
         f"the loss cannot be called as loss(x, x_hat, mu, {posterior}) with x and x_hat {(sizes.batch_size, *sizes.data_shape)}, "
         f"mu {(sizes.batch_size, sizes.latent_dim)}: {failures[0]} Pass a lambda for another signature."
     )
+
+
+def _seconds(
+    probe: Probe, sizes: Sizes, data_range: tuple[float, float], space: Space, failures: list[str]
+) -> float | None:
+    """How long a call takes; `None`, and why, if the loss accepts no kind of data."""
+    zero = torch.zeros(sizes.batch_size, sizes.latent_dim, dtype=torch.float64)
+    for kind in KINDS:
+        inputs = Inputs(data_range, space, kind)
+        x = inputs.x(sizes, seed=0)
+        guess = inputs.guess(x, 0, 0.5)
+        started = time.perf_counter()
+        try:
+            probe.value(x, guess, zero, zero)
+        except ProbeError as error:
+            failures.append(str(error))
+        else:
+            return max(1e-6, time.perf_counter() - started)
+    return None
 
 
 def _steadiness(probe: Probe, sizes: Sizes, inputs: Inputs) -> tuple[float, float]:
@@ -182,11 +220,27 @@ def _kl_probe(probe: Probe, inputs: Inputs, sizes: Sizes) -> KLProbe:
     return KLProbe(probe, x, near, sizes)
 
 
-def _powers_of_reconstruction(probe: Probe, found: Reconstruction, sizes: Sizes) -> Powers:
+def _is_sampled(kl: KLProbe) -> bool:
+    """Whether the KL's part of the loss varies from seed to seed, and not only the reconstruction's."""
+    rises = torch.tensor([kl.one(0.5, -0.3, s) - kl.one(0.0, 0.0, s) for s in range(SEEDS)], dtype=torch.float64)
+    return bool(rises.std() > 1e-9 * rises.abs().max())
+
+
+def _divergence(kl: KLProbe, found: Reconstruction, *, sampled: bool) -> tuple[Divergence, KLProbe, bool]:
+    """The KL's term at the best reconstruction, or where there is none at another: then the terms are not independent."""
+    divergence = find_divergence(kl, sampled)
+    if divergence.kind != "none" or found.kind == "none":
+        return divergence, kl, True
+    other = KLProbe(kl.probe, kl.x, found.inputs.guess(kl.x, 21, 0.3), kl.sizes)
+    elsewhere = find_divergence(other, sampled)
+    return (elsewhere, other, False) if elsewhere.kind != "none" else (divergence, kl, True)
+
+
+def _powers_of_reconstruction(probe: Probe, found: Reconstruction, sizes: Sizes, whole: float) -> Powers:
     """Of the weight of each example's squared error (or other sum) in the scalar."""
     if found.weight is None or found.kind in ("none", "unknown"):
         return UNKNOWN
-    powers = find_powers(lambda s: measure_weight(probe, s, found), sizes)
+    powers = find_powers(lambda s: measure_weight(probe, s, found), sizes, found.inputs, whole)
     if found.kind != "log_mse":
         return powers
     # c ln MSE stands for c / (B D MSE) of each squared error, or c / (D MSE) where each example has its own
@@ -194,50 +248,64 @@ def _powers_of_reconstruction(probe: Probe, found: Reconstruction, sizes: Sizes)
     return replace(powers, batch=batch, data=None if powers.data is None else powers.data - 1.0)
 
 
-def _powers_of_kl(probe: Probe, inputs: Inputs, found: Divergence, sizes: Sizes) -> Powers:
-    if not found.weight:
+def _powers_of_kl(probe: Probe, inputs: Inputs, found: Divergence, sizes: Sizes, whole: float) -> Powers:
+    if not found.weight or (found.kind == "not_a_kl" and found.wrap is not None and found.wrap.kind == "other"):
         return UNKNOWN
     level = found.level or 1.0
-    return find_powers(lambda s: _kl_probe(probe, inputs, s).curvature(level), sizes)
+    return find_powers(lambda s: _kl_probe(probe, inputs, s).curvature(level)[0], sizes, inputs, whole)
 
 
-def _at_full_size(
-    probe: Probe, reconstruction: Reconstruction, divergence: Divergence, sizes: Sizes
-) -> tuple[Reconstruction, Divergence]:
-    """What was found with fewer examples, with the weights of the batch size that was asked for."""
-    if reconstruction.weight and reconstruction.kind not in ("none", "unknown"):
-        reconstruction = replace(reconstruction, weight=measure_weight(probe, sizes, reconstruction))
-    if divergence.weight:
-        kl = _kl_probe(probe, reconstruction.inputs, sizes)
-        divergence = divergence.rescaled(kl.curvature(divergence.level or 1.0) / divergence.weight)
-    return reconstruction, divergence
+def _at_full_size(probe: Probe, found: Reconstruction, sizes: Sizes) -> Reconstruction:
+    """What was found with fewer examples, with the weight of the batch size that was asked for."""
+    if not found.weight or found.kind in ("none", "unknown"):
+        return found
+    return replace(found, weight=measure_weight(probe, sizes, found))
+
+
+def _divergence_at_full_size(probe: Probe, inputs: Inputs, found: Divergence, sizes: Sizes) -> Divergence:
+    """The same for the KL, whose capacity may be that of a whole batch."""
+    if not found.weight:
+        return found
+    kl = _kl_probe(probe, inputs, sizes)
+    level = found.level or 1.0
+    rescaled = found.rescaled(kl.curvature(level)[0] / found.weight)
+    wrap = rescaled.wrap
+    if wrap is None or wrap.constant is None or wrap.kind == "clamp" or not rescaled.weight:
+        return rescaled
+    slope = rescaled.weight * sizes.batch_size
+    kl.seeds = 8 if found.kind == "monte_carlo" else 1
+    gap = level - (kl.at(kl.mean_at(level)) - kl.at(0.0)) / slope
+    return replace(rescaled, wrap=replace(wrap, constant=gap / (2.0 if wrap.kind == "capacity" else 1.0)))
 
 
 def _judged_by_size(
     ours: Powers, theirs: Powers, reconstruction: Reconstruction, divergence: Divergence, sizes: Sizes
 ) -> tuple[Powers, Powers, tuple[str, ...]]:
-    """Powers that could not be measured, from which reading leaves a round weight."""
-    missing = []
+    """Powers that could not be measured, from which reading leaves the plainest weight."""
+    missing: list[str] = []
     a, b = reconstruction.weight, divergence.weight
-    if a is not None and reconstruction.kind not in ("none", "unknown", "log_mse"):
-        per_example = a * (sizes.batch_size if ours.batch == -1 else 1)
-        if ours.data is None:
-            missing.append("number of data dimensions")
-            ours = replace(ours, data=_power_by_size(per_example, sizes.data_dim))
-        if ours.batch is None:
-            missing.append("batch size")
+    if a and reconstruction.kind not in ("none", "unknown", "log_mse"):
+        ours = _filled(ours, a, sizes.batch_size, "data", reconstruction.inputs.positions(sizes), missing)
     if b:
-        per_example = b * (sizes.batch_size if theirs.batch == -1 else 1)
-        if theirs.latent is None:
-            missing.append("number of latents")
-            theirs = replace(theirs, latent=_power_by_size(per_example, sizes.latent_dim))
-    return ours, theirs, tuple(missing)
+        theirs = _filled(theirs, b, sizes.batch_size, "latent", sizes.latent_dim, missing)
+    return ours, theirs, tuple(dict.fromkeys(missing))
 
 
-def _power_by_size(weight: float, size: int) -> float | None:
-    """0 for a sum, -1 for a mean: whichever leaves the plainer weight."""
-    of_sum, of_mean = _plainness(weight), _plainness(weight * size)
-    return None if of_sum == of_mean else 0.0 if of_sum < of_mean else -1.0
+def _filled(powers: Powers, weight: float, batch: int, name: str, size: int, missing: list[str]) -> Powers:
+    """Powers of the batch and of one more size, the missing ones as sums or means."""
+    known = {"batch": powers.batch, name: getattr(powers, name)}
+    names = {"batch": "batch size", "data": "number of data dimensions", "latent": "number of latents"}
+    missing += [names[part] for part, power in known.items() if power is None]
+    options = [
+        (_plainness(weight * batch**-of_batch * size**-of_size), of_batch, of_size)
+        for of_batch in ((0.0, -1.0) if known["batch"] is None else (known["batch"],))
+        for of_size in ((0.0, -1.0) if known[name] is None else (known[name],))
+    ]
+    plainest = min(options)
+    clear = sum(o[0] == plainest[0] for o in options) == 1
+    if not clear or len(options) == 1:
+        return powers
+    return replace(powers, batch=plainest[1], **{name: plainest[2]})
 
 
 def _plainness(weight: float) -> int:
@@ -252,9 +320,8 @@ def _plainness(weight: float) -> int:
 
 
 def _gradients(kl: KLProbe, reconstruction: Reconstruction, divergence: Divergence) -> list[GradientCheck]:
-    scale = abs(kl.at(kl.mean_at(max(divergence.level, 1.0)), seeds=1))
     try:
-        return check_gradients(kl, reconstruction.inputs, divergence.level, scale)
+        return check_gradients(kl, reconstruction, divergence.level)
     except ProbeError:
         return []
 
@@ -270,7 +337,7 @@ def _at_rest(kl: KLProbe, reconstruction: Reconstruction, ours: Powers) -> float
     """The loss of an example at a perfect reconstruction and the prior; `None` where `x_hat` cannot be the data."""
     if reconstruction.inputs.space != "data" or reconstruction.treats is not None:
         return None
-    return kl.at(0.0, seeds=1) / (kl.sizes.batch_size if ours.batch == 0 else 1)
+    return kl.one(0.0) / (kl.sizes.batch_size if ours.batch == 0 else 1)
 
 
 def _full_nll_sigma(e: Evidence) -> float | None:
@@ -290,8 +357,8 @@ def _wrap_to_dict(wrap: Wrap | None) -> dict[str, object] | None:
 def _record(e: Evidence, data_range: tuple[float, float]) -> AuditRecord:
     found, kl = e.reconstruction, e.divergence
     a, b = found.weight, kl.weight
-    ratio = b / a if a and found.kind not in ("log_mse", "unknown", "none") and a > 0 else None
-    if found.kind == "log_mse" and a:
+    ratio = b / a if b is not None and a and found.kind not in ("log_mse", "unknown", "none") and a > 0 else None
+    if found.kind == "log_mse" and a and b is not None:
         ratio = b * e.sizes.data_dim * e.sizes.batch_size / (2.0 * a)
     squared = ratio is not None and found.kind in ("gaussian", "log_cosh")
     rho = (
@@ -309,7 +376,7 @@ def _record(e: Evidence, data_range: tuple[float, float]) -> AuditRecord:
         batch_reduction=e.batch_reduction,
         data_reduction=e.data_reduction,
         latent_reduction=e.latent_reduction,
-        kl_kind=kl.kind,
+        kl_kind=None if kl.kind == "unknown" else kl.kind,
         kl_minimum_std=kl.minimum_std,
         wrap=_wrap_to_dict(kl.wrap),
         rho=rho,
@@ -321,7 +388,7 @@ def _record(e: Evidence, data_range: tuple[float, float]) -> AuditRecord:
         nll_sigma=nll_sigma,
         equivalents=_equivalents(match, e, data_range, nll_sigma) if match else {},
         findings=find(e),
-        stochastic=e.spread > 0,
+        stochastic=e.spread > 0 or e.drift > 0,
         weight_error=kl.error,
         powers={
             "reconstruction_B": e.ours.batch,
@@ -337,8 +404,8 @@ def _record(e: Evidence, data_range: tuple[float, float]) -> AuditRecord:
 
 def _match(e: Evidence, ratio: float | None, nll_sigma: float | None) -> Match | None:
     ours, theirs = e.per_example()
-    sizes = {"D": float(e.sizes.data_dim), "d": float(e.sizes.latent_dim), "B": float(e.sizes.batch_size)}
-    if ratio is None or ours is None:
+    sizes = {"D": float(e.positions), "d": float(e.sizes.latent_dim), "B": float(e.sizes.batch_size)}
+    if ratio is None or ours is None or theirs is None:
         return None
     if nll_sigma is not None and e.latent_reduction == "sum":
         return Match(find_convention("nll"), theirs)

@@ -1,4 +1,4 @@
-"""What else can be seen: gradients that do not follow the value, extreme inputs, dropped constants, mixed terms."""
+"""What else can be seen: gradients that do not follow the value, extreme inputs, mixed terms."""
 
 from __future__ import annotations
 
@@ -8,114 +8,169 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ._divergence import KLProbe
 from ._inputs import Inputs, Sizes
+from ._kl_probe import EPSILON, KLProbe
 from ._probe import Probe, ProbeError
+from ._reconstruction import Reconstruction
 
-FALLS_SHORT = 0.02  # relative difference of a gradient and a finite difference
+FALLS_SHORT = {torch.float64: 0.02, torch.float32: 0.2}  # relative difference of a gradient and a finite difference
+STEP = {torch.float64: 1e-5, torch.float32: 1e-2}
 PARTS = ("x_hat", "mu", "log_std")
+RAISES = "it raises"
+ELEMENTS = 6  # of each part of the posterior, whose gradients are looked at one by one
 
 
 @dataclass(frozen=True)
 class GradientCheck:
-    """A directional derivative by autograd and by differences.
+    """A derivative by autograd and by differences.
 
     Attributes:
         part: with respect to what.
         autograd: the one.
         difference: the other.
+        agrees: whether the two are the same.
+        is_missing: whether the value moves and the gradient is zero or of the other sign.
     """
 
     part: str
     autograd: float
     difference: float
-
-    @property
-    def agrees(self) -> bool:
-        """Whether the two are the same."""
-        return abs(self.autograd - self.difference) <= FALLS_SHORT * max(
-            abs(self.autograd), abs(self.difference), 1e-300
-        )
-
-    @property
-    def is_detached(self) -> bool:
-        """Whether the value moves and the gradient is zero."""
-        return abs(self.autograd) <= 1e-6 * abs(self.difference)
+    agrees: bool
+    is_missing: bool
 
 
-def check_gradients(kl: KLProbe, inputs: Inputs, level: float, scale: float) -> list[GradientCheck]:
-    """Directional derivatives at a generic point, where the value moves at all.
+def check_gradients(kl: KLProbe, found: Reconstruction, level: float) -> list[GradientCheck]:
+    """Derivatives along a direction and of single latents, where the value moves at all.
 
     Raises:
         ProbeError: if the gradient cannot be taken.
     """
-    probe, x = kl.probe, kl.x
+    checks: list[GradientCheck] = []
+    if not kl.probe.gives_tensors:
+        return checks
     generator = torch.Generator().manual_seed(5)
-    mean = kl.mean_at(max(level, 1.0))
-    mu = kl.full(mean) * (0.8 + 0.4 * torch.rand(kl.full(0.0).shape, generator=generator, dtype=torch.float64))
-    log_std = kl.full(0.3) * (0.5 + torch.rand(kl.full(0.0).shape, generator=generator, dtype=torch.float64))
-    point = (inputs.guess(x, seed=77, pull=0.5), mu, log_std)
-    slopes = probe.gradients(x, *point)
-    step = 1e-5 if probe.dtype == torch.float64 else 1e-2
-    found = []
-    for index, (part, slope) in enumerate(zip(PARTS, slopes, strict=True)):
-        reference = point[index]
-        signs = torch.where(torch.rand(reference.shape, generator=generator, dtype=torch.float64) < 0.5, -1.0, 1.0)
-        direction = (
-            torch.where(slope == 0, signs, slope.sign().to(signs)) if bool(slope.any()) else torch.ones_like(signs)
-        )
-        ends = [[p + t * direction if i == index else p for i, p in enumerate(point)] for t in (step, -step)]
-        high, low = (probe.value(x, end[0], end[1], end[2]) for end in ends)
-        difference = (high - low) / (2.0 * step)
-        autograd = float((slope.double() * direction).sum())
-        rounding = {torch.float64: 1e-13, torch.float32: 1e-6}[probe.dtype] * scale / step
-        if max(abs(difference), abs(autograd)) > 100.0 * rounding:
-            found.append(GradientCheck(part, autograd, difference))
-    return found
+    shape = kl.full(0.0).shape
+    mu = kl.full(kl.mean_at(max(level, 1.0))) * (
+        0.8 + 0.4 * torch.rand(shape, generator=generator, dtype=torch.float64)
+    )
+    log_std = kl.full(0.3) * (0.5 + torch.rand(shape, generator=generator, dtype=torch.float64))
+    guess = found.inputs.guess(kl.x, seed=77, pull=0.5)
+    checks += _along(kl, (guess, mu, log_std), 0)
+    if found.kind != "none" and not any(c.part == "x_hat" for c in checks):
+        slope = kl.probe.gradients(kl.x, guess, mu, log_std)[0]
+        if not bool(slope.any()):
+            moved = kl.one(mu, log_std) - kl.probe.value(kl.x, guess, mu, log_std)
+            checks.append(GradientCheck("x_hat", 0.0, moved, agrees=False, is_missing=True))
+    for part in (1, 2):  # at the best reconstruction, beside which the KL is not lost in rounding
+        along = _along(kl, (kl.x_hat, mu, log_std), part)
+        single = _single(kl, (kl.x_hat, mu, log_std), part) if all(c.agrees or not c.is_missing for c in along) else []
+        checks += along + single
+    return checks
 
 
-def check_extremes(probe: Probe, inputs: Inputs, sizes: Sizes) -> list[str]:
-    """Legal inputs at which the value or a gradient is not finite, in float32 as in training."""
-    single = Probe(probe.loss, probe.posterior, torch.float32)
-    few = sizes.with_batch(min(sizes.batch_size, 4))
-    x = inputs.x(few, seed=3)
-    zero = torch.zeros(few.batch_size, few.latent_dim, dtype=torch.float64)
+def _difference(kl: KLProbe, point: tuple[Tensor, ...], part: int, direction: Tensor) -> tuple[float, float]:
+    """A central difference along a direction, and its rounding error."""
+    step = STEP[kl.probe.dtype]
+    ends = [[p + t * direction if i == part else p for i, p in enumerate(point)] for t in (step, -step)]
+    high, low = (kl.probe.value(kl.x, end[0], end[1], end[2]) for end in ends)
+    return (high - low) / (2.0 * step), 20.0 * EPSILON[kl.probe.dtype] * max(abs(high), abs(low)) / step
+
+
+def _along(kl: KLProbe, point: tuple[Tensor, ...], part: int) -> list[GradientCheck]:
+    slope = kl.probe.gradients(kl.x, point[0], point[1], point[2])[part].double()
+    direction = torch.where(slope >= 0, 1.0, -1.0)
+    return _compared(kl, point, part, slope, direction)
+
+
+def _single(kl: KLProbe, point: tuple[Tensor, ...], part: int) -> list[GradientCheck]:
+    """The first single latent whose gradient is missing or of the wrong sign."""
+    slope = kl.probe.gradients(kl.x, point[0], point[1], point[2])[part].double()
+    for flat in torch.linspace(0, slope.numel() - 1, ELEMENTS).round().long().unique():
+        direction = torch.zeros_like(slope).flatten()
+        direction[flat] = 1.0
+        checks = [c for c in _compared(kl, point, part, slope, direction.reshape(slope.shape)) if c.is_missing]
+        if checks:
+            return checks
+    return []
+
+
+def _compared(
+    kl: KLProbe, point: tuple[Tensor, ...], part: int, slope: Tensor, direction: Tensor
+) -> list[GradientCheck]:
+    difference, rounding = _difference(kl, point, part, direction)
+    autograd = float((slope * direction).sum())
+    larger = max(abs(difference), abs(autograd))
+    if larger <= 50.0 * rounding:
+        return []
+    agrees = abs(autograd - difference) <= FALLS_SHORT[kl.probe.dtype] * larger
+    missing = not agrees and abs(difference) > 50.0 * rounding and autograd * difference <= 1e-6 * difference**2
+    return [GradientCheck(PARTS[part], autograd, difference, agrees, missing)]
+
+
+def check_extremes(probe: Probe, inputs: Inputs, sizes: Sizes) -> tuple[list[str], list[str]]:
+    """Legal inputs at which the value or a gradient is not finite, in float32 as in training; and at which it raises."""
+    single = Probe(probe.loss, probe.posterior, torch.float32, needs_gradients=probe.needs_gradients)
+    x = inputs.x(sizes, seed=3)
+    zero = torch.zeros(sizes.batch_size, sizes.latent_dim, dtype=torch.float64)
     usual = inputs.guess(x, 1, 0.5)
+    if _trouble(single, x, usual, zero + 0.1, zero) is not None:
+        return [], []
     cases: dict[str, tuple[Tensor, Tensor, Tensor]] = {
         "a posterior standard deviation of e^-10": (usual, zero, zero - 10.0),
         "a posterior standard deviation of e^10": (usual, zero, zero + 10.0),
         "a posterior mean of 100": (usual, zero + 100.0, zero),
     }
+    none, whole = torch.zeros_like(usual), torch.ones_like(usual)
     if inputs.space == "probs":
-        cases |= {
-            "probabilities of exactly 0": (usual * 0.0, zero, zero),
-            "probabilities of exactly 1": (usual * 0.0 + 1.0, zero, zero),
-        }
+        cases |= {"probabilities of exactly 0": (none, zero, zero), "probabilities of exactly 1": (whole, zero, zero)}
     elif inputs.space == "logits":
-        cases |= {
-            "logits of -100": (usual * 0.0 - 100.0, zero, zero),
-            "logits of 100": (usual * 0.0 + 100.0, zero, zero),
-        }
+        cases |= {"logits of -100": (none - 100.0, zero, zero), "logits of 100": (none + 100.0, zero, zero)}
     elif inputs.space == "data":
         cases |= {"a perfect reconstruction": (x.clone(), zero, zero)}
-    broken = []
-    for name, (x_hat, mu, log_std) in cases.items():
-        try:
-            value = single.value(x, x_hat, mu, log_std)
-            slopes = single.gradients(x, x_hat, mu, log_std)
-        except ProbeError as error:
-            broken.append(f"{name} ({error})")
-            continue
-        if not math.isfinite(value):
-            broken.append(f"{name} (the value is {value})")
-        elif not all(bool(torch.isfinite(s).all()) for s in slopes):
-            broken.append(f"{name} (a gradient is not finite)")
-    return broken
+    troubles = {name: _trouble(single, x, *case) for name, case in cases.items()}
+    said = {name: trouble for name, trouble in troubles.items() if trouble is not None}
+    raising = [name for name, trouble in said.items() if trouble == RAISES]
+    return [f"{name} ({trouble})" for name, trouble in said.items() if trouble != RAISES], raising
+
+
+def _trouble(probe: Probe, x: Tensor, x_hat: Tensor, mu: Tensor, log_std: Tensor) -> str | None:
+    """What is wrong at a point, if anything."""
+    try:
+        value = probe.value(x, x_hat, mu, log_std)
+        slopes = probe.gradients(x, x_hat, mu, log_std) if probe.gives_tensors else ()
+    except ProbeError:
+        return RAISES
+    if not math.isfinite(value):
+        return f"the value is {value}"
+    return None if all(bool(torch.isfinite(s).all()) for s in slopes) else "a gradient is not finite"
 
 
 def check_additive(kl: KLProbe, inputs: Inputs, level: float) -> bool:
     """Whether the KL's part of the loss is the same at another reconstruction."""
-    other = KLProbe(kl.probe, kl.x, inputs.guess(kl.x, 21, 0.3), kl.sizes)
-    mean = kl.mean_at(max(4.0 * level, 10.0))
-    rises = [k.at(mean, seeds=1) - k.at(kl.mean_at(level), seeds=1) for k in (kl, other)]
-    return abs(rises[0] - rises[1]) <= 1e-3 * max(map(abs, rises)) + 1e-12
+    guess = inputs.guess(kl.x, 21, 0.3)
+    other = KLProbe(kl.probe, kl.x, guess, kl.sizes)
+    means = (kl.mean_at(level), kl.mean_at(max(4.0 * level, 10.0)))
+    ends = [[k.one(mean) for mean in means] for k in (kl, other)]
+    rises = [end[1] - end[0] for end in ends]
+    rounding = 20.0 * EPSILON[kl.probe.dtype] * max(abs(v) for end in ends for v in end)
+    return abs(rises[0] - rises[1]) <= 2e-3 * max(map(abs, rises)) + rounding
+
+
+def check_stationary(kl: KLProbe, found: Reconstruction) -> bool:
+    """Whether an output equal to the data is a minimum of the reconstruction term; `True` where that is not expected."""
+    if found.inputs.space != "data" or found.inputs.kind != "continuous" or found.treats is not None:
+        return True
+    width = found.inputs.data_range[1] - found.inputs.data_range[0]
+    generator = torch.Generator().manual_seed(31)
+    here = kl.one(0.0)
+    if not math.isfinite(here):
+        return True
+    for _ in range(3):
+        direction = 1e-2 * width * torch.randn(kl.x.shape, generator=generator, dtype=torch.float64)
+        try:
+            sides = [kl.probe.value(kl.x, kl.x + t * direction, kl.full(0.0), kl.full(0.0)) for t in (1.0, -1.0)]
+        except ProbeError:
+            return True
+        if min(sides) < here - 100.0 * EPSILON[kl.probe.dtype] * max(abs(here), *map(abs, sides)):
+            return False
+    return True

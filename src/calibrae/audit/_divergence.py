@@ -1,4 +1,4 @@
-"""What the KL term is, and its weight: curvature along the mean, a sweep of the standard deviation, and kinks."""
+"""What the KL term is, and its weight: the slope along the mean, a sweep of the standard deviation, and random posteriors."""
 
 from __future__ import annotations
 
@@ -10,41 +10,44 @@ import torch
 from torch import Tensor
 
 from .. import functional
-from ._inputs import Sizes
-from ._probe import Probe, ProbeError
+from ._kl_probe import KLProbe
+from ._probe import Posterior, ProbeError
+from ._wrap import Curve, Wrap, find_constant, find_curve, find_scope
 
-LEVELS = (1e-3, 1e-2, 0.1, 0.5, 2.0, 8.0, 30.0, 100.0, 1e3, 1e4)  # nats an example
 SWEEP = 13
-SPAN = 1.2  # of log s, either side
-SAME = 2e-3
+SPAN, NARROW = 1.2, 0.3  # of log s, either side
+CLOSE = 5e-3  # of the three coefficients of a KL
+MISFIT = 1e-2
 NOISY_SEEDS = 64
-WIDE_GRID = torch.linspace(-4.0, 4.0, 81, dtype=torch.float64)
+NUMBERS_PER_SWEEP = 400_000
+WIDE_GRID = torch.linspace(-4.0, 4.0, 41, dtype=torch.float64)
+CANCELS = -0.3  # a departure below which means cancel one another: the KL of an average, not an average of KLs
+SEEN = 5e-3  # relative difference from a KL at random posteriors
 
-READINGS: dict[str, Callable[[Tensor], Tensor]] = {
-    "the log-variance is read as a log standard deviation": lambda log_s: 2.0 * log_s,
-    "the log standard deviation is read as a log-variance": lambda log_s: 0.5 * log_s,
-    "the standard deviation is read as a log-variance": lambda log_s: 0.5 * log_s.exp(),
-    "the standard deviation is read as a log standard deviation": torch.exp,
-    "the variance is read as a log-variance": lambda log_s: 0.5 * (2.0 * log_s).exp(),
-    "the variance is read as a standard deviation": lambda log_s: 2.0 * log_s,
-    "the standard deviation is read as a variance": lambda log_s: 0.5 * log_s,
+READINGS: dict[Posterior, dict[str, Callable[[Tensor], Tensor]]] = {
+    "logvar": {
+        "the log-variance is read as a log standard deviation": lambda log_s: 2.0 * log_s,
+        "a log standard deviation is read as a log-variance": lambda log_s: 0.5 * log_s,
+        "a standard deviation is read as a log-variance": lambda log_s: 0.5 * log_s.exp(),
+        "a variance is read as a log-variance": lambda log_s: 0.5 * (2.0 * log_s).exp(),
+    },
+    "log_std": {
+        "the log standard deviation is read as a log-variance": lambda log_s: 0.5 * log_s,
+        "a log-variance is read as a log standard deviation": lambda log_s: 2.0 * log_s,
+    },
+    "std": {
+        "the standard deviation is read as a log-variance": lambda log_s: 0.5 * log_s.exp(),
+        "the standard deviation is read as a log standard deviation": torch.exp,
+        "the standard deviation is read as a variance": lambda log_s: 0.5 * log_s,
+        "a variance is read as a standard deviation": lambda log_s: 2.0 * log_s,
+    },
+    "var": {
+        "the variance is read as a standard deviation": lambda log_s: 2.0 * log_s,
+        "the variance is read as a log-variance": lambda log_s: 0.5 * (2.0 * log_s).exp(),
+        "the variance is read as a log standard deviation": lambda log_s: (2.0 * log_s).exp(),
+    },
 }
-"""What the loss takes the log standard deviation for, from the true one."""
-
-
-@dataclass(frozen=True)
-class Wrap:
-    """What is done to the KL before it is weighed.
-
-    Attributes:
-        kind: `capacity` (distance from a constant), `free_bits` (a floor), `clamp` (a ceiling), or `other`.
-        constant: in nats of the summed KL, or `None`.
-        scope: `example`, `batch` or `dimension`.
-    """
-
-    kind: str
-    constant: float | None = None
-    scope: str | None = None
+"""What the loss takes the log standard deviation for, from the true one, by what it is given."""
 
 
 @dataclass(frozen=True)
@@ -53,271 +56,299 @@ class Divergence:
 
     Attributes:
         kind: `exact`, `monte_carlo`, `not_a_kl` or `none`.
-        weight: coefficient, in the scalar, of each example's KL, from the mean's part.
+        weight: coefficient, in the scalar, of each example's KL, from the mean's part; `None` if it changes with the KL.
         square: coefficient of the posterior's variance in place of `weight`, where the loss has one.
         log: coefficient of minus the log standard deviation.
         minimum_std: at which standard deviation the term is least; `None` if nowhere.
+        minimum_mean: at which mean.
         wrap: what is done to it.
         level: nats at which it was measured.
-        error: relative standard error of the weights of the variance, for a stochastic loss.
+        error: relative standard error of the weights of the variance, for a sampled KL.
         reading: a confusion of log-variance, log standard deviation and standard deviation that fits exactly.
-        curvatures: weight of the mean's part at each of `LEVELS`.
+        misfit: of the sweep, relative.
+        flat: the side of 1 on which the standard deviation has no effect: `above` or `below`.
+        slopes: weight of the mean's part at each level.
+        uneven: what does not count alike: `examples` or `latents`; with `missing` appended where some do not count at all.
+        departs: relative difference from the KL at random posteriors, signed.
+        coupled: whether that difference comes from examples acting on one another.
     """
 
     kind: str
-    weight: float
+    weight: float | None
     square: float | None = None
     log: float | None = None
     minimum_std: float | None = None
+    minimum_mean: float = 0.0
     wrap: Wrap | None = None
     level: float = 0.0
     error: float = 0.0
     reading: str | None = None
-    curvatures: tuple[float, ...] = field(default=())
+    misfit: float = 0.0
+    flat: str | None = None
+    slopes: tuple[float, ...] = field(default=())
+    uneven: str | None = None
+    departs: float = 0.0
+    coupled: bool = False
 
     def rescaled(self, factor: float) -> Divergence:
         """The same with all weights multiplied."""
         return replace(
             self,
-            weight=self.weight * factor,
+            weight=None if self.weight is None else self.weight * factor,
             square=None if self.square is None else self.square * factor,
             log=None if self.log is None else self.log * factor,
-            curvatures=tuple(c * factor for c in self.curvatures),
+            slopes=tuple(c * factor for c in self.slopes),
         )
 
 
-class KLProbe:
-    """The loss as a function of the posterior alone, at a fixed reconstruction.
-
-    Args:
-        probe: the black box.
-        x: data.
-        x_hat: their reconstruction.
-        sizes: of both.
-        seeds: to average over.
-    """
-
-    def __init__(self, probe: Probe, x: Tensor, x_hat: Tensor, sizes: Sizes, seeds: int = 1) -> None:
-        self.probe = probe
-        self.x = x
-        self.x_hat = x_hat
-        self.sizes = sizes
-        self.seeds = seeds
-
-    def full(self, value: float) -> Tensor:
-        """One number for every latent of every example."""
-        return torch.full((self.sizes.batch_size, self.sizes.latent_dim), value, dtype=torch.float64)
-
-    def at(self, mu: Tensor | float, log_std: Tensor | float = 0.0, seeds: int | None = None) -> float:
-        """The loss, averaged over seeds."""
-        mu, log_std = (v if isinstance(v, Tensor) else self.full(v) for v in (mu, log_std))
-        count = seeds or self.seeds
-        return sum(self.probe.value(self.x, self.x_hat, mu, log_std, seed) for seed in range(count)) / count
-
-    def mean_at(self, level: float) -> float:
-        """The mean of each latent at which an example has so many nats, with unit standard deviation."""
-        return math.sqrt(2.0 * level / self.sizes.latent_dim)
-
-    def curvature(self, level: float, step: float = 0.5) -> float:
-        """Weight of `mu^2 / 2`, from a second difference about a level; exact under common random numbers."""
-        mean = self.mean_at(level)
-        delta = step * mean
-        bent = self.at(mean + delta, seeds=1) + self.at(mean - delta, seeds=1) - 2.0 * self.at(mean, seeds=1)
-        return bent / (delta**2 * self.sizes.batch_size * self.sizes.latent_dim)
-
-
-def find_divergence(kl: KLProbe, stochastic: bool, scale: float) -> Divergence:
+def find_divergence(kl: KLProbe, sampled: bool) -> Divergence:
     """Classify the term.
 
     Args:
         kl: the loss as a function of the posterior.
-        stochastic: whether it varies from seed to seed.
-        scale: size of the loss, below whose rounding a curvature is nothing.
+        sampled: whether its part of the loss varies from seed to seed.
     """
-    resolution = {torch.float64: 1e-12, torch.float32: 1e-5}[kl.probe.dtype] * max(scale, 1e-30)
-    n = kl.sizes.batch_size * kl.sizes.latent_dim
-    usable, curvatures = _curvatures(kl)
-    noise = [resolution / (0.25 * 2.0 * level / kl.sizes.latent_dim * n) * 8.0 for level in usable]
-    curvatures = [0.0 if abs(c) < e else c for c, e in zip(curvatures, noise, strict=True)]
-    low, high = curvatures[0], curvatures[-1]
-    largest = max(map(abs, curvatures))
-    if largest == 0.0:
-        return _without_mean(kl, resolution, stochastic)
-    wrap = None if max(abs(c - high) for c in curvatures) <= SAME * largest else _wrap(kl, usable, curvatures)
-    level = usable[-1] if wrap is not None and wrap.kind in ("capacity", "free_bits") else usable[0]
-    level = level if wrap is not None else 0.0
-    weight = high if wrap is None or wrap.kind in ("capacity", "free_bits") else low if low else high
-    return _swept(kl, weight, wrap, level, stochastic, tuple(curvatures))
+    if sampled:
+        kl.seeds = max(1, min(NOISY_SEEDS, -(-NUMBERS_PER_SWEEP // kl.count)))
+    curve = find_curve(kl)
+    weight = curve.weight
+    if not any(curve.slopes):
+        return _without_mean(kl, curve)
+    if weight is None:
+        return _not_linear(kl, curve)
+    constant = find_constant(kl, curve)
+    if curve.wrap is not None and constant is not None:
+        curve = replace(curve, wrap=replace(curve.wrap, constant=constant, scope=find_scope(kl, curve, constant)))
+    found = _swept(kl, curve, weight, sampled)
+    if (
+        found.kind == "not_a_kl"
+        and curve.wrap is not None
+        and curve.wrap.kind == "other"
+        and _is_function_of_kl(kl, curve)
+    ):
+        found = replace(found, kind="exact", minimum_std=1.0, reading=None)
+    if found.kind in ("exact", "monte_carlo") and found.flat is None:
+        return _at_random(kl, curve, found)
+    if found.kind == "not_a_kl" and weight > 0 and found.reading is None:
+        return replace(found, coupled=_is_coupled(kl, _random_posterior(kl, 4.0 * curve.level, seed=1)))
+    return found
 
 
-def _curvatures(kl: KLProbe) -> tuple[list[float], list[float]]:
-    """The levels that the loss accepts, and the curvature at each.
-
-    Raises:
-        ProbeError: if it accepts fewer than two.
-    """
-    levels, curvatures, failures = [], [], []
-    for level in LEVELS:
-        if kl.probe.dtype == torch.float32 and level < 0.1:
-            continue
-        try:
-            found = kl.curvature(level)
-        except ProbeError as error:
-            failures.append(str(error))
-            continue
-        if math.isfinite(found):
-            levels.append(level)
-            curvatures.append(found)
-    if len(levels) < 2:
-        raise ProbeError(f"the loss is not finite, or raises, at most posteriors: {(failures or ['not finite'])[0]}")
-    return levels, curvatures
+def _not_linear(kl: KLProbe, curve: Curve) -> Divergence:
+    """A term whose slope settles nowhere: perhaps a function of the KL."""
+    if _is_function_of_kl(kl, curve):
+        return Divergence("exact", None, minimum_std=1.0, wrap=curve.wrap, level=1.0, slopes=curve.slopes)
+    coupled = _is_coupled(kl, _random_posterior(kl, 0.0, seed=1))
+    return Divergence("not_a_kl", None, wrap=curve.wrap, level=1.0, slopes=curve.slopes, coupled=coupled)
 
 
-def _wrap(kl: KLProbe, levels: list[float], curvatures: list[float]) -> Wrap:
-    """The kink between the slopes at the lowest and the highest KL."""
-    low, high = curvatures[0], curvatures[-1]
-    largest = max(abs(low), abs(high))  # between them, about a kink, a second difference means nothing
-    settled_low = abs(curvatures[1] - low) <= SAME * largest
-    settled_high = abs(curvatures[-2] - high) <= SAME * largest
-    if not settled_high:
-        return Wrap("other")
-    slope = largest * kl.sizes.batch_size  # d loss / d KL while all examples have the same
-    at_low = kl.at(kl.mean_at(levels[0]), seeds=1) - slope_of(low, kl) * levels[0]
-    at_high = kl.at(kl.mean_at(levels[-1]), seeds=1) - slope_of(high, kl) * levels[-1]
-    if settled_low and abs(low + high) <= SAME * largest:
-        constant = (at_low - at_high) / (2.0 * slope) * (1.0 if high > 0 else -1.0)
-        return Wrap("capacity", constant, _capacity_scope(kl, constant))
-    if low == 0.0 and high != 0.0:
-        constant = (at_low - at_high) / slope_of(high, kl)
-        return Wrap("free_bits", constant, _floor_scope(kl, constant))
-    if settled_low and high == 0.0 and low != 0.0:
-        constant = (at_high - at_low) / slope_of(low, kl)
-        return Wrap("clamp", constant, _ceiling_scope(kl, constant))
-    return Wrap("other")
+def _is_function_of_kl(kl: KLProbe, curve: Curve) -> bool:
+    """Whether the same KL made of means or of standard deviations gives the same loss."""
+    size = max(abs(kl.at(kl.mean_at(v)) - kl.at(0.0)) for v in (1.0, 4.0))
+    for level in (1.0, 4.0, max(1.0, min(curve.level, 100.0))):
+        log_s = _log_std_at(level / kl.sizes.latent_dim)
+        if abs(kl.at(kl.mean_at(level)) - kl.at(0.0, log_s)) > 1e-4 * size:
+            return False
+    return size > 0
 
 
-def slope_of(curvature: float, kl: KLProbe) -> float:
-    """Change of the loss with the KL of every example."""
-    return curvature * kl.sizes.batch_size
+def _log_std_at(nats: float) -> float:
+    """The negative log standard deviation at which a latent of mean 0 has so many nats."""
+    low, high = -60.0, 0.0
+    for _ in range(80):
+        middle = 0.5 * (low + high)
+        if 0.5 * (math.exp(2.0 * middle) - 1.0) - middle > nats:
+            low = middle
+        else:
+            high = middle
+    return 0.5 * (low + high)
 
 
-def _halves(kl: KLProbe, one: float, two: float) -> float:
-    """The loss where half of the examples have one KL and the others another."""
-    half = kl.sizes.batch_size // 2
-    mu = kl.full(kl.mean_at(one))
-    mu[half:] = kl.mean_at(two)
-    return kl.at(mu, seeds=1)
+def _sweep(kl: KLProbe, mean: float, grid: Tensor) -> Tensor:
+    return torch.tensor([kl.at(mean, float(log_s)) for log_s in grid], dtype=torch.float64)
 
 
-def _nearest(value: float, **options: float) -> str:
-    return min(options, key=lambda name: abs(options[name] - value))
-
-
-def _capacity_scope(kl: KLProbe, constant: float) -> str | None:
-    if kl.sizes.batch_size < 2 or not constant > 0:
-        return None
-    mixed = _halves(kl, 0.0, 4.0 * constant)
-    share = (kl.sizes.batch_size - kl.sizes.batch_size // 2) / kl.sizes.batch_size
-    low, high = kl.at(0.0, seeds=1), kl.at(kl.mean_at(4.0 * constant), seeds=1)
-    of_example = low + share * (high - low)
-    mean_kl = 4.0 * constant * share
-    of_batch = kl.at(kl.mean_at(mean_kl), seeds=1)
-    return _nearest(mixed, example=of_example, batch=of_batch)
-
-
-def _floor_scope(kl: KLProbe, constant: float) -> str | None:
-    if not constant > 0:
-        return None
-    if kl.sizes.latent_dim > 1:
-        one = kl.full(0.0)
-        one[:, 0] = math.sqrt(2.0 * 4.0 * constant)
-        in_total = kl.at(kl.mean_at(4.0 * constant), seeds=1)
-        floor = kl.at(0.0, seeds=1)
-        by_dimension = floor + (in_total - floor) / 3.0 * (3.0 + 1.0 - 1.0 / kl.sizes.latent_dim)
-        if _nearest(kl.at(one, seeds=1), total=in_total, dimension=by_dimension) == "dimension":
-            return "dimension"
-    return _capacity_scope(kl, constant)
-
-
-def _ceiling_scope(kl: KLProbe, constant: float) -> str | None:
-    if kl.sizes.batch_size < 2 or not constant > 0:
-        return None
-    mixed = _halves(kl, 0.0, 8.0 * constant)
-    low, high = kl.at(0.0, seeds=1), kl.at(kl.mean_at(8.0 * constant), seeds=1)
-    share = (kl.sizes.batch_size - kl.sizes.batch_size // 2) / kl.sizes.batch_size
-    return _nearest(mixed, example=low + share * (high - low), batch=high)
-
-
-def _sweep(kl: KLProbe, mean: float, grid: Tensor, seeds: int) -> Tensor:
-    return torch.tensor([kl.at(mean, float(log_s), seeds) for log_s in grid], dtype=torch.float64)
-
-
-def _swept(
-    kl: KLProbe, weight: float, wrap: Wrap | None, level: float, stochastic: bool, curvatures: tuple[float, ...]
-) -> Divergence:
-    """Fit `square s^2/2 - log ln s` to a sweep of s, or a known confusion, or nothing."""
-    n = kl.sizes.batch_size * kl.sizes.latent_dim
-    span = SPAN
-    if wrap is not None and wrap.kind == "clamp" and wrap.constant:
-        span = min(SPAN, 0.25 * math.sqrt(wrap.constant / kl.sizes.latent_dim))
-    grid = torch.linspace(-span, span, SWEEP, dtype=torch.float64)
-    mean = kl.mean_at(level)
-    seeds = max(1, min(NOISY_SEEDS, -(-400_000 // n))) if stochastic else 1
-    values = _sweep(kl, mean, grid, seeds) / n
-    mean_part = 0.5 * (mean**2) * weight  # of every latent; constant over the sweep
-    values = values - values[SWEEP // 2]
+def _fit(grid: Tensor, values: Tensor) -> tuple[float, float, float]:
+    """Coefficients of `s^2 / 2` and of `-ln s`, and the largest relative misfit."""
+    origin = int(grid.abs().argmin())
+    values = values - values[origin]
     basis = torch.stack([0.5 * ((2.0 * grid).exp() - 1.0), -grid], 1)
     found = torch.linalg.lstsq(basis, values[:, None]).solution[:, 0]
     misfit = float((basis @ found - values).abs().max() / values.abs().max().clamp_min(1e-300))
-    square, log = float(found[0]), float(found[1])
-    tolerance = 1e-4 if kl.probe.dtype == torch.float64 else 2e-2
-    error = math.sqrt(2.0 / (n * seeds)) if stochastic else 0.0
-    shared = {"weight": weight, "wrap": wrap, "level": level, "curvatures": curvatures}
-    if not math.isfinite(misfit) or float(values.abs().max()) <= 1e-9 * max(abs(weight), abs(mean_part), 1e-300):
-        return Divergence("not_a_kl", square=0.0, log=0.0, **shared)  # type: ignore[arg-type]
-    if misfit <= tolerance:
-        close = max(abs(square - weight) - 4.0 * error * abs(weight), abs(log - weight)) <= 5e-3 * abs(weight)
-        kind = ("monte_carlo" if stochastic else "exact") if close and weight > 0 else "not_a_kl"
-        minimum = (1.0 if close else math.sqrt(log / square)) if square > 0 and log > 0 else None
-        return Divergence(kind, square=square, log=log, minimum_std=minimum, error=error, **shared)  # type: ignore[arg-type]
-    reading = _reading(grid, values, tolerance)
-    minimum = _argmin(kl, mean, seeds)
-    return Divergence("not_a_kl", minimum_std=minimum, reading=reading, error=error, **shared)  # type: ignore[arg-type]
+    return float(found[0]), float(found[1]), misfit
 
 
-def _reading(grid: Tensor, values: Tensor, tolerance: float) -> str | None:
+def _swept(kl: KLProbe, curve: Curve, weight: float, sampled: bool) -> Divergence:
+    """Fit `square s^2/2 - log ln s` to a sweep of s, on both sides of 1 or on one, or a known confusion, or nothing."""
+    span = SPAN
+    if curve.wrap is not None and curve.wrap.kind in ("clamp", "other"):
+        span = min(SPAN, 0.5 * math.sqrt(max(curve.room - curve.level, 1e-6) / kl.sizes.latent_dim))
+    mean = kl.mean_at(curve.level)
+    grid = torch.linspace(-span, span, SWEEP, dtype=torch.float64)
+    values = _sweep(kl, mean, grid) / kl.count
+    error = math.sqrt(2.0 / (kl.count * kl.seeds)) if sampled else 0.0
+    shared = Divergence(
+        "not_a_kl", weight, wrap=curve.wrap, level=curve.level, slopes=curve.slopes, error=error,
+        minimum_mean=_minimum_mean(kl, curve, weight),
+    )  # fmt: skip
+    moved = float((values - values[SWEEP // 2]).abs().max())
+    if not bool(torch.isfinite(values).all()):
+        return replace(shared, misfit=math.inf, minimum_std=_argmin(kl, mean))
+    if moved <= 1e-7 * abs(weight):
+        return replace(shared, square=0.0, log=0.0)
+    best = _best_fit(kl, mean, grid, values, weight, 4.0 * error)
+    square, log, misfit, flat = best
+    close = max(abs(square / weight - 1.0) - 4.0 * error, abs(log / weight - 1.0) - 0.1 * error) <= CLOSE
+    if misfit <= MISFIT and close and weight > 0:
+        kind = "monte_carlo" if sampled else "exact"
+        return replace(shared, kind=kind, square=square, log=log, misfit=misfit, minimum_std=1.0, flat=flat)
+    reading = _reading(grid, values, kl.probe.posterior, 1e-3 + 4.0 * error)
+    tight = 1e-3 + 4.0 * error if kl.probe.dtype == torch.float64 else MISFIT
+    if misfit <= tight and (reading is None or misfit < 1e-6):
+        minimum = math.sqrt(log / square) if square > 0 and log > 0 else None
+        return replace(shared, square=square, log=log, misfit=misfit, minimum_std=minimum)
+    return replace(shared, misfit=misfit, reading=reading, minimum_std=_argmin(kl, mean))
+
+
+def _best_fit(
+    kl: KLProbe, mean: float, grid: Tensor, values: Tensor, weight: float, noise: float
+) -> tuple[float, float, float, str | None]:
+    """Of the whole sweep; if that is no KL, of a narrow one, or of either side, on the other of which s is clamped."""
+    middle = SWEEP // 2
+    whole = _fit(grid, values)
+
+    def is_kl(fit: tuple[float, float, float]) -> bool:
+        return fit[2] <= MISFIT and max(abs(fit[0] / weight - 1.0), abs(fit[1] / weight - 1.0)) <= CLOSE + noise
+
+    if is_kl(whole):
+        return *whole, None
+    narrow = torch.linspace(-NARROW, NARROW, SWEEP, dtype=torch.float64)
+    inner = _sweep(kl, mean, narrow) / kl.count
+    for part, side in ((slice(None), None), (slice(None, middle + 1), "above"), (slice(middle, None), "below")):
+        found = _fit(narrow[part], inner[part])
+        if is_kl(found):
+            at_low = abs(float(values[0] - values[1])) < abs(float(values[-1] - values[-2]))
+            return *found, side or ("below" if at_low else "above")
+    return *whole, None
+
+
+def _reading(grid: Tensor, values: Tensor, posterior: Posterior, tolerance: float) -> str | None:
     """The confusion whose KL has the shape of the sweep."""
-    zero = torch.zeros_like(grid)
-    for name, read in READINGS.items():
+    zero, values = torch.zeros_like(grid), values - values[SWEEP // 2]
+    for name, read in READINGS[posterior].items():
         terms = functional.kl_standard_normal(zero[:, None], read(grid)[:, None])[:, 0]
         terms = terms - terms[SWEEP // 2]
         weight = float((values * terms).sum() / terms.square().sum())
-        if float((values - weight * terms).abs().max()) <= 10 * tolerance * float(values.abs().max()):
+        if float((values - weight * terms).abs().max()) <= tolerance * float(values.abs().max()):
             return name
     return None
 
 
-def _argmin(kl: KLProbe, mean: float, seeds: int) -> float | None:
+def _minimum_mean(kl: KLProbe, curve: Curve, weight: float) -> float:
+    """At which mean the term is least: the difference between the two signs of the mean, over seeds."""
+    mean = kl.mean_at(curve.level or 1.0)
+    rises = torch.tensor([kl.one(mean, 0.0, s) - kl.one(-mean, 0.0, s) for s in range(kl.seeds)], dtype=torch.float64)
+    found = -float(rises.mean()) / (2.0 * mean * weight * kl.count)
+    noise = float(rises.std()) / math.sqrt(kl.seeds) / abs(2.0 * mean * weight * kl.count) if kl.seeds > 1 else 0.0
+    return found if abs(found) > 5.0 * noise + (1e-4 if kl.probe.dtype == torch.float64 else 1e-2) else 0.0
+
+
+def _argmin(kl: KLProbe, mean: float) -> float | None:
     """Where a sweep of the standard deviation is least; `None` at an end, where there is no minimum."""
-    values = []
-    for log_s in WIDE_GRID:
-        try:
-            values.append(kl.at(mean, float(log_s), min(seeds, 8)))
-        except ProbeError:
-            values.append(math.inf)
-    best = min(range(len(values)), key=lambda i: values[i] if math.isfinite(values[i]) else math.inf)
-    if not 0 < best < len(values) - 1 or not all(map(math.isfinite, values[best - 1 : best + 2])):
-        return None
-    left, middle, right = values[best - 1 : best + 2]
-    bend = left - 2.0 * middle + right
-    shift = 0.5 * (left - right) / bend if bend > 0 else 0.0
-    return math.exp(float(WIDE_GRID[best]) + shift * float(WIDE_GRID[1] - WIDE_GRID[0]))
+    grid, best = WIDE_GRID, 0
+    for _ in range(3):
+        values = []
+        for log_s in grid:
+            try:
+                values.append(kl.at(mean, float(log_s), min(kl.seeds, 8)))
+            except ProbeError:
+                values.append(math.inf)
+        best = min(range(len(values)), key=lambda i: values[i] if math.isfinite(values[i]) else math.inf)
+        if not 0 < best < len(values) - 1 or not all(map(math.isfinite, values[best - 1 : best + 2])):
+            return None
+        left, middle, right = values[best - 1 : best + 2]
+        if left - 2.0 * middle + right <= 1e-9 * abs(middle):
+            return None
+        grid = torch.linspace(float(grid[best - 1]), float(grid[best + 1]), 9, dtype=torch.float64)
+    return math.exp(
+        float(grid[4]) + 0.5 * (left - right) / (left - 2.0 * middle + right) * 4.0 * float(grid[1] - grid[0])
+    )
 
 
-def _without_mean(kl: KLProbe, resolution: float, stochastic: bool) -> Divergence:
+def _without_mean(kl: KLProbe, curve: Curve) -> Divergence:
     """A loss that does not depend on the mean: no KL, or one of the standard deviation alone."""
     grid = torch.linspace(-SPAN, SPAN, SWEEP, dtype=torch.float64)
-    values = _sweep(kl, 0.0, grid, 1)
-    if float((values - values[0]).abs().max()) <= 8.0 * resolution:
-        return Divergence("none", 0.0)
-    return Divergence("not_a_kl", 0.0, minimum_std=_argmin(kl, 0.0, 8 if stochastic else 1))
+    values = _sweep(kl, 0.0, grid)
+    rounding = {torch.float64: 1e-13, torch.float32: 1e-5}[kl.probe.dtype] * float(values.abs().max())
+    if float((values - values[0]).abs().max()) <= rounding:
+        return Divergence("none", 0.0, slopes=curve.slopes)
+    return Divergence("not_a_kl", 0.0, minimum_std=_argmin(kl, 0.0), slopes=curve.slopes)
+
+
+def _random_posterior(kl: KLProbe, level: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Means of either sign well beyond a level, and standard deviations about 1, different everywhere."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (kl.sizes.batch_size, kl.sizes.latent_dim)
+    signs = torch.where(torch.rand(shape, generator=generator, dtype=torch.float64) < 0.5, -1.0, 1.0)
+    mu = signs * kl.mean_at(max(level, 0.5 * kl.sizes.latent_dim))
+    mu = mu * (0.8 + 0.4 * torch.rand(shape, generator=generator, dtype=torch.float64))
+    return mu, 0.5 * (torch.rand(shape, generator=generator, dtype=torch.float64) - 0.5)
+
+
+def _departure(kl: KLProbe, weight: float, base: tuple[Tensor, Tensor], point: tuple[Tensor, Tensor]) -> float:
+    """Difference of the loss between two posteriors, less that of `weight` times the KL; relative to the latter."""
+    expected = weight * float((functional.kl_standard_normal(*point) - functional.kl_standard_normal(*base)).sum())
+    return (kl.at(*point) - kl.at(*base) - expected) / max(abs(expected), 1e-300)
+
+
+def _at_random(kl: KLProbe, curve: Curve, found: Divergence) -> Divergence:
+    """Compare with the KL at posteriors that differ from example to example and from latent to latent."""
+    weight = found.weight
+    if weight is None or found.minimum_mean or (curve.wrap is not None and curve.wrap.kind in ("clamp", "other")):
+        return found
+    level = 4.0 * curve.level if curve.wrap is not None else 0.0
+    base = _random_posterior(kl, level, seed=1)
+    further = 4.0 * max(level, 0.5 * kl.sizes.latent_dim)
+    departures = [_departure(kl, weight, base, _random_posterior(kl, further, s)) for s in (2, 3)]
+    departs = max(departures, key=abs)
+    tolerance = (SEEN if kl.probe.dtype == torch.float64 else 0.05) + 8.0 * found.error
+    if abs(departs) <= tolerance:
+        return found
+    uneven = _uneven(kl, weight, base, tolerance)
+    return replace(
+        found, departs=departs, uneven=uneven, coupled=uneven is None and departs > CANCELS and _is_coupled(kl, base)
+    )
+
+
+def _uneven(kl: KLProbe, weight: float, base: tuple[Tensor, Tensor], tolerance: float) -> str | None:
+    """Whether half of the examples, or of the latents, count for other than half."""
+    mu, log_std = base
+    half_examples, half_latents = torch.zeros_like(mu), torch.zeros_like(mu)
+    half_examples[: len(mu) // 2] = 1.0
+    half_latents[:, : mu.shape[1] // 2] = 1.0
+    for name, mask, size in (("examples", half_examples, len(mu)), ("latents", half_latents, mu.shape[1])):
+        if size < 2:
+            continue
+        shares = []
+        for part in (mask, 1.0 - mask):
+            delta = 0.1 * float(mu.abs().mean()) * mu.sign() * part
+            bent = sum(w * kl.one(mu + t * delta, log_std) for t, w in ((-1.0, 1.0), (0.0, -2.0), (1.0, 1.0)))
+            shares.append(bent / (weight * float(delta.square().sum())))
+        if abs(shares[0] - shares[1]) > 10.0 * tolerance:
+            return f"{name} missing" if min(map(abs, shares)) < tolerance else name
+    return None
+
+
+def _is_coupled(kl: KLProbe, base: tuple[Tensor, Tensor]) -> bool:
+    """Whether a change of one example's posterior matters more or less when another's changes too."""
+    if kl.sizes.batch_size < 2:
+        return False
+    mu, log_std = base
+    first, second = mu.clone(), mu.clone()
+    first[0] *= 1.5
+    second[1] *= 1.5
+    both = first.clone()
+    both[1] = second[1]
+    corners = [kl.at(point, log_std) for point in (mu, first, second, both)]
+    jointly = corners[3] - corners[2] - corners[1] + corners[0]
+    return abs(jointly) > 1e-6 * max(abs(corners[1] - corners[0]), abs(corners[2] - corners[0]))

@@ -23,8 +23,11 @@ class Evidence:
         sizes: at which the weights hold.
         width: of the data's range.
         gradients: autograd beside differences.
+        differentiable: whether the loss returns tensors at all.
         extremes: legal inputs at which it is not finite.
+        raising: legal inputs that it refuses.
         additive: whether the terms are independent.
+        stationary: whether an output equal to the data is a minimum.
         drift: relative change between identical calls.
         spread: relative standard deviation over seeds.
         at_rest: the loss at a perfect reconstruction and the prior; `None` if there is no such point.
@@ -38,8 +41,11 @@ class Evidence:
     sizes: Sizes
     width: float
     gradients: tuple[GradientCheck, ...] = ()
+    differentiable: bool = True
     extremes: tuple[str, ...] = ()
+    raising: tuple[str, ...] = ()
     additive: bool = True
+    stationary: bool = True
     drift: float = 0.0
     spread: float = 0.0
     at_rest: float | None = None
@@ -59,18 +65,24 @@ class Evidence:
     def batch_reduction(self) -> str | None:
         """`mean`, `sum`, or `mixed`."""
         ours, theirs = _reduction(self.ours.batch), _reduction(self.theirs.batch)
-        if self.divergence.kind == "none" or theirs is None:
+        if self.divergence.kind in ("none", "unknown") or theirs is None:
             return ours
         if self.reconstruction.kind in ("unknown", "none") or ours is None:
             return theirs
         return ours if ours == theirs else "mixed"
 
-    def per_example(self) -> tuple[float | None, float]:
+    @property
+    def positions(self) -> int:
+        """Data dimensions, or positions of one-hot data."""
+        return self.reconstruction.inputs.positions(self.sizes)
+
+    def per_example(self) -> tuple[float | None, float | None]:
         """Both weights with the 1/B of a batch mean taken out."""
         batch = float(self.sizes.batch_size)
         a = self.reconstruction.weight
         ours = None if a is None else a * (batch if self.ours.batch == -1 else 1.0)
-        return ours, self.divergence.weight * (batch if self.theirs.batch == -1 else 1.0)
+        b = self.divergence.weight
+        return ours, None if b is None else b * (batch if self.theirs.batch == -1 else 1.0)
 
 
 def _reduction(power: float | None) -> str | None:

@@ -11,7 +11,7 @@ from ._record import SEVERITIES, Finding
 
 SAME = 0.01
 ROUND = 5e-3
-UNUSUAL = (1e-3, 1.0)  # implied sigma in widths of the data's range
+UNUSUAL = (1e-3, 1.001)  # implied sigma in widths of the data's range
 
 
 def find(evidence: Evidence) -> tuple[Finding, ...]:
@@ -52,12 +52,22 @@ def _of_reconstruction(e: Evidence) -> Iterator[Finding]:
             "the term is none of: squared, absolute, log cosh, cross-entropy, log of the mean squared error",
             "Its weight, rho and sigma could not be read.",
         )
+    if not e.stationary:
+        yield Finding(
+            "reconstruction-minimum-off-data",
+            "warning",
+            "an output near the data gives a smaller loss than the data themselves",
+            "Look for shuffled, shifted or signed residuals, unless the term compares something else than x with x_hat.",
+        )
     if found.treats is not None:
+        twice = found.inputs.space == "probs" and found.treats == "logits"
         yield Finding(
             "x-hat-space",
-            "note",
+            "warning" if twice else "note",
             f"x_hat fits as {found.treats}, not as {found.inputs.space}",
-            f"If that is meant, pass --x-hat {found.treats}.",
+            "If the decoder ends in a sigmoid or softmax, it is applied twice: take one away."
+            if twice
+            else f"If that is meant, pass --x-hat {found.treats}.",
         )
     if found.kind == "bernoulli" and found.inputs.kind == "continuous":
         yield Finding(
@@ -119,9 +129,11 @@ def _of_reductions(e: Evidence) -> Iterator[Finding]:
     if e.divergence.kind == "none" or e.reconstruction.kind in ("none", "unknown", "log_mse"):
         return
     data, latent = e.data_reduction, e.latent_reduction
-    both = data == "mean" and (e.theirs.data or 0.0) != -1.0
     a, b = e.per_example()
-    d, big_d = e.sizes.latent_dim, e.sizes.data_dim
+    d, big_d = e.sizes.latent_dim, e.positions
+    if not a or not b or _is_balanced(a, b):
+        return
+    both = data == "mean" and (e.theirs.data or 0.0) != -1.0
     if latent == "mean" and data == "sum":
         yield Finding(
             "kl-mean-reconstruction-sum",
@@ -136,7 +148,7 @@ def _of_reductions(e: Evidence) -> Iterator[Finding]:
             f"the reconstruction is averaged over the {big_d} data dimensions and the KL summed over the {d} latents",
             f"Sum the reconstruction, or count a weight {big_d} times larger than it reads.",
         )
-    elif both and latent == "mean" and a is not None:
+    elif both and latent == "mean":
         if abs(a * big_d / (b * d) - 1.0) < SAME:
             yield Finding(
                 "mean-mean-unweighted",
@@ -153,11 +165,16 @@ def _of_reductions(e: Evidence) -> Iterator[Finding]:
             )
 
 
+def _is_balanced(a: float, b: float) -> bool:
+    """Whether constants in the code already make up for what is averaged: both terms weigh as in an ELBO."""
+    return min(abs(a / b - 1.0), abs(2.0 * a / b - 1.0)) < 1e-6 and (abs(a - 1.0) < 1e-6 or abs(a / b - 1.0) < 1e-6)
+
+
 def _of_batch(e: Evidence) -> Iterator[Finding]:
     ours, theirs = e.ours.batch, e.theirs.batch
     if e.divergence.kind == "none" or ours is None or theirs is None or e.reconstruction.kind in ("none", "unknown"):
         return
-    if abs(ours - theirs) > SAME:
+    if abs(ours - theirs) > 0.1:
         yield Finding(
             "batch-reductions-differ",
             "warning",
@@ -180,17 +197,23 @@ def _of_batch(e: Evidence) -> Iterator[Finding]:
 
 
 def _of_gradients(e: Evidence) -> Iterator[Finding]:
-    for check in e.gradients:
-        if check.agrees:
-            continue
+    if not e.differentiable:
+        yield Finding(
+            "no-gradient-seen", "note", "the loss returns a number without a graph", "Its gradients were not checked."
+        )
+    told = set()
+    for check in sorted(e.gradients, key=lambda c: not c.is_missing):
         name = "reconstruction" if check.part == "x_hat" else "kl"
+        if check.agrees or name in told:
+            continue
+        told.add(name)
         what = {"x_hat": "x_hat", "mu": "the posterior's mean", "log_std": "the posterior's standard deviation"}[
             check.part
         ]
         measured = (
             f"along {what} the value changes by {check.difference:.4g} a unit and autograd says {check.autograd:.4g}"
         )
-        if check.is_detached:
+        if check.is_missing and not (e.divergence.kind == "monte_carlo" and check.autograd):
             yield Finding(
                 f"{name}-no-gradient",
                 "error",
@@ -214,9 +237,11 @@ def _of_values(e: Evidence) -> Iterator[Finding]:
             f"in float32 at {'; '.join(e.extremes)}",
             "Clamp inside the logarithm, or work with logits and log_std.",
         )
+    if e.raising:
+        yield Finding("raises", "note", f"it raises at {'; '.join(e.raising)}", "Those were left out.")
     if e.at_rest is not None and e.reconstruction.kind in ("gaussian", "laplace", "log_cosh"):
         a, b = e.per_example()
-        if a and b > 0 and abs(e.at_rest) < 1e-9 * max(1.0, a * e.sizes.data_dim):
+        if a and b and b > 0 and abs(e.at_rest) < 1e-9 * max(1.0, a * e.sizes.data_dim):
             yield Finding(
                 "constants-dropped",
                 "note",
@@ -224,10 +249,9 @@ def _of_values(e: Evidence) -> Iterator[Finding]:
                 "To compare values, add D ln sigma + D/2 ln 2 pi; training is not affected.",
             )
     a, b = e.per_example()
-    if e.reconstruction.kind == "gaussian" and a and a > 0 and b > 0:
-        sigma = (
-            math.sqrt(0.5 * e.divergence.weight / e.reconstruction.weight) / e.width if e.reconstruction.weight else 0.0
-        )
+    if e.reconstruction.kind == "gaussian" and e.reconstruction.weight and e.divergence.weight:
+        ratio = 0.5 * e.divergence.weight / e.reconstruction.weight
+        sigma = math.sqrt(ratio) / e.width if ratio > 0 else UNUSUAL[0]
         if not UNUSUAL[0] <= sigma <= UNUSUAL[1]:
             side = (
                 "wider than the data's whole range: few latents will be used" if sigma > 1 else "far below their noise"
@@ -245,8 +269,8 @@ def _of_behaviour(e: Evidence) -> Iterator[Finding]:
         yield Finding(
             "hidden-state",
             "warning",
-            f"two identical calls differ by {100 * e.drift:.2g} %: the loss remembers, and the numbers here are of its first calls",
-            "A schedule or a counter is at work: audit it at a fixed step.",
+            f"two identical calls differ by {100 * e.drift:.2g} %: the loss remembers, or draws from a generator of its own; nothing is said of its KL",
+            "Audit it at a fixed step, with the global generator.",
         )
     if e.spread:
         kind = " of a Monte Carlo KL" if e.divergence.kind == "monte_carlo" else ""
@@ -254,7 +278,9 @@ def _of_behaviour(e: Evidence) -> Iterator[Finding]:
             "random-values",
             "note",
             f"the value{kind} varies by {100 * e.spread:.2g} % from seed to seed",
-            f"The weight on the variance is sure to {100 * e.divergence.error:.2g} %; all others were measured on common random numbers.",
+            f"The weight on the variance is sure to {100 * e.divergence.error:.2g} %; all others were measured on common random numbers."
+            if e.divergence.error
+            else "The randomness is outside of the KL.",
         )
     if not e.additive:
         yield Finding(

@@ -12,29 +12,79 @@ SAME = 0.01
 
 
 def of_divergence(e: Evidence) -> Iterator[Finding]:
+    """Whether the term is a KL of Gaussians, least at the prior."""
     found = e.divergence
     if found.kind == "none":
         yield Finding(
             "kl-missing",
             "error",
             "the loss does not change with the posterior",
-            "Add the KL, or if a clamp hides it, raise its upper bound: without it nothing ties the codes to the prior.",
+            "Add the KL; if a clamp hides it, raise its upper bound; if a schedule starts at 0, audit it at its end.",
         )
-        return
-    if found.kind != "not_a_kl":
-        return
-    yield from _of_formula(found)
-    if found.minimum_std is not None and abs(found.minimum_std - 1.0) > SAME:
+    elif found.kind == "not_a_kl" and found.coupled:
+        yield _additional()
+    elif found.kind == "not_a_kl":
+        yield from _of_formula(found)
+        if found.reading is None and found.minimum_std is not None and abs(found.minimum_std - 1.0) > SAME:
+            yield Finding(
+                "kl-minimum-off-prior",
+                "error",
+                f"the term is least at a posterior standard deviation of {found.minimum_std:.4g}, not 1",
+                "A KL to N(0, I) is least at the prior.",
+            )
+    elif found.kind in ("exact", "monte_carlo"):
+        yield from _of_departures(found)
+    if found.minimum_mean and found.kind in ("exact", "monte_carlo", "not_a_kl"):
         yield Finding(
             "kl-minimum-off-prior",
             "error",
-            f"the term is least at a posterior standard deviation of {found.minimum_std:.4g}, not 1",
-            "A KL to N(0, I) is least at the prior.",
+            f"the term is least at a posterior mean of {found.minimum_mean:.4g}, not 0",
+            "A KL to N(0, I) is least at the prior; another prior's mean needs to be known to the sampler.",
+        )
+
+
+def _additional() -> Finding:
+    return Finding(
+        "additional-term",
+        "warning",
+        "beside the KL something acts on several examples' posteriors together",
+        "A total correlation, a covariance or an MMD does so on purpose; its weight is not in beta.",
+    )
+
+
+def _of_departures(found: Divergence) -> Iterator[Finding]:
+    """A KL along the axes that is none elsewhere."""
+    if found.flat is not None:
+        yield Finding(
+            "kl-std-clamped",
+            "warning",
+            f"the term does not follow the standard deviation everywhere {found.flat} 1",
+            "Outside the clamp nothing holds the posterior's variance.",
+        )
+    if found.uneven is not None:
+        what, _, missing = found.uneven.partition(" ")
+        if missing:
+            yield Finding(
+                f"kl-uneven-{what}", "error", f"some {what} have no KL at all", f"Sum the KL over all {what}."
+            )
+        else:
+            yield Finding(
+                f"kl-uneven-{what}", "warning", f"not all {what} weigh alike", "No single beta describes this loss."
+            )
+    elif found.departs and found.coupled:
+        yield _additional()
+    elif found.departs:
+        yield Finding(
+            "kl-not-a-kl",
+            "error",
+            f"the term is a KL along the mean and along the standard deviation, and {100 * found.departs:.2g} % off where both differ from latent to latent",
+            "Mean and variance must not act on one another: sum(1/2 (mu^2 + s^2 - 1) - ln s).",
         )
 
 
 def _of_formula(found: Divergence) -> Iterator[Finding]:
-    b, square, log = found.weight, found.square, found.log
+    b, square, log = found.weight or 0.0, found.square, found.log
+    settled = found.wrap is None or found.wrap.kind != "other"
     if found.reading is not None:
         yield Finding(
             "kl-logvar-confusion",
@@ -42,16 +92,20 @@ def _of_formula(found: Divergence) -> Iterator[Finding]:
             f"the sweep of the standard deviation fits a KL in which {found.reading}",
             "Use log_var = 2 log_std in 1/2 (mu^2 + exp(log_var) - 1 - log_var).",
         )
-    elif square is None or log is None:
+    elif square is None or log is None or not settled:
+        how_far = f", {100 * found.misfit:.2g} % off" if 0 < found.misfit < 10 else ""
         yield Finding(
             "kl-not-a-kl",
             "error",
-            "the term follows no KL of Gaussians in the standard deviation",
+            f"the term follows no KL of Gaussians in the standard deviation{how_far}",
             "Compare with sum(1/2 (mu^2 + s^2 - 1) - ln s).",
         )
     elif b < 0 and square <= 0 and log <= 0:
         yield Finding(
-            "kl-wrong-sign", "error", f"the weight of the KL is {b:.4g}", "Add the KL instead of subtracting it."
+            "kl-wrong-sign",
+            "error",
+            f"mu^2/2 is weighted {b:.4g}, s^2/2 {square:.4g} and -ln s {log:.4g}",
+            "Add the KL instead of subtracting it.",
         )
     elif square > 0 and log < 0:
         yield Finding(
@@ -108,7 +162,7 @@ def of_wrap(e: Evidence) -> Iterator[Finding]:
             "kl-free-bits", "note", f"the KL{scope} is free up to a floor{value}", "Above it the weight is as stated."
         )
     else:
-        low, high = e.divergence.curvatures[0], e.divergence.curvatures[-1]
+        low, high = e.divergence.slopes[0], e.divergence.slopes[-1]
         yield Finding(
             "kl-not-linear",
             "warning",

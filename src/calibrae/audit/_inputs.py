@@ -90,6 +90,16 @@ class Inputs:
     def _dim(self) -> int:
         return 1 if self.kind == "one-hot-first" else -1
 
+    @property
+    def alphabets(self) -> tuple[int, ...]:
+        """Dimensions of a batch that a categorical term may run over: the alphabet's."""
+        return (self._dim,) if self.kind.startswith("one-hot") else ()
+
+    def positions(self, sizes: Sizes) -> int:
+        """Data dimensions, or positions of one-hot data."""
+        alphabet = {"one-hot-last": sizes.data_shape[-1], "one-hot-first": sizes.data_shape[0]}.get(self.kind, 1)
+        return sizes.data_dim // alphabet
+
     def to_unit(self, x: Tensor) -> Tensor:
         """From the range of the data to [0, 1]."""
         low, high = self.data_range

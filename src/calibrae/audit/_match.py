@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 
 from ..functional.conventions import Convention, catalogue
-from ._divergence import Wrap
 from ._scaling import Powers
+from ._wrap import Wrap
 
 TERMS = {
     "gaussian": "sse",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import numbers
 import random
 import types
 import warnings
@@ -47,13 +48,13 @@ def as_scalar(returned: Any) -> Tensor:
         ProbeError: if there is none.
     """
     if isinstance(returned, Mapping):
-        returned = returned.get("loss")
-    elif isinstance(returned, tuple | list) and returned:
-        returned = returned[0]
+        returned = _loss_entry(returned)
     elif not isinstance(returned, Tensor) and hasattr(returned, "loss"):
         returned = returned.loss
-    if isinstance(returned, int | float):
-        return torch.tensor(float(returned), dtype=torch.float64)
+    elif isinstance(returned, tuple | list) and returned:
+        returned = returned[0]
+    if isinstance(returned, numbers.Number | np.ndarray) and np.ndim(returned) == 0:  # type: ignore[arg-type]
+        return torch.tensor(float(returned), dtype=torch.float64)  # type: ignore[arg-type]
     if not isinstance(returned, Tensor):
         raise ProbeError(f"the loss must return one number; got {type(returned).__name__}.")
     if returned.numel() != 1:
@@ -71,13 +72,24 @@ class Probe:
         loss: anything callable.
         posterior: what its fourth argument is: the posterior's log-variance, log standard deviation, ...
         dtype: of the tensors that it is given.
+        needs_gradients: whether it takes gradients of its own, so that its inputs must carry them.
 
     Attributes:
         calls: how often it was called.
         precision: of what it returned last: float32 where it works in less than it is given.
+        gives_tensors: whether what it returned last carries gradients at all.
     """
 
-    def __init__(self, loss: Loss, posterior: Posterior = "logvar", dtype: torch.dtype = torch.float64) -> None:
+    def __init__(
+        self,
+        loss: Loss,
+        posterior: Posterior = "logvar",
+        dtype: torch.dtype = torch.float64,
+        *,
+        needs_gradients: bool = False,
+    ) -> None:
+        self.needs_gradients = needs_gradients
+        self.gives_tensors = True
         self.loss = loss
         self.posterior = posterior
         self.dtype = dtype
@@ -91,8 +103,12 @@ class Probe:
         Raises:
             ProbeError: if it raised, or did not return one number.
         """
-        with torch.no_grad():
-            return float(self._call(x, x_hat, mu, log_std, seed).double())
+        if not self.needs_gradients:
+            with torch.no_grad():
+                return float(self._call(x, x_hat, mu, log_std, seed).double())
+        with torch.enable_grad():
+            inputs = [tensor.detach().to(self.dtype).requires_grad_() for tensor in (x_hat, mu, log_std)]
+            return float(self._call(x, inputs[0], inputs[1], inputs[2], seed).detach().double())
 
     def gradients(
         self, x: Tensor, x_hat: Tensor, mu: Tensor, log_std: Tensor, seed: int = 0
@@ -118,13 +134,27 @@ class Probe:
         with _seeded(seed), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                value = as_scalar(loss(*tensors))
+                returned = loss(*tensors)
+                value = as_scalar(returned)
             except ProbeError:
                 raise
             except Exception as error:
                 raise ProbeError(f"{type(error).__name__}: {_first_line(error)}") from error
+        self.gives_tensors = not isinstance(returned, numbers.Number | np.ndarray)
         self.precision = self.dtype if value.dtype == torch.float64 else torch.float32
         return value
+
+
+def _loss_entry(returned: Mapping[Any, Any]) -> Any:
+    """The entry `loss`, or the only one whose name speaks of a loss."""
+    if "loss" in returned:
+        return returned["loss"]
+    spoken = [name for name in returned if "loss" in str(name).lower()]
+    if len(spoken) != 1:
+        raise ProbeError(
+            f"the loss must return one number; got a dict of {', '.join(map(str, returned))}. Pick one with a lambda."
+        )
+    return returned[spoken[0]]
 
 
 def _from_log_std(log_std: Tensor, posterior: Posterior) -> Tensor:

@@ -18,8 +18,11 @@ from ._probe import Probe, ProbeError
 Term: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 PULLS = (0.0, 0.0, 0.5, 0.9, 0.99)
 CONTRASTS = (1.0, 0.4)
-EXACT = {torch.float64: 1e-5, torch.float32: 2e-3}
+EXACT = {torch.float64: 1e-5, torch.float32: 3e-4}
 LADDER = (4.0, 8.0, 16.0, 32.0)  # residuals in units of the range, for terms that grow as a logarithm
+MORE = 1.6  # squared residuals of every other element, in units of their mean
+BY_ELEMENT = 0.5 * math.log(MORE * (2.0 - MORE)) / math.log(4.0)
+POOLED = 0.02
 FAR = (100.0, 20.0, 4.0)
 LADDER_INSIDE = (0.05, 0.1, 0.2, 0.4)
 
@@ -39,6 +42,7 @@ class Reconstruction:
         alpha: sharpness of a `log_cosh`.
         scope: of a `log_mse`: `batch` or `example`.
         per_variance: whether the weight is inversely proportional to the variance of the data.
+        inside: whether a `log_mse` was seen on outputs inside the range only.
     """
 
     kind: str
@@ -51,6 +55,7 @@ class Reconstruction:
     alpha: float | None = None
     scope: str | None = None
     per_variance: bool = False
+    inside: bool = False
 
 
 def _sse(x: Tensor, v: Tensor) -> Tensor:
@@ -86,7 +91,9 @@ def _categorical(dim: int, view: str) -> Term:
     return term
 
 
-def candidates(inputs: Inputs, dims: int, alpha: float | None) -> Iterator[tuple[str, Term, str | None]]:
+def candidates(
+    inputs: Inputs, alphabets: tuple[int, ...], alpha: float | None
+) -> Iterator[tuple[str, Term, str | None]]:
     """Known terms in the order of preference: kind, sum over the batch, and how `x_hat` is read if not as stated."""
     space = inputs.space
     if space in ("data", "probs"):
@@ -97,30 +104,35 @@ def candidates(inputs: Inputs, dims: int, alpha: float | None) -> Iterator[tuple
         yield "bernoulli", _bernoulli(inputs, logits=False, unit=True), None if space == "probs" else "probs"
         yield "bernoulli", _bernoulli(inputs, logits=True, unit=True), "logits"
         yield "gaussian", lambda x, v: _sse(x, torch.sigmoid(v)), "logits"
-        for dim in {1, dims}:
+        for dim in alphabets:
             yield "categorical", _categorical(dim, "probs"), None if space == "probs" else "probs"
             yield "categorical", _categorical(dim, "logits"), "logits"
     elif space == "logits":
         yield "bernoulli", _bernoulli(inputs, logits=True, unit=True), None
         yield "gaussian", lambda x, v: _sse(inputs.to_unit(x), torch.sigmoid(v)), None
         yield "laplace", lambda x, v: _sae(inputs.to_unit(x), torch.sigmoid(v)), None
-        for dim in {1, dims}:
+        for dim in alphabets:
             yield "categorical", _categorical(dim, "logits"), None
         yield "gaussian", _sse, "data"
         yield "laplace", _sae, "data"
         yield "gaussian", lambda x, v: _sse(x, torch.tanh(v)), None
     else:
-        yield "categorical", _categorical(1, "logp"), None
-        for dim in {1, dims}:
+        yield from (("categorical", _categorical(dim, "logp"), None) for dim in alphabets)
+        for dim in alphabets:
             yield "categorical", _categorical(dim, "logits"), "logits"
         yield "gaussian", lambda x, v: _sse(x, v.exp()), None
         yield "gaussian", _sse, "data"
 
 
-def _kinds(space: Space) -> tuple[Kind, ...]:
-    if space == "logp":
-        return ("one-hot-last", "one-hot-first", "continuous")
-    return ("continuous", "binary", "one-hot-last", "one-hot-first")
+def _kinds(space: Space, sizes: Sizes) -> list[Kind]:
+    """Kinds of data to try; one-hot along an axis that can be an alphabet: of tokens, or the channels of a picture."""
+    shape = sizes.data_shape
+    kinds: list[Kind] = []
+    if shape[-1] > 1 and len(shape) <= 2:
+        kinds.append("one-hot-last")
+    if shape[0] > 1 and len(shape) > 1:
+        kinds.append("one-hot-first")
+    return [*kinds, "continuous"] if space == "logp" else ["continuous", "binary", *kinds]
 
 
 def find_reconstruction(probe: Probe, sizes: Sizes, data_range: tuple[float, float], space: Space) -> Reconstruction:
@@ -131,14 +143,14 @@ def find_reconstruction(probe: Probe, sizes: Sizes, data_range: tuple[float, flo
     """
     failures: list[str] = []
     fallback: Reconstruction | None = None
-    for kind in _kinds(space):
+    for kind in _kinds(space, sizes):
         inputs = Inputs(data_range, space, kind)
         try:
             found = _classify(probe, sizes, inputs)
         except ProbeError as error:
             failures.append(str(error))
             continue
-        if found.kind not in ("unknown", "none"):
+        if found.kind == "categorical" or (found.kind not in ("unknown", "none") and fallback is None):
             return found
         fallback = fallback or found
     if fallback is None:
@@ -150,7 +162,7 @@ def _classify(probe: Probe, sizes: Sizes, inputs: Inputs) -> Reconstruction:
     zero = torch.zeros(sizes.batch_size, sizes.latent_dim, dtype=torch.float64)
     fits: dict[int, list[tuple[float, float]]] = {}
     alpha = _estimate_alpha(probe, sizes, inputs, zero)
-    known = list(candidates(inputs, len(sizes.data_shape), alpha))
+    known = list(candidates(inputs, inputs.alphabets, alpha))
     moved = 0.0
     for number, contrast in enumerate(CONTRASTS):
         x = inputs.x(sizes, seed=number, contrast=contrast)
@@ -230,7 +242,7 @@ def _ladder(
     """The loss at growing residuals: `steps` times the part that each example takes."""
     width = inputs.data_range[1] - inputs.data_range[0]
     scale = parts.reshape(-1, *(1,) * (x.ndim - 1))
-    if inputs.space == "data":
+    if inputs.space == "data" and steps[-1] > 1.0:
         return [probe.value(x, x + t * width * scale, zero, zero) for t in steps]
     unit = inputs.to_unit(x)
     signs = torch.where(unit > 0.5, -1.0, 1.0)
@@ -243,27 +255,56 @@ def _logarithmic(probe: Probe, sizes: Sizes, inputs: Inputs, zero: Tensor) -> Re
     """A term that grows by the same amount whenever all residuals double: `c ln MSE`."""
     if inputs.kind != "continuous":
         return None
-    x = inputs.x(sizes, seed=0, contrast=0.1 if inputs.space != "data" else 1.0)
-    steps = LADDER if inputs.space == "data" else LADDER_INSIDE
     ones = torch.ones(sizes.batch_size, dtype=torch.float64)
-    values = _ladder(probe, x, inputs, zero, ones, steps)
-    gains = [b - a for a, b in itertools.pairwise(values)]
-    tolerance = 0.005 if inputs.space == "data" else 0.1
-    if not all(math.isfinite(v) for v in values) or min(map(abs, gains)) == 0:
+    for inside in (False, True) if inputs.space == "data" else (True,):
+        x = inputs.x(sizes, seed=0, contrast=0.1 if inside else 1.0)
+        steps = LADDER_INSIDE if inside else LADDER
+        try:
+            values = _ladder(probe, x, inputs, zero, ones, steps)
+            pooling = _pooling(probe, x, inputs, zero, steps[2]) if inputs.space == "data" else 0.0
+        except ProbeError:
+            continue
+        gains = [b - a for a, b in itertools.pairwise(values)]
+        tolerance = 0.1 if inside else 0.005
+        if not all(map(math.isfinite, values)) or min(map(abs, gains)) == 0:
+            continue
+        if max(abs(g / gains[-1] - 1.0) for g in gains) <= tolerance:
+            weight = gains[-1] / (2.0 * math.log(2.0))
+            scope = _scope_of_logarithm(probe, x, inputs, zero, weight, steps, values[1])
+            by_element = scope == "batch" and abs(pooling - BY_ELEMENT) < POOLED
+            if abs(pooling) < POOLED or by_element:  # else each residual has a logarithm of its own, as in a Student t
+                return Reconstruction("log_mse", weight, None, inputs, scope=scope, inside=inside)
+    return None
+
+
+def _pooling(probe: Probe, x: Tensor, inputs: Inputs, zero: Tensor, step: float) -> float:
+    """How the loss changes when squared residuals are spread unevenly over an example, in units of doubling them all.
+
+    0 where only their mean counts, `BY_ELEMENT` where each element has a logarithm of its own.
+    """
+    width = inputs.data_range[1] - inputs.data_range[0]
+    odd = (torch.arange(x[0].numel()) % 2).reshape(x.shape[1:]).bool()
+    if x[0].numel() % 2:
+        return 0.0
+    spread = torch.where(odd, math.sqrt(MORE), math.sqrt(2.0 - MORE))
+    even, uneven, double = (probe.value(x, x + t * step * width, zero, zero) for t in (1.0, spread, 2.0))
+    return (uneven - even) / (double - even) if double != even else math.inf
+
+
+def _scope_of_logarithm(
+    probe: Probe, x: Tensor, inputs: Inputs, zero: Tensor, weight: float, steps: tuple[float, ...], value: float
+) -> str | None:
+    """Of the batch's mean or of each example's: a batch of which half has larger residuals."""
+    batch = len(x)
+    if batch < 2:
         return None
-    if max(abs(g / gains[-1] - 1.0) for g in gains) > tolerance:
-        return None
-    weight = gains[-1] / (2.0 * math.log(2.0))
-    scope = None
-    if sizes.batch_size > 1 and inputs.space == "data":
-        half = sizes.batch_size // 2
-        parts = torch.cat([torch.full((half,), 8.0), torch.ones(sizes.batch_size - half)]).double()
-        rise = _ladder(probe, x, inputs, zero, parts, steps[1:2])[0] - values[1]
-        share = half / sizes.batch_size
-        of_batch = weight * math.log(share * 64.0 + 1.0 - share)
-        of_example = weight * share * math.log(64.0)
-        scope = "batch" if abs(rise - of_batch) < abs(rise - of_example) else "example"
-    return Reconstruction("log_mse", weight, None, inputs, scope=scope)
+    half, factor = batch // 2, steps[2] / steps[1]
+    parts = torch.cat([torch.full((half,), factor), torch.ones(batch - half)]).double()
+    rise = _ladder(probe, x, inputs, zero, parts, steps[1:2])[0] - value
+    share = half / batch
+    of_batch = weight * math.log(share * factor**2 + 1.0 - share)
+    of_example = weight * share * math.log(factor**2)
+    return "batch" if abs(rise - of_batch) < abs(rise - of_example) else "example"
 
 
 def measure_weight(probe: Probe, sizes: Sizes, found: Reconstruction) -> float:
@@ -272,8 +313,8 @@ def measure_weight(probe: Probe, sizes: Sizes, found: Reconstruction) -> float:
     inputs = found.inputs
     x = inputs.x(sizes, seed=0)
     if found.kind == "log_mse":
-        x = inputs.x(sizes, seed=0, contrast=0.1 if inputs.space != "data" else 1.0)
-        steps = (LADDER if inputs.space == "data" else LADDER_INSIDE)[-2:]
+        x = inputs.x(sizes, seed=0, contrast=0.1 if found.inside else 1.0)
+        steps = (LADDER_INSIDE if found.inside else LADDER)[-2:]
         low, high = _ladder(probe, x, inputs, zero, torch.ones(sizes.batch_size, dtype=torch.float64), steps)
         return (high - low) / (2.0 * math.log(2.0))
     assert found.term is not None

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from ._inputs import Sizes
+from ._inputs import Inputs, Sizes
 from ._probe import ProbeError
 
 WHOLE = 0.02  # how near an exponent must be to a whole number
@@ -27,8 +27,8 @@ class Powers:
     latent: float | None
 
 
-def larger_data(sizes: Sizes) -> Iterator[Sizes]:
-    """Other shapes of the data, square if the old one was."""
+def larger_data(sizes: Sizes, kind: str) -> Iterator[Sizes]:
+    """Other shapes of the data, square if the old one was, with the alphabet of one-hot data as it is."""
     shape = sizes.data_shape
     grown: list[tuple[int, ...]]
     if len(shape) == 3:
@@ -41,8 +41,11 @@ def larger_data(sizes: Sizes) -> Iterator[Sizes]:
             (c, h, w + 1),
             (c + 1, h, w),
         ]
+        grown = grown[:-1] if kind == "one-hot-first" else grown
     elif len(shape) == 2:
-        grown = [(shape[0], shape[1] + 1), (shape[0] + 1, shape[1]), (shape[0], shape[1] + 4)]
+        a, b = shape
+        grown = [(a + 1, b), (a + 4, b)] if kind == "one-hot-last" else [(a, b + 1), (a, b + 4)]
+        grown += [(a + 1, b)] if not kind.startswith("one-hot") else []
     else:
         grown = [(shape[0] + 1,), (shape[0] + 2,), (shape[0] + 8,)]
     yield from (replace(sizes, data_shape=s) for s in grown)
@@ -67,7 +70,11 @@ def _is_regrouped(one: Sizes, other: Sizes) -> bool:
 
 
 def exponent(
-    measure: Callable[[Sizes], float], sizes: Sizes, others: Iterator[Sizes], size: Callable[[Sizes], int]
+    measure: Callable[[Sizes], float],
+    sizes: Sizes,
+    others: Iterator[Sizes],
+    size: Callable[[Sizes], int],
+    whole: float = WHOLE,
 ) -> float | None:
     """Exponent with which a weight follows a size, at the first other size that the loss accepts."""
     for other in others:
@@ -80,18 +87,19 @@ def exponent(
             try:
                 before, after = measure(here), measure(there)
             except ProbeError:
-                break
+                continue
             if not math.isfinite(after) or after * before <= 0:
                 return None
             found = math.log(after / before) / math.log(size(there) / size(here))
-            return float(round(found)) if abs(found - round(found)) < WHOLE else found
+            return float(round(found)) if abs(found - round(found)) < whole else found
     return None
 
 
-def find_powers(measure: Callable[[Sizes], float], sizes: Sizes) -> Powers:
-    """All three exponents of a weight about `sizes`."""
+def find_powers(measure: Callable[[Sizes], float], sizes: Sizes, inputs: Inputs, whole: float = WHOLE) -> Powers:
+    """All three exponents of a weight about `sizes`; within `whole` of a whole number they are it."""
+    kind = inputs.kind
     return Powers(
-        batch=exponent(measure, sizes, larger_batch(sizes), lambda s: s.batch_size),
-        data=exponent(measure, sizes, larger_data(sizes), lambda s: s.data_dim),
-        latent=exponent(measure, sizes, larger_latent(sizes), lambda s: s.latent_dim),
+        batch=exponent(measure, sizes, larger_batch(sizes), lambda s: s.batch_size, whole),
+        data=exponent(measure, sizes, larger_data(sizes, kind), inputs.positions, whole),
+        latent=exponent(measure, sizes, larger_latent(sizes), lambda s: s.latent_dim, whole),
     )
