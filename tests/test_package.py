@@ -87,6 +87,14 @@ def test_the_page_of_conventions_is_that_of_the_catalogue():
     assert (ROOT / "docs" / "conventions.md").read_text(encoding="utf-8") == _make_pages().conventions_page()
 
 
+def test_every_code_of_a_finding_is_on_its_page():
+    page = (ROOT / "docs" / "audit.md").read_text(encoding="utf-8")
+    source = "".join(f.read_text(encoding="utf-8") for f in (ROOT / "src" / "calibrae" / "audit").glob("_findings*.py"))
+    codes = set(re.findall(r'Finding\(\s*"([a-z-]+)"', source))
+    assert len(codes) > 30
+    assert {code for code in codes if f"`{code}`" not in page} == set()
+
+
 @pytest.mark.slow
 def test_the_corpus_table_is_that_of_the_corpus():
     page = (ROOT / "docs" / "audit.md").read_text(encoding="utf-8")

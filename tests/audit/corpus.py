@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as nnf
 
@@ -494,15 +495,216 @@ def questionable_cases():
         "noise on the output", lambda x, v, mu, lv: half_sse(x, v + 0.01 * torch.randn_like(v)) + kl_sum(mu, lv).mean(),
         {"kl_weight": 1 / B}, ("random-values",),
     )  # fmt: skip
+
+
+class Parts(NamedTuple):
+    """What some losses return."""
+
+    reconstruction: torch.Tensor
+    loss: torch.Tensor
+
+
+def whole(x, x_hat, mu, logvar):
+    """Half the squared error and the KL, batch means."""
+    return half_sse(x, x_hat) + kl_sum(mu, logvar).mean()
+
+
+def with_own_gradient(x, x_hat, mu, logvar):
+    """A loss that differentiates inside."""
+    (slope,) = torch.autograd.grad(half_sse(x, x_hat), x_hat, create_graph=True)
+    return whole(x, x_hat, mu, logvar) + 0.0 * slope.square().sum()
+
+
+def guarded(x, x_hat, mu, logvar):
+    """A loss that refuses a KL that has exploded."""
+    assert float(kl_sum(mu, logvar).max()) < 1000, "the KL has exploded"
+    return whole(x, x_hat, mu, logvar)
+
+
+def sampled_wrap(wrap):
+    """Something done to a sampled KL."""
+
+    def loss(x, x_hat, mu, logvar):
+        std = (0.5 * logvar).exp()
+        z = mu + std * torch.randn_like(mu)
+        q, p = torch.distributions.Normal(mu, std), torch.distributions.Normal(0.0, 1.0)
+        return half_sse(x, x_hat) + wrap((q.log_prob(z) - p.log_prob(z)).sum(1))
+
+    return loss
+
+
+def single(loss):
+    """The same in float32."""
+    return lambda *tensors: loss(*(t.float() for t in tensors))
+
+
+def harder_honest_cases():
+    """Honest losses that an earlier version took for broken."""
+    half = {"reconstruction": "gaussian", "sse_weight": 0.5 / B, "kl_kind": "exact", "kl_minimum_std": 1.0}
+    one = {**half, "kl_weight": 1 / B, "latent_reduction": "sum", "batch_reduction": "mean"}
+    for constant in (0.003, 300.0, 3000.0):
+        wrap = {"kind": "capacity", "constant": constant, "scope": "batch"}
+        yield Case(
+            f"capacity {constant:g}", with_wrap(lambda k, c=constant: (k.sum(1).mean() - c).abs()), {**half, "kl_weight": 2 / B, "wrap": wrap}
+        )  # fmt: skip
+    wrap = {"kind": "capacity", "constant": 0.5, "scope": "batch"}
     yield Case(
-        "squared distance from a capacity", with_wrap(lambda k: (k.sum(1).mean() - 5.0) ** 2), {"reconstruction": "gaussian"},
-        ("kl-not-linear",), honest=False,
+        "capacity 0.5 in float32",
+        single(with_wrap(lambda k: (k.sum(1).mean() - 0.5).abs())),
+        {**half, "kl_weight": 2 / B, "wrap": wrap},
+    )
+    floor = {"kind": "free_bits", "constant": 512.0, "scope": "dimension"}
+    yield Case(
+        "free bits of 8 nats a latent", with_wrap(lambda k: k.clamp(min=8.0).sum(1).mean()), {**half, "kl_weight": 2 / B, "wrap": floor},
+        sizes={"latent_dim": 64},
     )  # fmt: skip
+    ceiling = {"kind": "clamp", "constant": 25.0, "scope": "dimension"}
+    yield Case(
+        "ceiling on each latent", with_wrap(lambda k: k.clamp(max=5.0).sum(1).mean()), {**half, "kl_weight": 2 / B, "wrap": ceiling},
+        ("kl-clamped",),
+    )  # fmt: skip
+    yield Case(
+        "clamped on both sides",
+        with_wrap(lambda k: k.sum(1).clamp(1.0, 100.0).mean()),
+        {**half, "kl_weight": 2 / B},
+        ("kl-clamped",),
+    )
+    yield Case(
+        "softplus of the KL", with_wrap(lambda k: nnf.softplus(k.sum(1) - 5.0).mean()), {**half, "kl_weight": 2 / B}
+    )
+    yield Case(
+        "squared distance",
+        with_wrap(lambda k: (k.sum(1).mean() - 20.0) ** 2),
+        {**half, "kl_weight": None},
+        ("kl-not-linear",),
+    )
+    sampled = {**one, "kl_kind": "monte_carlo"}
+    yield Case(
+        "capacity on a sampled KL", sampled_wrap(lambda k: (k.mean() - 25.0).abs()),
+        {**sampled, "wrap": {"kind": "capacity", "constant": 25.0, "scope": "batch"}},
+    )  # fmt: skip
+    yield Case(
+        "log-variance clamped to [-5, 2]",
+        lambda x, v, mu, lv: whole(x, v, mu, lv.clamp(-5.0, 2.0)),
+        one,
+        ("kl-std-clamped",),
+    )
+    yield Case(
+        "log-variance clamped to [-20, 0]",
+        lambda x, v, mu, lv: whole(x, v, mu, lv.clamp(-20.0, 0.0)),
+        one,
+        ("kl-std-clamped",),
+    )
+    yield Case("epsilon in the logarithm", lambda x, v, mu, lv: whole(x, v, mu, (lv.exp() + 1e-3).log()), one)
+    yield Case("random bits of the data", lambda x, v, mu, lv: (
+        nnf.binary_cross_entropy(v, torch.bernoulli(x), reduction="sum") / len(x) + kl_sum(mu, lv).mean()
+    ), {"kl_kind": "exact", "kl_weight": 1 / B}, ("random-values",), sizes={"x_hat": "probs"})  # fmt: skip
+    yield Case("covariance penalty", lambda x, v, mu, lv: (
+        whole(x, v, mu, lv) + 10 * (torch.cov(mu.T) - torch.diag(torch.cov(mu.T).diag())).square().sum()
+    ), {**half, "kl_weight": 1 / B}, ("additional-term",))  # fmt: skip
+    yield Case("named tuple", lambda *a: Parts(half_sse(*a[:2]), whole(*a)), one)
+    yield Case("NumPy number", lambda *a: np.float64(whole(*a).item()), one, ("no-gradient-seen",))
+    yield Case("gradient inside", with_own_gradient, one)
+    yield Case("guarded", guarded, one, ("raises",))
+    yield Case(
+        "buffers of a fixed batch",
+        lambda *a: whole(*a) + 0.0 * (torch.ones(B) * a[2].sum(1)).sum(),
+        one,
+        ("could-not-vary",),
+    )
+    tokens = {
+        "reconstruction": "categorical",
+        "reconstruction_weight": 1 / B / 12,
+        "data_reduction": "mean",
+        "convention": "mean-ce",
+    }
+    yield Case("cross-entropy per token", lambda x, v, mu, lv: (
+        nnf.cross_entropy(v.flatten(0, 1), x.argmax(-1).flatten()) + 0.05 * kl_sum(mu, lv).mean()
+    ), {**tokens, "convention_value": 0.05}, ("reconstruction-mean-kl-sum",), sizes=TEXT)  # fmt: skip
+    yield Case("mean in float32", single(lambda x, v, mu, lv: nnf.mse_loss(v, x) + 1e-8 * kl_sum(mu, lv).mean()), {
+        "sse_weight": 1 / B / DIM, "kl_weight": 1e-8 / B, "kl_kind": "exact",
+    })  # fmt: skip
+    student = torch.distributions.StudentT(4.0)
+    yield Case("Student t", lambda x, v, mu, lv: (
+        -student.log_prob((x - v) / 0.1).flatten(1).sum(1).mean() + kl_sum(mu, lv).mean()
+    ), {"reconstruction": "unknown", "kl_weight": 1 / B, "kl_kind": "exact"})  # fmt: skip
+    yield Case("weighted pixels", lambda x, v, mu, lv: (
+        ((1 + 9 * (x > 0.5)) * (x - v) ** 2).flatten(1).sum(1).mean() + kl_sum(mu, lv).mean()
+    ), {"reconstruction": "unknown", "sse_weight": None, "kl_weight": 1 / B}, sizes={"data_shape": (1, 8, 8)})  # fmt: skip
+
+
+def harder_broken_cases():
+    """Bugs that an earlier version did not see."""
+    shape = {"reconstruction": "gaussian", "sse_weight": 0.5 / B}
+    yield bug(
+        "KL of the batch's average",
+        lambda mu, lv: kl_terms(mu.mean(0, keepdim=True), lv.mean(0, keepdim=True)).sum(1),
+        ("kl-not-a-kl",),
+        minimum=1.0,
+        **shape,
+    )
+    yield bug("KL of the first example", lambda mu, lv: kl_sum(mu, lv)[:1], ("kl-uneven-examples",), minimum=1.0)
+    yield bug(
+        "KL of half of the latents", lambda mu, lv: kl_sum(mu[:, :2], lv[:, :2]), ("kl-uneven-latents",), minimum=1.0
+    )
+    yield bug(
+        "mean times variance",
+        lambda mu, lv: (0.5 * (mu**2 * lv.exp() + lv.exp() - 1 - lv)).sum(1),
+        ("kl-not-a-kl",),
+        minimum=1.0,
+    )
+    yield bug(
+        "prior about 3", lambda mu, lv: kl_sum(mu - 3.0, lv), ("kl-minimum-off-prior",), minimum=1.0, kl_kind="exact"
+    )
+    yield bug(
+        "variance detached",
+        lambda mu, lv: (0.5 * (mu**2 + lv.exp().detach() - 1 - lv)).sum(1),
+        ("kl-no-gradient",),
+        minimum=1.0,
+    )
+    yield bug(
+        "half of the latents detached", lambda mu, lv: kl_sum(torch.cat([mu[:, :2], mu[:, 2:].detach()], 1), lv), ("kl-no-gradient",), minimum=1.0
+    )  # fmt: skip
+    for name, residual in {
+        "targets of other examples": lambda x, v: half_sse(x.flip(0), v),
+        "signed residuals": lambda x, v: (x - v).sum() / len(x),
+        "shifted targets": lambda x, v: half_sse(2 * x - 1, v),
+    }.items():
+        yield bug(
+            name,
+            kl_sum,
+            ("reconstruction-minimum-off-data",),
+            recon=residual,
+            minimum=1.0,
+            reconstruction="unknown",
+            sse_weight=None,
+        )
+    yield bug(
+        "rounded output",
+        kl_sum,
+        ("reconstruction-no-gradient",),
+        recon=lambda x, v: half_sse(x, v.round()),
+        minimum=1.0,
+    )
+    yield bug(
+        "one channel only",
+        kl_sum,
+        ("reconstruction-partial",),
+        recon=lambda x, v: half_sse(x[:, :1], v[:, :1]),
+        minimum=1.0,
+    )
+    double = Case(
+        "squashed twice", lambda x, v, mu, lv: nnf.binary_cross_entropy_with_logits(v, x, reduction="sum") / B + kl_sum(mu, lv).mean(),
+        {"reconstruction": "bernoulli"}, ("x-hat-space",), honest=False, sizes={"x_hat": "probs"},
+    )  # fmt: skip
+    yield double
 
 
 def all_cases():
     """The whole corpus."""
     return [
+        *harder_honest_cases(),
+        *harder_broken_cases(),
         *regular_cases(),
         *honest_cases(),
         *awkward_cases(),

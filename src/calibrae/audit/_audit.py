@@ -13,7 +13,7 @@ import torch
 from ..errors import ArgumentError
 from ..functional.conventions import find as find_convention
 from ..functional.conventions import translate
-from ._checks import GradientCheck, check_additive, check_extremes, check_gradients, check_stationary
+from ._checks import GradientCheck, check_additive, check_extremes, check_gradients, check_idle, check_stationary
 from ._divergence import Divergence, find_divergence
 from ._evidence import Evidence
 from ._findings import find
@@ -28,7 +28,7 @@ from ._wrap import Wrap
 
 SEEDS = 5
 FEW, SECONDS = 4, 0.02  # examples of the first call, and what a call of the exploration may take
-NUMBERS = 1 << 20  # elements of a batch that the exploration uses at most; the weights are then measured at full size
+NUMBERS = 1 << 18  # elements of a batch that the exploration uses at most; the weights are then measured at full size
 KINDS: tuple[Kind, ...] = ("continuous", "one-hot-last", "one-hot-first")
 UNKNOWN = Powers(None, None, None)
 
@@ -118,6 +118,7 @@ def _measured(probe: Probe, small: Sizes, sizes: Sizes, data_range: tuple[float,
         additive=additive
         and (divergence.kind == "none" or reconstruction.kind == "none" or _additive(kl, reconstruction, divergence)),
         stationary=reconstruction.kind not in ("unknown", "laplace") or check_stationary(kl, reconstruction),
+        idle=0.0 if reconstruction.inputs.kind.startswith("one-hot") else check_idle(kl, reconstruction),
         spread=spread,
         at_rest=rest,
         could_not_vary=missing,

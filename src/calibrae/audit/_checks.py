@@ -17,6 +17,7 @@ FALLS_SHORT = {torch.float64: 0.02, torch.float32: 0.2}  # relative difference o
 STEP = {torch.float64: 1e-5, torch.float32: 1e-2}
 PARTS = ("x_hat", "mu", "log_std")
 RAISES = "it raises"
+IDLE = 0.01  # share of the elements of an output, from which on it is told
 ELEMENTS = 6  # of each part of the posterior, whose gradients are looked at one by one
 
 
@@ -154,6 +155,18 @@ def check_additive(kl: KLProbe, inputs: Inputs, level: float) -> bool:
     rises = [end[1] - end[0] for end in ends]
     rounding = 20.0 * EPSILON[kl.probe.dtype] * max(abs(v) for end in ends for v in end)
     return abs(rises[0] - rises[1]) <= 2e-3 * max(map(abs, rises)) + rounding
+
+
+def check_idle(kl: KLProbe, found: Reconstruction) -> float:
+    """Share of the elements of the output that have no effect, while others have."""
+    if found.kind == "none" or not kl.probe.gives_tensors:
+        return 0.0
+    try:
+        slope = kl.probe.gradients(kl.x, found.inputs.guess(kl.x, seed=78, pull=0.3), kl.full(0.1), kl.full(0.1))[0]
+    except ProbeError:
+        return 0.0
+    idle = float((slope == 0).double().mean())
+    return idle if IDLE < idle < 1.0 else 0.0
 
 
 def check_stationary(kl: KLProbe, found: Reconstruction) -> bool:

@@ -307,22 +307,21 @@ def _at_random(kl: KLProbe, curve: Curve, found: Divergence) -> Divergence:
     if weight is None or found.minimum_mean or (curve.wrap is not None and curve.wrap.kind in ("clamp", "other")):
         return found
     level = 4.0 * curve.level if curve.wrap is not None else 0.0
-    base = _random_posterior(kl, level, seed=1)
-    further = 4.0 * max(level, 0.5 * kl.sizes.latent_dim)
+    tolerance = (SEEN if kl.probe.dtype == torch.float64 else 0.05) + 8.0 * found.error
+    uneven = _uneven(kl, weight, level, tolerance)
+    if uneven is not None:
+        return replace(found, uneven=uneven)
+    base, further = _random_posterior(kl, level, seed=1), 4.0 * max(level, 0.5 * kl.sizes.latent_dim)
     departures = [_departure(kl, weight, base, _random_posterior(kl, further, s)) for s in (2, 3)]
     departs = max(departures, key=abs)
-    tolerance = (SEEN if kl.probe.dtype == torch.float64 else 0.05) + 8.0 * found.error
     if abs(departs) <= tolerance:
         return found
-    uneven = _uneven(kl, weight, base, tolerance)
-    return replace(
-        found, departs=departs, uneven=uneven, coupled=uneven is None and departs > CANCELS and _is_coupled(kl, base)
-    )
+    return replace(found, departs=departs, coupled=departs > CANCELS and _is_coupled(kl, base))
 
 
-def _uneven(kl: KLProbe, weight: float, base: tuple[Tensor, Tensor], tolerance: float) -> str | None:
-    """Whether half of the examples, or of the latents, count for other than half."""
-    mu, log_std = base
+def _uneven(kl: KLProbe, weight: float, level: float, tolerance: float) -> str | None:
+    """Whether one half of the examples, or of the latents, counts for more than the other."""
+    mu = kl.full(kl.mean_at(max(level, 0.5 * kl.sizes.latent_dim)))
     half_examples, half_latents = torch.zeros_like(mu), torch.zeros_like(mu)
     half_examples[: len(mu) // 2] = 1.0
     half_latents[:, : mu.shape[1] // 2] = 1.0
@@ -331,8 +330,8 @@ def _uneven(kl: KLProbe, weight: float, base: tuple[Tensor, Tensor], tolerance: 
             continue
         shares = []
         for part in (mask, 1.0 - mask):
-            delta = 0.1 * float(mu.abs().mean()) * mu.sign() * part
-            bent = sum(w * kl.one(mu + t * delta, log_std) for t, w in ((-1.0, 1.0), (0.0, -2.0), (1.0, 1.0)))
+            delta = 0.1 * mu * part
+            bent = sum(w * kl.one(mu + t * delta) for t, w in ((-1.0, 1.0), (0.0, -2.0), (1.0, 1.0)))
             shares.append(bent / (weight * float(delta.square().sum())))
         if abs(shares[0] - shares[1]) > 10.0 * tolerance:
             return f"{name} missing" if min(map(abs, shares)) < tolerance else name

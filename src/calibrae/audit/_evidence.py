@@ -28,6 +28,7 @@ class Evidence:
         raising: legal inputs that it refuses.
         additive: whether the terms are independent.
         stationary: whether an output equal to the data is a minimum.
+        idle: share of the output's elements without effect.
         drift: relative change between identical calls.
         spread: relative standard deviation over seeds.
         at_rest: the loss at a perfect reconstruction and the prior; `None` if there is no such point.
@@ -46,6 +47,7 @@ class Evidence:
     raising: tuple[str, ...] = ()
     additive: bool = True
     stationary: bool = True
+    idle: float = 0.0
     drift: float = 0.0
     spread: float = 0.0
     at_rest: float | None = None

@@ -52,6 +52,13 @@ def _of_reconstruction(e: Evidence) -> Iterator[Finding]:
             "the term is none of: squared, absolute, log cosh, cross-entropy, log of the mean squared error",
             "Its weight, rho and sigma could not be read.",
         )
+    if e.idle:
+        yield Finding(
+            "reconstruction-partial",
+            "warning",
+            f"{100 * e.idle:.0f} % of x_hat have no effect on the loss",
+            "Look for an index, a mask or a broadcast that leaves a part out.",
+        )
     if not e.stationary:
         yield Finding(
             "reconstruction-minimum-off-data",

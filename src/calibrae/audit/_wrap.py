@@ -13,6 +13,7 @@ from ._probe import ProbeError
 
 LEVELS = (1e-4, 1e-3, 1e-2, 0.05, 0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1e3, 2e3, 4e3, 1e4, 1e5, 1e6)  # fmt: skip
 SAME = 2e-3
+NEAR_LOWEST = 4  # levels, of which a kink may spoil so many
 UNRESOLVED = 0.02  # share of the largest slope that rounding may take
 
 
@@ -103,7 +104,7 @@ def find_curve(kl: KLProbe) -> Curve:
 
     def curve(run: tuple[int, int], wrap: Wrap | None, settled: bool) -> Curve:
         first, last = run
-        inward = 4 if kl.seeds > 1 else 1  # a sampled KL scatters about its level
+        inward = 8 if kl.seeds > 1 else 1  # a sampled KL scatters about its level
         middle = levels[min(first + inward, last)] if wrap is not None and wrap.kind != "clamp" else levels[first]
         level = 0.0 if first == 0 and wrap is None else middle
         return Curve(tuple(levels), tuple(slopes), slopes[first], level, levels[last], wrap, settled)
@@ -115,6 +116,10 @@ def find_curve(kl: KLProbe) -> Curve:
         whole = curve(runs[0], None, True)
         kind = _below_the_lowest(kl, whole)
         return whole if kind is None else curve(runs[0], Wrap(kind), True)
+    if len(runs) == 1 and runs[0][0] <= NEAR_LOWEST and runs[0][1] == len(slopes) - 1 and slopes[-1]:
+        kind = _below_the_lowest(kl, curve(runs[0], Wrap("other"), True))
+        if kind is not None:
+            return curve(runs[0], Wrap(kind), True)
     if not runs or not any(slopes[first] for first, _ in runs):
         return Curve(tuple(levels), tuple(slopes), None, 1.0, 1.0, Wrap("other"), False)
     low, high = slopes[runs[0][0]], slopes[runs[-1][0]]
