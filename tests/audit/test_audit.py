@@ -70,6 +70,31 @@ def test_a_whole_module_with_an_example_batch(module, rho):
     assert audit_loss(loss, **sizes).rho == pytest.approx(rho)
 
 
+class NeedyStyle(PyTorchVAEStyle):
+    """A module whose loss also takes the code and a weight."""
+
+    def loss_function(self, recon_x, x, mu, log_var, z, weight):
+        assert z.shape == mu.shape
+        return (recon_x - x).square().sum() - 0.5 * weight * (1 + log_var - mu**2 - log_var.exp()).sum()
+
+
+class KeywordStyle(PyTorchVAEStyle):
+    """A module whose loss reads a weight out of its keywords."""
+
+    def loss_function(self, *args, **kwargs):
+        recons, x, mu, log_var = args
+        return (recons - x).square().sum() - 0.5 * kwargs["M_N"] * (1 + log_var - mu**2 - log_var.exp()).sum()
+
+
+@pytest.mark.parametrize(("module", "option"), [(NeedyStyle, "weight"), (KeywordStyle, "M_N")])
+def test_what_else_a_method_needs_is_passed(module, option):
+    loss, sizes = module_loss(module(), torch.rand(4, 1, 6, 6), **{option: 3.0})
+    assert audit_loss(loss, **sizes).rho == pytest.approx(3.0)
+    if module is NeedyStyle:
+        with pytest.raises(ArgumentError, match=r"also needs weight"):
+            module_loss(module(), torch.rand(4, 1, 6, 6))
+
+
 def test_modules_without_a_loss_or_a_posterior_are_named():
     with pytest.raises(ArgumentError, match="must have a method loss_function"):
         module_loss(nn.Linear(2, 2), torch.rand(4, 2))

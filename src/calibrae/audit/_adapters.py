@@ -29,10 +29,11 @@ NAMES: dict[str, tuple[str, ...]] = {
         "output",
         "outputs",
         "x_rec",
+        "x_reconstructed",
         "pred",
     ),
     "mu": ("mu", "mean", "z_mean", "z_mu", "q_mean", "loc"),
-    "logvar": ("logvar", "log_var", "z_logvar", "z_log_var", "logsigma2", "log_sigma2"),
+    "logvar": ("logvar", "log_var", "log_variance", "z_logvar", "z_log_var", "logsigma2", "log_sigma2"),
 }
 
 
@@ -61,7 +62,7 @@ def vae_loss(
 
 
 def module_loss(
-    module: nn.Module, batch: Tensor, method: str | None = None
+    module: nn.Module, batch: Tensor, method: str | None = None, **options: Any
 ) -> tuple[Callable[..., Any], dict[str, Any]]:
     """The loss method of a whole module, and the sizes that an example batch shows.
 
@@ -72,6 +73,7 @@ def module_loss(
         module: returns, among others, a reconstruction like `batch` and two `[B, d]` tensors.
         batch: examples `[B, *data]`.
         method: its name, if it is none of the usual ones.
+        options: what else the method needs, such as `M_N=0.00025`; a parameter `z` is given the posterior's mean.
 
     Returns:
         The loss as `loss(x, x_hat, mu, logvar)`, and `data_shape`, `latent_dim`, `batch_size` for `audit_loss`.
@@ -90,13 +92,13 @@ def module_loss(
             f"the module must return its posterior, [B, d]; got {shapes}. Pass a lambda to audit_loss instead."
         )
     sizes = {"data_shape": tuple(batch.shape[1:]), "latent_dim": codes[0].shape[1], "batch_size": len(batch)}
-    order = _order(found)
+    order = _order(found, options)
 
     def loss(x: Tensor, x_hat: Tensor, mu: Tensor, logvar: Tensor) -> Any:
         known = {"x": x, "x_hat": x_hat, "mu": mu, "logvar": logvar}
         if order is None:
-            return found(x_hat, x, mu, logvar)
-        return found(**{parameter: known[role] for role, parameter in order.items()})
+            return found(x_hat, x, mu, logvar, **options)
+        return found(**{parameter: known[role] for parameter, role in order.items()}, **options)
 
     return loss, sizes
 
@@ -112,20 +114,27 @@ def _method(module: nn.Module, method: str | None) -> Callable[..., Any]:
     )
 
 
-def _order(found: Callable[..., Any]) -> dict[str, str] | None:
+def _order(found: Callable[..., Any], options: dict[str, Any]) -> dict[str, str] | None:
     """Which parameter plays which role; `None` for a method of `*args`."""
     parameters = inspect.signature(found).parameters.values()
-    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name not in options]
+    names = [p.name for p in named]
     if not names:
         return None
     roles = {role: next((n for n in names if n.lower() in known), None) for role, known in NAMES.items()}
     lacking = [role for role, name in roles.items() if name is None]
+    spare = [p.name for p in named if p.name not in roles.values() and p.default is p.empty]
+    order = {name: role for role, name in roles.items() if name is not None} | {n: "mu" for n in spare if n == "z"}
+    if not lacking and set(spare) - {"z"}:
+        raise ArgumentError(
+            f"the loss method also needs {', '.join(n for n in spare if n != 'z')}. Pass them: module_loss(..., {spare[0]}=...)."
+        )
     if lacking:
         raise ArgumentError(
             f"the loss method must name {', '.join(NAMES)}; of its parameters ({', '.join(names)}) none is {', '.join(lacking)}. "
             "Pass a lambda to audit_loss instead."
         )
-    return {role: name for role, name in roles.items() if name is not None}
+    return order
 
 
 def _tensors(returned: Any) -> list[Tensor]:

@@ -52,6 +52,21 @@ def _of_reconstruction(e: Evidence) -> Iterator[Finding]:
             "the term is none of: squared, absolute, log cosh, cross-entropy, log of the mean squared error",
             "Its weight, rho and sigma could not be read.",
         )
+    yield from _of_output(e)
+    if found.kind == "bernoulli" and found.inputs.kind == "continuous":
+        yield Finding(
+            "bce-non-binary",
+            "note",
+            "the cross-entropy accepts data between 0 and 1",
+            "On such data it is no likelihood and its least value is not 0: binarise them, or take a Gaussian.",
+        )
+    if found.kind == "gaussian" and found.weight is not None and found.weight > 0:
+        yield from _of_halves(e)
+
+
+def _of_output(e: Evidence) -> Iterator[Finding]:
+    """How the output is used."""
+    found = e.reconstruction
     if e.idle:
         yield Finding(
             "reconstruction-partial",
@@ -76,15 +91,6 @@ def _of_reconstruction(e: Evidence) -> Iterator[Finding]:
             if twice
             else f"If that is meant, pass --x-hat {found.treats}.",
         )
-    if found.kind == "bernoulli" and found.inputs.kind == "continuous":
-        yield Finding(
-            "bce-non-binary",
-            "note",
-            "the cross-entropy accepts data between 0 and 1",
-            "On such data it is no likelihood and its least value is not 0: binarise them, or take a Gaussian.",
-        )
-    if found.kind == "gaussian" and found.weight is not None and found.weight > 0:
-        yield from _of_halves(e)
 
 
 def _of_sigma(e: Evidence) -> Iterator[Finding]:
