@@ -189,6 +189,10 @@ def test_rescaled_data_move_rho_by_the_square(name, c):
         (lambda: F.beta_from_convention(-1.0, "nll", 4, 2), "positive numbers"),
         (lambda: F.beta_from_convention(1.0, "bce", 4, 2), "not one of a gaussian likelihood"),
         (lambda: F.beta_from_convention(1.0, "sse", 4, 2, likelihood="bernoulli"), "not one of a bernoulli likelihood"),
+        (
+            lambda: F.beta_from_convention(1.0, "half-sse-capacity", 4, 2, 1.0),
+            "has a capacity that calibrae's objective has not",
+        ),
         (lambda: F.linear_code(torch.ones(3), 3.0, 0.0, 2), "must be positive"),
     ],
 )

@@ -55,6 +55,11 @@ def beta_from_convention(
             f"the beta convention `{convention}` ({chosen.formula}) is not one of a {likelihood} likelihood. Take one with a "
             f"term among {', '.join(fits)}: `calibrae beta --list`."
         )
+    if chosen.wrap is not None:
+        raise ArgumentError(
+            f"the beta convention `{convention}` ({chosen.formula}) has a {chosen.wrap} that calibrae's objective has not. Its slope "
+            "can be translated: `calibrae beta`."
+        )
     if chosen.term not in SQUARED:
         return ratio
     if sigma is None:
