@@ -4,9 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DOCS_STAMP := $(VENV)/.installed-docs
+BENCH_VENV := .venv-bench
+BENCH_STAMP := $(BENCH_VENV)/.installed
+DATA ?= data
 TEST_WORKERS ?= 2
 
-.PHONY: help train test quick lint docs clean
+.PHONY: help train test quick lint docs bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -40,5 +43,15 @@ quick: $(STAMP)  ## the fast tests alone
 docs: $(DOCS_STAMP)  ## build the site, strictly
 	$(BIN)/mkdocs build --strict
 
+$(BENCH_STAMP):
+	@echo "== setting up $(BENCH_VENV) with the rivals (once)"
+	$(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/python -m pip install --quiet --constraint constraints.txt pythae==0.1.2 lightning
+	@touch $@
+
+bench: $(STAMP) $(BENCH_STAMP)  ## images a second beside other trainers; DATA is a folder with mnist/ and cifar10/
+	$(BIN)/python benchmarks/throughput/run.py mlp $(DATA)/mnist --rivals $(BENCH_VENV)/bin/python
+	$(BIN)/python benchmarks/throughput/run.py conv $(DATA)/cifar10 --rivals $(BENCH_VENV)/bin/python
+
 clean:  ## remove the environment and the caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache site
+	rm -rf $(VENV) $(BENCH_VENV) .mypy_cache .ruff_cache .pytest_cache site

@@ -1,0 +1,217 @@
+"""One contender: sets itself up, then trains one pass over the images for every line on standard input, and says how long it took.
+
+python worker.py CONTENDER NETWORK IMAGES.npy BATCH [precision=fp32|bf16] [compile=on|off]
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from networks import LATENTS, SHAPES, PlainVAE, build
+
+Pass = Callable[[], float]
+
+
+def calibrae(network: str, images: np.ndarray, batch: int, options: dict[str, str]) -> Pass:
+    """Our trainer on the same modules; its own count of seconds, without validation."""
+    import calibrae as cb
+
+    encoder, decoder = build(network)
+    model = cb.VAE(encoder, decoder, cb.GaussianLikelihood(1.0), cb.StandardNormalPrior(LATENTS[network]))
+    few = images[: max(2 * batch, 256)]
+    chosen: dict[str, Any] = {"precision": options.get("precision", "auto"), "compile": options.get("compile", "auto")}
+
+    def one_pass() -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            data = {"train": images, "validation": few, "test": few}
+            settings = {"batch_size": batch, "lr": 1e-3, "quiet": True, "pictures": False, **chosen}
+            return cb.fit(model, data, Path(folder) / "run", epochs=1, **settings).history[-1]["seconds"]
+
+    return one_pass
+
+
+def bare(network: str, images: np.ndarray, batch: int, options: dict[str, str]) -> Pass:
+    """The limit of the framework: images in memory, one gather a batch, a fused optimiser, nothing else."""
+    model = PlainVAE(network)
+    if network == "conv":
+        model = model.to(memory_format=torch.channels_last)
+    step = torch.compile(model) if options.get("compile") == "on" else model
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
+    stored = torch.from_numpy(images)
+    bf16 = options.get("precision") == "bf16"
+
+    def one_pass() -> float:
+        started = time.perf_counter()
+        for index in torch.randperm(len(stored)).split(batch):
+            x = stored[index].float().add_(torch.rand(len(index), *SHAPES[network])).div_(256.0)
+            if network == "conv":
+                x = x.contiguous(memory_format=torch.channels_last)
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                loss = step(x, torch.randn(len(index), LATENTS[network]))
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+        return time.perf_counter() - started
+
+    return one_pass
+
+
+class Items(torch.utils.data.Dataset):
+    """Images one by one, turned into tensors as torchvision's `ToTensor` does."""
+
+    def __init__(self, images: np.ndarray) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return torch.from_numpy(self.images[index]).float().div(255.0)
+
+
+def examples(network: str, images: np.ndarray, batch: int, options: dict[str, str]) -> Pass:
+    """The loop of the PyTorch examples: a DataLoader of items, Adam, the loss read at every step."""
+    del options
+    model = PlainVAE(network)
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
+    loader = torch.utils.data.DataLoader(Items(images), batch_size=batch, shuffle=True)
+
+    def one_pass() -> float:
+        started, total = time.perf_counter(), 0.0
+        model.train()
+        for x in loader:
+            optimiser.zero_grad()
+            loss = model(x, torch.randn(len(x), LATENTS[network]))
+            loss.backward()
+            total += loss.item()
+            optimiser.step()
+        return time.perf_counter() - started
+
+    return one_pass
+
+
+def pythae(network: str, images: np.ndarray, batch: int, options: dict[str, str]) -> Pass:
+    """Pythae's trainer on the same modules, an epoch of its own `train_step`."""
+    del options
+    from pythae.data.datasets import BaseDataset
+    from pythae.models import VAE, VAEConfig
+    from pythae.models.base.base_utils import ModelOutput
+    from pythae.models.nn import BaseDecoder, BaseEncoder
+    from pythae.trainers import BaseTrainer, BaseTrainerConfig
+
+    inner, outer = build(network)
+
+    class Encoder(BaseEncoder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = inner
+
+        def forward(self, x: torch.Tensor) -> Any:
+            mu, log_var = self.layers(x).chunk(2, 1)
+            return ModelOutput(embedding=mu, log_covariance=log_var)
+
+    class Decoder(BaseDecoder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = outer
+
+        def forward(self, z: torch.Tensor) -> Any:
+            return ModelOutput(reconstruction=self.layers(z))
+
+    config = VAEConfig(input_dim=SHAPES[network], latent_dim=LATENTS[network], reconstruction_loss="mse")
+    model = VAE(config, encoder=Encoder(), decoder=Decoder())
+    data = torch.from_numpy(images).float() / 255.0
+    trainer = BaseTrainer(
+        model=model,
+        train_dataset=BaseDataset(data, torch.ones(len(data))),
+        training_config=BaseTrainerConfig(
+            output_dir=tempfile.mkdtemp(),
+            num_epochs=1,
+            learning_rate=1e-3,
+            per_device_train_batch_size=batch,
+            no_cuda=True,
+        ),
+    )
+    trainer.prepare_training()
+
+    def one_pass() -> float:
+        started = time.perf_counter()
+        trainer.train_step(1)
+        return time.perf_counter() - started
+
+    return one_pass
+
+
+def lightning(network: str, images: np.ndarray, batch: int, options: dict[str, str]) -> Pass:
+    """A Lightning module in the usual style; the time between the start and the end of its epoch."""
+    del options
+    import lightning
+
+    class Module(lightning.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = PlainVAE(network)
+            self.seconds = 0.0
+
+        def training_step(self, parts: list[torch.Tensor], _: int) -> torch.Tensor:
+            loss = self.model(parts[0], torch.randn(len(parts[0]), LATENTS[network]))
+            self.log("loss", loss)
+            return loss
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.Adam(self.parameters(), lr=1e-3)
+
+        def on_train_epoch_start(self) -> None:
+            self.started = time.perf_counter()
+
+        def on_train_epoch_end(self) -> None:
+            self.seconds = time.perf_counter() - self.started
+
+    data = torch.utils.data.TensorDataset(torch.from_numpy(images).float() / 255.0)
+    loader = torch.utils.data.DataLoader(data, batch_size=batch, shuffle=True)
+    module = Module()
+
+    def one_pass() -> float:
+        quiet = {
+            "logger": False,
+            "enable_progress_bar": False,
+            "enable_checkpointing": False,
+            "enable_model_summary": False,
+        }
+        lightning.Trainer(max_epochs=1, accelerator="cpu", **quiet).fit(module, loader)
+        return module.seconds
+
+    return one_pass
+
+
+CONTENDERS = {f.__name__: f for f in (calibrae, bare, examples, pythae, lightning)}
+
+
+def main() -> None:
+    """Answer every line with the seconds of one pass."""
+    warnings.simplefilter("ignore")
+    name, network, path, batch, *rest = sys.argv[1:]
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # whatever a library prints goes to standard error
+    torch.manual_seed(0)
+    images = np.load(path)
+    one_pass = CONTENDERS[name](network, images, int(batch), dict(part.split("=") for part in rest))
+    one_pass()  # allocations, kernels, compilation
+    print(json.dumps({"ready": name, "torch": torch.__version__}), file=answers)
+    for _ in sys.stdin:
+        print(json.dumps({"seconds": one_pass()}), file=answers)
+
+
+if __name__ == "__main__":
+    main()
