@@ -50,6 +50,7 @@ print(found.rho, found.sigma, found.equivalents["half-sse"])  # 3.072 1.2394 1.5
 * A **full Gaussian NLL** (`nll` and its relatives) states its own sigma; with a learned or optimal sigma $\\sigma^2 = \\mathrm{{MSE}}$ at the
   optimum whatever beta is, so beta is free of the data's scale.
 * **Bernoulli and categorical** terms have no scale: $b/a$ is beta outright. An **absolute error** implies a Laplace decoder of scale $b/a$.
+* For a **categorical** term `D` counts the positions, not the letters of the alphabet: `--data-shape 36` for 36 tokens.
 * **Rescaled data**: for $x' = c x$, $\\rho' = c^2\\rho$ and $\\sigma' = c\\sigma$. From [0, 1] to [-1, 1] rho grows 4 times, to [0, 255] 65,025 times.
 * **The nat budget**: a decoder that ignores `z` reaches SSE = $V$, the total variance of the data, with KL = 0. At the optimum therefore
   $\\mathrm{{KL}} \\le V/\\rho$. On [0, 1], at most: {_variances()}.
@@ -86,7 +87,12 @@ def _at_default(c: Convention) -> str:
     if c.term == "nll" and c.sigma in ("learned", "optimal", "data"):
         return "follows the residuals" if c.sigma != "data" else "follows the data"
     found = translate(
-        c.default, c.name, data_shape=(int(sizes["D"]),), latent_dim=int(sizes["d"]), batch_size=int(sizes["B"])
+        c.default,
+        c.name,
+        data_shape=(int(sizes["D"]),),
+        latent_dim=int(sizes["d"]),
+        batch_size=int(sizes["B"]),
+        sigma=c.typical.get("sigma"),
     )
     if found.sigma is not None:
         return f"sigma {found.sigma:.3g}"

@@ -195,3 +195,53 @@ def test_the_global_generators_are_left_alone():
 def test_a_record_is_plain_json():
     record = audit_loss(from_log_std, **SIZES, posterior="log_std").to_dict()
     assert json.loads(json.dumps(record, allow_nan=False))["findings"][0]["code"]
+
+
+def test_one_latent_or_one_dimension_can_be_varied():
+    for sizes in ({"latent_dim": 1}, {"data_shape": (1,)}):
+        record = audit_loss(from_log_std, **{**SIZES, **sizes}, posterior="log_std")
+        assert record.could_not_vary == ()
+        assert record.codes("error") == []
+
+
+def test_numbers_without_a_meaning_are_left_out():
+    record = audit_loss(lambda x, v, mu, lv: from_log_std(x, v, mu, -0.5 * lv), **SIZES)
+    assert record.kl_kind == "not_a_kl"
+    assert (record.convention, record.equivalents) == (None, {})
+    of_data = audit_loss(
+        lambda x, v, mu, lv: 0.5 * (x - v).square().sum() / x.var() + from_log_std(x, x, mu, 0.5 * lv), **SIZES
+    )
+    assert (of_data.rho, of_data.convention) == (None, None)
+
+
+def test_a_flattened_output_is_not_the_posterior():
+    class Flat(PyTorchVAEStyle):
+        def forward(self, x):
+            mu, log_var = self.encoder(x.flatten(1)).chunk(2, 1)
+            return self.decoder(mu), mu, log_var
+
+    assert module_loss(Flat(), torch.rand(4, 1, 6, 6))[1]["latent_dim"] == 3
+
+
+@pytest.mark.parametrize("parts", [{"recon_loss": 0, "kl_loss": 1, "total": 2}, {"reconstruction": 0, "total_loss": 2}])
+def test_the_total_of_a_dict_is_taken(parts):
+    def loss(x, x_hat, mu, log_std):
+        whole = from_log_std(x, x_hat, mu, log_std)
+        return {name: whole if number == 2 else (x - x_hat).square().sum() for name, number in parts.items()}
+
+    assert audit_loss(loss, **SIZES, posterior="log_std").kl_weight == pytest.approx(1.0)
+
+
+def test_the_alphabet_is_not_counted_as_data():
+    def loss(x, x_hat, mu, logvar):
+        ce = -(x * torch.log_softmax(x_hat, -1)).sum(-1).mean()
+        return ce + 0.05 * (-0.5 * (1 + logvar - mu**2 - logvar.exp())).sum(1).mean()
+
+    record = audit_loss(loss, data_shape=(36, 30), latent_dim=8, batch_size=4, x_hat="logits")
+    assert record.implied_beta == pytest.approx(1.8)
+    assert record.equivalents["ce"] == pytest.approx(1.8)
+
+
+def test_a_clamp_far_out_is_seen():
+    record = audit_loss(lambda x, v, mu, lv: from_log_std(x, v, mu, 0.5 * lv.clamp(min=-4.0)), **SIZES)
+    assert "kl-std-clamped" in record.codes("warning")

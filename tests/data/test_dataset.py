@@ -186,3 +186,10 @@ def test_examples_are_called_by_their_file_or_their_position(tmp_path):
 
 def test_a_size_for_numbers_is_noted():
     assert any("--size" in note for note in load_data(INTEGERS, DataOptions(size=(8, 8))).source.notes)
+
+
+def test_other_floats_must_lie_on_the_range_that_was_trained_on():
+    inside = np.random.default_rng(0).random((40, 1, 4, 4))
+    preparation = load_data(inside).preparation
+    with pytest.raises(DataError, match="must lie on the stated range"):
+        load_data(inside * 255, preparation=preparation)

@@ -193,6 +193,29 @@ def test_a_killed_overwrite_does_not_stand_in_the_way_of_the_next(tmp_path):
     assert not (tmp_path / "r" / ".replaced").exists()
 
 
+def test_an_old_run_comes_back_whatever_stopped_the_new_one(tmp_path):
+    fit(tmp_path / "r", epochs=1)
+    with pytest.raises(TypeError):
+        fit(tmp_path / "r", epochs=1, overwrite=True, request={"x": object()})
+    assert cb.evaluate(tmp_path / "r").n == 180
+    (tmp_path / "r" / ".replaced").mkdir()
+    for name in ("config.toml", "run.json", "model.safetensors", "model.json", "checkpoints"):
+        (tmp_path / "r" / name).rename(tmp_path / "r" / ".replaced" / name)
+    assert cb.evaluate(tmp_path / "r").n == 180
+
+
+def test_a_folder_of_the_users_own_is_left(tmp_path):
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(DataError):
+        cb.fit(
+            cb.build("sigma-vae", data_shape=(1, 4, 4), latent_dim=2),
+            np.full((40, 1, 4, 4), 0.3),
+            tmp_path / "mine",
+            quiet=True,
+        )
+    assert (tmp_path / "mine").is_dir()
+
+
 def test_a_run_that_does_not_begin_leaves_nothing(tmp_path):
     same = np.full((40, 1, 4, 4), 0.3)
     model = cb.build("sigma-vae", data_shape=(1, 4, 4), latent_dim=2)

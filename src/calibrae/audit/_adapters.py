@@ -82,14 +82,13 @@ def module_loss(
         ArgumentError: if the module has no such method, or its parts cannot be told.
     """
     found = _method(module, method)
-    with torch.no_grad():
-        returned = module(batch)
-    parts = _tensors(returned)
-    codes = [t for t in parts if t.ndim == 2 and len(t) == len(batch) and t.shape != batch.shape]
+    parts = _tensors(_called(module, batch))
+    flat = [t for t in parts if t.ndim == 2 and len(t) == len(batch) and t[0].numel() != batch[0].numel()]
+    codes = [t for t in flat if sum(t.shape == other.shape for other in flat) >= 2]
     if not codes:
         shapes = ", ".join(str(tuple(t.shape)) for t in parts)
         raise ArgumentError(
-            f"the module must return its posterior, [B, d]; got {shapes}. Pass a lambda to audit_loss instead."
+            f"the module must return its posterior, two tensors [B, d]; got {shapes}. Pass a lambda to audit_loss instead."
         )
     sizes = {"data_shape": tuple(batch.shape[1:]), "latent_dim": codes[0].shape[1], "batch_size": len(batch)}
     order = _order(found, options)
@@ -101,6 +100,17 @@ def module_loss(
         return found(**{parameter: known[role] for parameter, role in order.items()}, **options)
 
     return loss, sizes
+
+
+def _called(module: nn.Module, batch: Tensor) -> Any:
+    """What it returns in eval mode, so that no running statistics move."""
+    was_training = module.training
+    module.eval()
+    try:
+        with torch.no_grad():
+            return module(batch)
+    finally:
+        module.train(was_training)
 
 
 def _method(module: nn.Module, method: str | None) -> Callable[..., Any]:

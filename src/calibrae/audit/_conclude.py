@@ -13,6 +13,9 @@ from ._match import Match, find_match
 from ._record import AuditRecord
 from ._wrap import Wrap
 
+DEPENDS = 0.02  # relative change of a weight with the data, from which on it is no number
+SQUARED = ("sse", "log-cosh")
+
 
 def _full_nll_sigma(e: Evidence) -> float | None:
     """Sigma, if the loss carries the constants of a Gaussian NLL with the sigma that its weight says."""
@@ -34,6 +37,8 @@ def conclude(e: Evidence, data_range: tuple[float, float]) -> AuditRecord:
     ratio = b / a if b is not None and a and found.kind not in ("log_mse", "unknown", "none") and a > 0 else None
     if found.kind == "log_mse" and a and b is not None:
         ratio = b * e.sizes.data_dim * e.sizes.batch_size / (2.0 * a)
+    if found.per_variance or found.spread > DEPENDS:
+        ratio = None  # the weight is that of the probe's own data
     squared = ratio is not None and found.kind in ("gaussian", "log_cosh")
     rho = (
         (ratio * (2.0 / found.alpha if found.kind == "log_cosh" and found.alpha else 1.0))
@@ -60,7 +65,7 @@ def conclude(e: Evidence, data_range: tuple[float, float]) -> AuditRecord:
         convention=match.convention.name if match else None,
         convention_value=match.value if match else None,
         nll_sigma=nll_sigma,
-        equivalents=_equivalents(match, e, data_range, nll_sigma) if match else {},
+        equivalents=_equivalents(match, e, data_range, nll_sigma, rho) if match else {},
         findings=find(e),
         stochastic=e.spread > 0 or e.drift > 0,
         weight_error=kl.error,
@@ -79,7 +84,7 @@ def conclude(e: Evidence, data_range: tuple[float, float]) -> AuditRecord:
 def _match(e: Evidence, ratio: float | None, nll_sigma: float | None) -> Match | None:
     ours, theirs = e.per_example()
     sizes = {"D": float(e.positions), "d": float(e.sizes.latent_dim), "B": float(e.sizes.batch_size)}
-    if ratio is None or ours is None or theirs is None:
+    if ratio is None or ours is None or theirs is None or e.divergence.kind not in ("exact", "monte_carlo"):
         return None
     if nll_sigma is not None and e.latent_reduction == "sum":
         return Match(find_convention("nll"), theirs)
@@ -88,11 +93,14 @@ def _match(e: Evidence, ratio: float | None, nll_sigma: float | None) -> Match |
 
 
 def _equivalents(
-    match: Match, e: Evidence, data_range: tuple[float, float], nll_sigma: float | None
+    match: Match, e: Evidence, data_range: tuple[float, float], nll_sigma: float | None, rho: float | None
 ) -> dict[str, float]:
-    sizes = {"data_shape": e.sizes.data_shape, "latent_dim": e.sizes.latent_dim, "batch_size": e.sizes.batch_size}
+    sizes = {"data_shape": (e.positions,), "latent_dim": e.sizes.latent_dim, "batch_size": e.sizes.batch_size}
+    name, value = match.convention.name, match.value
+    if rho is not None and match.convention.term in SQUARED:
+        name, value = "sse", rho  # whatever its sharpness, a log cosh is there what its rho is
     try:
-        found = translate(match.value, match.convention.name, data_range=data_range, sigma=nll_sigma, **sizes)  # type: ignore[arg-type]
+        found = translate(value, name, data_range=data_range, sigma=nll_sigma, **sizes)  # type: ignore[arg-type]
     except ArgumentError:
         return {}
     return dict(found.equivalents)

@@ -19,6 +19,8 @@ SPAN, NARROW = 1.2, 0.3  # of log s, either side
 CLOSE = 5e-3  # of the three coefficients of a KL
 MISFIT = 1e-2
 NOISY_SEEDS = 64
+FAR_OUT = (-2.0, -3.0, -4.0, -5.0, 2.0, 3.0)  # log s
+LEFT = 0.02  # relative difference from the fitted KL there
 NUMBERS_PER_SWEEP = 400_000
 WIDE_GRID = torch.linspace(-4.0, 4.0, 41, dtype=torch.float64)
 CANCELS = -0.3  # a departure below which means cancel one another: the KL of an average, not an average of KLs
@@ -128,7 +130,8 @@ def find_divergence(kl: KLProbe, sampled: bool) -> Divergence:
     ):
         found = replace(found, kind="exact", minimum_std=1.0, reading=None)
     if found.kind in ("exact", "monte_carlo") and found.flat is None:
-        return _at_random(kl, curve, found)
+        found = replace(found, flat=_clamped_far_out(kl, curve, found))
+        return found if found.flat is not None else _at_random(kl, curve, found)
     if found.kind == "not_a_kl" and weight > 0 and found.reading is None:
         return replace(found, coupled=_is_coupled(kl, _random_posterior(kl, 4.0 * curve.level, seed=1)))
     return found
@@ -208,6 +211,23 @@ def _swept(kl: KLProbe, curve: Curve, weight: float, sampled: bool) -> Divergenc
         minimum = math.sqrt(log / square) if square > 0 and log > 0 else None
         return replace(shared, square=square, log=log, misfit=misfit, minimum_std=minimum)
     return replace(shared, misfit=misfit, reading=reading, minimum_std=_argmin(kl, mean))
+
+
+def _clamped_far_out(kl: KLProbe, curve: Curve, found: Divergence) -> str | None:
+    """The side on which a fitted KL is left for standard deviations from e^-5 to e^3."""
+    if found.weight is None or (curve.wrap is not None and curve.wrap.kind in ("clamp", "other")):
+        return None
+    mean = kl.mean_at(curve.level)
+    start = kl.at(mean)
+    for log_s in FAR_OUT:
+        expected = found.weight * kl.count * (0.5 * (math.exp(2.0 * log_s) - 1.0) - log_s)
+        try:
+            rise = kl.at(mean, log_s) - start
+        except ProbeError:
+            continue
+        if abs(rise - expected) > (LEFT + 4.0 * found.error) * expected:
+            return "below" if log_s < 0 else "above"
+    return None
 
 
 def _best_fit(

@@ -19,6 +19,7 @@ from ..errors import CalibraeError
 
 Loss: TypeAlias = Callable[..., Any]
 Posterior: TypeAlias = Literal["logvar", "log_std", "std", "var"]
+LOSS_NAMES = ("loss", "total_loss", "total", "objective", "elbo_loss", "vae_loss")
 POSTERIORS: tuple[Posterior, ...] = ("logvar", "log_std", "std", "var")
 
 
@@ -146,15 +147,13 @@ class Probe:
 
 
 def _loss_entry(returned: Mapping[Any, Any]) -> Any:
-    """The entry `loss`, or the only one whose name speaks of a loss."""
-    if "loss" in returned:
-        return returned["loss"]
-    spoken = [name for name in returned if "loss" in str(name).lower()]
-    if len(spoken) != 1:
+    """The entry that is called the loss or the total, or the only one."""
+    name = next((known for known in LOSS_NAMES if known in returned), None)
+    if name is None and len(returned) != 1:
         raise ProbeError(
             f"the loss must return one number; got a dict of {', '.join(map(str, returned))}. Pick one with a lambda."
         )
-    return returned[spoken[0]]
+    return returned[name] if name is not None else next(iter(returned.values()))
 
 
 def _from_log_std(log_std: Tensor, posterior: Posterior) -> Tensor:

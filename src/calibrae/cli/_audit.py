@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -30,6 +32,8 @@ def audit(
     """Judge a VAE loss from outside: what it computes, the sigma and beta that it implies, and what is wrong with it."""
     from ..workflows import audit_run, load_function
 
+    if run is not None and place is not None:
+        raise typer.BadParameter(f"an audit is of FILE.py:FUNCTION or of --run; got both, {place} and {run}.")
     if run is not None:
         record = audit_run(run)
     elif place is None or data_shape is None or latent_dim is None:
@@ -42,7 +46,9 @@ def audit(
 
         chosen: Any = {"x_hat": x_hat, "posterior": posterior, "data_range": pair(data_range, "--data-range")}
         sizes: Any = {"data_shape": shape(data_shape), "latent_dim": latent_dim, "batch_size": batch_size}
-        record = audit_loss(load_function(place), **sizes, **chosen)
+        loss = load_function(place)
+        with contextlib.redirect_stdout(sys.stderr):  # what the loss prints is not the audit's
+            record = audit_loss(loss, **sizes, **chosen)
     if json:
         print_json(record.to_dict())
     else:
@@ -79,7 +85,8 @@ def _print_record(record: Any) -> None:
             f"{'known as':<16}{record.convention} {_number(record.convention_value)}: {find(record.convention).formula}"
         )
         others = [f"{n} {_number(v)}" for n, v in record.equivalents.items() if n in COMMON and n != record.convention]
-        typer.echo(f"{'the same as':<16}{', '.join(others)}")
+        if others:
+            typer.echo(f"{'the same as':<16}{', '.join(others)}")
     for finding in record.findings:
         typer.echo(f"{finding.severity:<8}{finding.code}: {finding.measured}.\n        {finding.advice}")
     if not record.findings:

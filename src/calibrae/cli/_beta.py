@@ -113,4 +113,5 @@ def _print_report(report: Any) -> None:
     for name, number in found.equivalents.items():
         known = catalogue()[name]
         if name != found.convention and known.same_as is None:
-            typer.echo(f"  {name:<26}{number:<14.6g}{known.formula}")
+            beside = f"   (beside sigma {found.nll_sigma:.4g})" if known.term == "nll" and found.nll_sigma else ""
+            typer.echo(f"  {name:<26}{number:<14.6g}{known.formula}{beside}")

@@ -16,7 +16,7 @@ from ._arrays import value_range
 from ._cache import hash_array
 from ._noise import ExampleNoise, mixed_seed
 from ._open import open_source
-from ._prepare import Preparation, prepare
+from ._prepare import Preparation, prepare, require_range
 from ._source import Array, DataOptions, Part, Source
 from ._view import Joined, View
 
@@ -97,10 +97,14 @@ class Data:
 
     def names(self, split: Split | Literal["all"]) -> list[str]:
         """What each example of a split is called: its file, or its position in the stored part, counted from 0."""
-        view = self.view(split)
-        owners = [array for array in self.source.parts.values() if split == "all" or array is view.array]
-        stored = {id(array): self.source.names.get(part) for part, array in self.source.parts.items()}
-        found = [name for array in owners for name in (stored[id(array)] or map(str, range(len(array))))]
+        view, parts = self.view(split), self.source.parts
+        owners = list(parts) if split == "all" else [next(p for p, array in parts.items() if array is view.array)]
+        prefix = len(owners) > 1
+        found = [
+            f"{part} {name}" if prefix else name
+            for part in owners
+            for name in (self.source.names.get(part) or map(str, range(len(parts[part]))))
+        ]
         return found if view.index is None else [found[i] for i in view.index]
 
     def binarised(self) -> Data:
@@ -168,6 +172,10 @@ def _as_trained(source: Source, preparation: Preparation) -> Source:
             "Pass data of that shape."
         )
     levels = preparation.spec.levels
+    if levels is None and source.levels is None and preparation.spec.scale.startswith("[0, 1]"):
+        low = float(preparation.shift)
+        for part, array in source.parts.items():
+            require_range(f"{source.name} ({part})", array, low, low + float(preparation.scale))
     if (source.levels is None) != (levels is None):
         came, known = ("floats" if n is None else "integers" for n in (source.levels, levels))
         raise DataError(f"{source.name} holds {came}; the model was trained on {known}. Convert the data.")

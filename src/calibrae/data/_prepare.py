@@ -115,7 +115,7 @@ def prepare(source: Source, train: View, options: DataOptions) -> Preparation:
         return _standardised(source, train, shape)
     low, high = options.data_range or (0.0, 1.0)
     for part, array in source.parts.items():
-        _require_range(f"{source.name} ({part})", array, low, high)
+        require_range(f"{source.name} ({part})", array, low, high)
     width = high - low
     size = math.prod(shape)
     name = "[0, 1]" if options.data_range is None else f"[0, 1] from [{low:g}, {high:g}]"
@@ -123,7 +123,8 @@ def prepare(source: Source, train: View, options: DataOptions) -> Preparation:
     return Preparation(spec, torch.tensor(low, dtype=torch.float64), torch.tensor(width, dtype=torch.float64))
 
 
-def _require_range(name: str, array: Array, low: float, high: float) -> None:
+def require_range(name: str, array: Array, low: float, high: float) -> None:
+    """Raise `DataError` unless float data lie on the stated range."""
     least, most = value_range(array)
     if least < low or most > high:
         raise DataError(

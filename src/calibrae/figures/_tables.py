@@ -69,7 +69,11 @@ def _save_panels(x: Tensor, path: Path, names: Sequence[str], draw: Callable[[Ax
             axes.set_axis_off()
             continue
         draw(axes, column)
-        axes.set_title(textwrap.shorten(names[column], NAME, placeholder="...") or names[column][:NAME], fontsize=9)
+        axes.set_title(
+            textwrap.shorten(names[column], NAME, placeholder="...") or names[column][:NAME],
+            fontsize=9,
+            parse_math=False,
+        )
     more = f" (the first {shown} of {x.shape[1]} columns)" if shown < x.shape[1] else ""
     figure.suptitle(title + more, fontsize=10)
     return save_figure(figure, path)

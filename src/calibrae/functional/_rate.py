@@ -41,7 +41,7 @@ def linear_code(eigenvalues: Tensor, total_variance: float, rho: float, latent_d
         Directions, nats and squared error.
 
     Raises:
-        ArgumentError: if rho or `d` is not positive.
+        ArgumentError: if rho or `d` is not positive, or there are fewer than `d` eigenvalues.
 
     References:
         Probabilistic PCA with a weighted KL; Lucas et al. 2019, https://arxiv.org/abs/1911.02469
@@ -50,8 +50,10 @@ def linear_code(eigenvalues: Tensor, total_variance: float, rho: float, latent_d
         >>> linear_code(torch.tensor([4.0, 1.0, 0.1]), total_variance=5.1, rho=1.0, latent_dim=2).directions
         2
     """
-    if not (rho > 0 and latent_dim > 0):
-        raise ArgumentError(f"rho and latent_dim must be positive; got {rho} and {latent_dim}.")
+    if not (rho > 0 and 0 < latent_dim <= len(eigenvalues)):
+        raise ArgumentError(
+            f"rho must be positive, and latent_dim between 1 and the number of eigenvalues, {len(eigenvalues)}; got {rho} and {latent_dim}."
+        )
     leading = eigenvalues[:latent_dim].double()
     coded = leading[leading > rho / 2.0]
     kl = 0.5 * torch.log(2.0 * coded / rho).sum()

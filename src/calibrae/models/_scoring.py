@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from .. import functional
 from ..errors import ArgumentError
@@ -155,8 +156,8 @@ def calibrate_sigma(model: VAE, data: Tensor | Iterable[Any], *, seed: int = 0, 
 
     Args:
         model: any `VAE`.
-        data: the training set as the model sees it (dequantised): a tensor `[N, *data]`, or batches: tensors, or tuples
-            that begin with one, as from a `DataLoader`.
+        data: the training set as the model sees it (dequantised): a tensor or array `[N, *data]`, a map-style Dataset, or
+            batches: tensors, or tuples that begin with one, as from a `DataLoader`.
         seed: of the posterior samples.
         batch_size: examples at once, where `data` is a tensor.
 
@@ -181,7 +182,7 @@ def calibrate_sigma(model: VAE, data: Tensor | Iterable[Any], *, seed: int = 0, 
     generator = torch.Generator().manual_seed(seed)
     sigma = optimal_sigma_of(model)
     if sigma is not None:
-        batches = _numbered(data.split(batch_size) if isinstance(data, Tensor) else data)
+        batches = _numbered(_batches(data, batch_size))
 
         def noise(start: int, stop: int) -> Tensor:
             return torch.randn(stop - start, model.latent_dim, generator=generator)
@@ -189,6 +190,15 @@ def calibrate_sigma(model: VAE, data: Tensor | Iterable[Any], *, seed: int = 0, 
         fix_sigma(model, batches, noise)
     fixed: AbstractSigma | None = getattr(model.likelihood, "sigma", None)
     return None if fixed is None else fixed.log_sigma.detach().exp()
+
+
+def _batches(data: Any, batch_size: int) -> Iterable[Any]:
+    """Batches of a tensor, an array, a map-style Dataset, or what is batches already."""
+    if hasattr(data, "__array__") and not isinstance(data, Tensor):
+        data = torch.as_tensor(data)
+    if isinstance(data, Tensor):
+        return data.to(torch.float32).split(batch_size) if len(data) else []
+    return DataLoader(data, batch_size) if isinstance(data, Dataset) else data
 
 
 def _numbered(batches: Iterable[Any]) -> Batches:

@@ -77,6 +77,7 @@ class RunFolder:
             RunError: if something else is there, or a run that is not to be replaced.
         """
         folder = cls(Path(path))
+        folder._recover()
         if folder.path.exists() and any(folder.path.iterdir() if folder.path.is_dir() else [folder.path]):
             if not folder._is_run():
                 raise RunError(f"{path} exists and is not a run of calibrae. Choose another place with --out.")
@@ -93,11 +94,14 @@ class RunFolder:
         except (RunError, OSError):
             return False
 
-    def _set_old_aside(self) -> None:
+    def _recover(self) -> None:
+        """Undo what a killed overwrite has left: the old run comes back unless the new one had begun."""
         if (self.checkpoints / "last.pt").exists():
-            self.discard_old()  # of a run that was killed after it had begun
+            self.discard_old()
         else:
             self.restore_old()
+
+    def _set_old_aside(self) -> None:
         old = self.path / OLD
         old.mkdir()
         for name in ARTEFACTS:
@@ -108,13 +112,19 @@ class RunFolder:
         """Forget the run that was set aside, now that the new one has begun. Files that are not ours are left alone."""
         shutil.rmtree(self.path / OLD, ignore_errors=True)
 
-    def abandon(self) -> None:
-        """Leave no trace of a run that did not begin, and bring back the one that was set aside."""
+    def abandon(self, *, remove: bool) -> None:
+        """Leave no trace of a run that did not begin, and bring back the one that was set aside.
+
+        Args:
+            remove: the folder too, if it is empty then.
+        """
+        if not self.path.is_dir():
+            return
         for name in ARTEFACTS:
             place = self.path / name
             shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
         self.restore_old()
-        if not any(self.path.iterdir()):
+        if remove and not any(self.path.iterdir()):
             self.path.rmdir()
 
     def restore_old(self) -> None:
@@ -137,6 +147,8 @@ class RunFolder:
             RunError: if there is none.
         """
         folder = cls(Path(path))
+        if not folder.config_file.is_file():
+            folder._recover()
         if not folder.config_file.is_file():
             what = "is not a run folder (it has no config.toml)" if folder.path.exists() else "does not exist"
             raise RunError(f"{path} {what}. Pass the folder that `calibrae train ... --out` wrote.")

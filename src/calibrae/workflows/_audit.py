@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import sys
 from collections.abc import Callable
@@ -37,8 +38,9 @@ def load_function(place: str) -> Callable[..., Any]:
     sys.path.insert(0, str(file.resolve().parent))
     sys.modules[spec.name] = module
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # a stranger's file may fail in any way
+        with contextlib.redirect_stdout(sys.stderr):
+            spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # a stranger's file may fail in any way
         raise ArgumentError(f"{name} cannot be imported: {type(error).__name__}: {error}") from error
     finally:
         sys.path.remove(str(file.resolve().parent))
@@ -50,8 +52,16 @@ def load_function(place: str) -> Callable[..., Any]:
             n for n, value in vars(module).items() if callable(value) and getattr(value, "__module__", "") == spec.name
         ]
         raise ArgumentError(f"{name} has no function {function or 'loss'}; it has {', '.join(known) or 'none'}.")
-    chosen: Callable[..., Any] = found() if isinstance(found, type) else found
-    return chosen
+    if not isinstance(found, type):
+        chosen: Callable[..., Any] = found
+        return chosen
+    try:
+        made: Callable[..., Any] = found()
+    except Exception as error:
+        raise ArgumentError(
+            f"{place} cannot be made without arguments: {error} Pass a function that makes it."
+        ) from error
+    return made
 
 
 def audit_run(run: str | Path) -> AuditRecord:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ..data import Data
 from ..errors import ArgumentError
-from ..evaluation import training_spectrum
+from ..evaluation import Spectrum, training_spectrum
 from ..functional import LinearCode, linear_code
 from ..functional.conventions import Translation, find, total_variances, translate
+
+CALIBRATED = ("learned", "optimal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,7 @@ def explain_beta(
         latent_dim: `d`.
         data_range: of the data that the loss sees.
         batch_size: `B`.
-        sigma: of the decoder beside a full NLL; with `data` and a calibrated sigma, that of probabilistic PCA is taken.
+        sigma: of the decoder beside a full NLL; with `data` and a calibrated sigma, that of a linear model at this beta is taken.
         data: prepared data.
 
     Raises:
@@ -73,7 +76,8 @@ def explain_beta(
     shape = tuple(data.spec.data_shape if data is not None else data_shape or ())
     if not shape:
         raise ArgumentError("the shape of an example is needed: pass --data-shape C,H,W, or --data PATH.")
-    low, high = data_range or (0.0, 1.0)
+    chosen = find(convention)
+    low, high = data_range or chosen.range
     sizes: dict[str, Any] = {
         "data_shape": shape,
         "latent_dim": latent_dim,
@@ -83,22 +87,47 @@ def explain_beta(
     if data is None:
         found = translate(value, convention, sigma=sigma, **sizes)
         known = {name: v * (high - low) ** 2 for name, (s, v) in total_variances().items() if s == shape}
-        budgets = {name: v / found.rho for name, v in known.items()} if found.rho else {}
-        return BetaReport(found, budgets, None, None, None, _sentence(found, None, latent_dim))
+        bounded = found.rho and chosen.wrap is None and chosen.sigma not in CALIBRATED
+        budgets = {name: v / found.rho for name, v in known.items()} if bounded and found.rho else {}
+        return BetaReport(found, budgets, None, None, None, _said(found, None, latent_dim))
     spectrum = training_spectrum(data, latent_dim)
     variance = spectrum.total_variance * (high - low) ** 2
     optimal = spectrum.ppca(latent_dim).sigma * (high - low)
-    calibrated = find(convention).sigma in ("learned", "optimal")
-    found = translate(value, convention, sigma=sigma or (optimal if calibrated else None), **sizes)
+    calibrated = chosen.sigma in CALIBRATED
+    if sigma is None and calibrated:
+        beta = translate(value, convention, **sizes).beta or 1.0
+        sigma = (high - low) * _calibrated_sigma(spectrum, beta, latent_dim, data.spec.data_dim)
+    found = translate(value, convention, sigma=sigma, **sizes)
+    if data.spec.scale.startswith("columns"):
+        found = replace(found, grey=None, kl_budget=None)
     linear = None
-    if found.rho is not None:
-        linear = linear_code(spectrum.eigenvalues * (high - low) ** 2, variance, found.rho, latent_dim)
-    budgets = {data.source.name: variance / found.rho} if found.rho else {}
-    return BetaReport(found, budgets, variance, linear, optimal, _sentence(found, linear, latent_dim))
+    if found.rho is not None and chosen.wrap is None:
+        reachable = min(latent_dim, len(spectrum.eigenvalues))
+        linear = linear_code(spectrum.eigenvalues * (high - low) ** 2, variance, found.rho, reachable)
+    budgets = {data.source.name: variance / found.rho} if found.rho and chosen.wrap is None and not calibrated else {}
+    return BetaReport(found, budgets, variance, linear, optimal, _said(found, linear, latent_dim))
+
+
+def _calibrated_sigma(spectrum: Spectrum, beta: float, latent_dim: int, data_dim: int) -> float:
+    """The sigma at which a linear model's own residuals have that sigma, on the data's scale: the optimum for this beta."""
+    sigma = math.sqrt(spectrum.total_variance / data_dim)
+    reachable = min(latent_dim, len(spectrum.eigenvalues))
+    for _ in range(1000):
+        code = linear_code(spectrum.eigenvalues, spectrum.total_variance, 2.0 * sigma**2 * beta, reachable)
+        following = math.sqrt(code.sse / data_dim)
+        if abs(following - sigma) <= 1e-12 * sigma:
+            break
+        sigma = following
+    return sigma
+
+
+def _said(found: Translation, linear: LinearCode | None, latent_dim: int) -> str:
+    """What the number will do."""
+    wrapped = find(found.convention).wrap is not None
+    return _sentence_of_wrap(found) if wrapped else _sentence(found, linear, latent_dim)
 
 
 def _sentence(found: Translation, linear: LinearCode | None, latent_dim: int) -> str:
-    """What the number will do."""
     if found.laplace_scale is not None:
         return f"One nat is worth an absolute error of {found.laplace_scale:.4g}; a Laplace decoder of that scale has the same optimum."
     if found.rho is None:
@@ -124,3 +153,10 @@ def _sentence(found: Translation, linear: LinearCode | None, latent_dim: int) ->
     if grey > 5:
         return f"{price}, about what good models leave on natural pictures: both terms matter."
     return f"{price}, less than the noise of most data: nearly an autoencoder, sharp reconstructions and poor samples."
+
+
+def _sentence_of_wrap(found: Translation) -> str:
+    price = f" (rho {found.rho:.4g})" if found.rho is not None else ""
+    if find(found.convention).wrap == "capacity":
+        return f"The KL is held at the capacity C; {found.value:.4g} is the slope on either side of it{price}."
+    return f"The KL is free up to its floor; above it {found.value:.4g} is its weight{price}."

@@ -89,30 +89,48 @@ def fit(
     ready = _suited(model, ready, chosen)
     for note in ready.source.notes:
         reporter.say(f"note: {note}")
-    if not resume:
-        folder = RunFolder.create(out, overwrite=overwrite)
-        _write_start(folder, model, ready, options or DataOptions(), chosen, objective, request)
-    try:
-        trainer = Trainer(model, ready, folder, chosen, objective, reporter)
-        _announce(model, ready, objective, reporter)
-        if trainer.total_steps < FEW_STEPS:
-            reporter.say(
-                f"note: {trainer.total_steps} steps in all; a model gains for some thousands (--epochs, --batch-size)"
-            )
-        history = trainer.run(resume=resume)
-    except BaseException:
-        if not resume and not (folder.checkpoints / "last.pt").exists():
-            folder.abandon()
-        raise
-    finally:
-        if (folder.checkpoints / "last.pt").exists():
-            folder.discard_old()
+    trainer, history = _trained(model, ready, out, chosen, objective, reporter, options, request, resume, overwrite)
+    folder = trainer.folder
     run = Run(folder, model, ready, history)
     _write_end(run, chosen)
     floor = _keep_floor(run)
     if pictures:
         draw_run(run, floor)
     return run
+
+
+def _trained(
+    model: VAE,
+    ready: Data,
+    out: str | Path,
+    chosen: TrainSettings,
+    objective: BetaELBO,
+    reporter: AbstractReporter,
+    options: DataOptions | None,
+    request: Mapping[str, Any] | None,
+    resume: bool,
+    overwrite: bool,
+) -> tuple[Trainer, list[dict[str, float]]]:
+    """Train in a folder that is left as it was if nothing begins."""
+    folder, is_new = RunFolder(Path(out)), not Path(out).exists()
+    try:
+        if not resume:
+            RunFolder.create(out, overwrite=overwrite)
+            _write_start(folder, model, ready, options or DataOptions(), chosen, objective, request)
+        trainer = Trainer(model, ready, folder, chosen, objective, reporter)
+        _announce(model, ready, objective, reporter)
+        if trainer.total_steps < FEW_STEPS:
+            reporter.say(
+                f"note: {trainer.total_steps} steps in all; a model gains for some thousands (--epochs, --batch-size)"
+            )
+        return trainer, trainer.run(resume=resume)
+    except BaseException:
+        if not resume and not (folder.checkpoints / "last.pt").exists():
+            folder.abandon(remove=is_new)
+        raise
+    finally:
+        if (folder.checkpoints / "last.pt").exists():
+            folder.discard_old()
 
 
 def _data_options(options: DataOptions | None, settings: dict[str, Any]) -> DataOptions | None:

@@ -44,11 +44,8 @@ def beta_from_convention(
         1.536
     """
     chosen = find(convention)
-    sizes = sizes_of(data_dim, latent_dim, batch_size)
-    if value == 0 and chosen.power > 0:
-        return 0.0
-    require_positive(value=value, sigma=sigma, **sizes)
-    ratio = ratio_of(chosen, value, sizes)
+    if likelihood not in ("gaussian", "bernoulli"):
+        raise ArgumentError(f"`likelihood` must be gaussian or bernoulli; got {likelihood!r}.")
     fits = ("nll", *DENSITIES) if likelihood == "bernoulli" else ("nll", *SQUARED)
     if chosen.term not in fits:
         raise ArgumentError(
@@ -60,16 +57,25 @@ def beta_from_convention(
             f"the beta convention `{convention}` ({chosen.formula}) has a {chosen.wrap} that calibrae's objective has not. Its slope "
             "can be translated: `calibrae beta`."
         )
-    if chosen.term not in SQUARED:
+    sizes = sizes_of(data_dim, latent_dim, batch_size)
+    if value == 0 and chosen.power > 0:
+        return 0.0
+    require_positive(value=value, sigma=sigma, **sizes)
+    ratio = ratio_of(chosen, value, sizes)
+    if chosen.term not in SQUARED and not isinstance(chosen.sigma, float) and chosen.sigma != "data":
         return ratio
     if sigma is None:
         raise ArgumentError(
             f"the beta convention `{convention}` ({chosen.formula}) fixes only rho = 2 sigma^2 beta, so it needs a fixed "
             "sigma; got a sigma that is calibrated. Pass a number for sigma, or use the convention `nll`."
         )
-    rho = rho_of(chosen, ratio, None)
-    assert rho is not None
-    return rho / (2.0 * sigma**2)
+    rho = rho_of(chosen, ratio, chosen.sigma if isinstance(chosen.sigma, float) else None)
+    if rho is None:
+        raise ArgumentError(
+            f"the beta convention `{convention}` takes its sigma from the data; pass that sigma with `nll` instead."
+        )
+    low, high = chosen.range  # of the data that it was written for; ours live on [0, 1]
+    return rho / (high - low) ** 2 / (2.0 * sigma**2)
 
 
 def beta_in_conventions(

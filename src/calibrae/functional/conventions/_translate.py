@@ -58,7 +58,7 @@ def translate(
     r"""A number of one convention in all the others, and what it implies.
 
     For a squared error $\rho = b/a$ and $\sigma = \sqrt{\rho/2}$ at beta = 1. NLL conventions pair a beta with a sigma,
-    $\rho = 2\sigma^2\beta$: theirs is `sigma`, or what they were found with, or 1.
+    $\rho = 2\sigma^2\beta$: theirs is `sigma`, or 1.
 
     Args:
         value: the number as written in the paper or repository.
@@ -101,7 +101,7 @@ def translate(
         laplace_scale=laplace,
         equivalents=equivalents,
         omitted=omitted,
-        kl_budget=None if rho is None else widest / rho,
+        kl_budget=None if rho is None or chosen.wrap is not None else widest / rho,
     )
 
 
@@ -138,7 +138,7 @@ def _nll_sigma(chosen: Convention, sigma: float | None) -> float | None:
         return sigma
     if chosen.sigma in ("learned", "optimal", "data"):
         return None
-    return chosen.typical.get("sigma", 1.0)
+    return 1.0
 
 
 def rho_of(chosen: Convention, ratio: float, nll_sigma: float | None) -> float | None:
@@ -159,8 +159,8 @@ def _equivalents(
         theirs = _ratio_there(chosen, other, ratio, rho, beta)
         if theirs is None:
             omitted[name] = (
-                "its sigma is not free"
-                if other.term == "nll" and chosen.term != "sae"
+                "its sigma follows from the data or the residuals"
+                if other.term == "nll" and other.sigma != "given" and chosen.term in ("nll", *SQUARED)
                 else f"its {other.term} term has no common scale with {chosen.term}"
             )
         elif lacking is not None:
@@ -177,8 +177,10 @@ def _ratio_there(
     if there.term == "nll":
         if isinstance(there.sigma, float):
             return None if rho is None else rho / (2.0 * there.sigma**2)
-        shares = here.term == "nll" or (here.term in SQUARED and there.sigma == "given")
-        return beta if shares else None
+        if there.sigma == "given":
+            return beta if here.term in ("nll", *SQUARED) and (rho is not None or here.sigma == "given") else None
+        same = there.sigma == here.sigma or {there.sigma, here.sigma} == {"learned", "optimal"}
+        return beta if here.term == "nll" and same else None
     if there.term in SQUARED:
         return None if rho is None else rho / (2.0 / (there.alpha or 1.0) if there.term == "log-cosh" else 1.0)
     if there.term in DENSITIES:
