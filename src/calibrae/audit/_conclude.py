@@ -31,20 +31,30 @@ def _wrap_to_dict(wrap: Wrap | None) -> dict[str, object] | None:
     return None if wrap is None else {"kind": wrap.kind, "constant": wrap.constant, "scope": wrap.scope}
 
 
+def _ratio(e: Evidence) -> float | None:
+    """`b / a` where both are numbers; beside a `log_mse`, beta."""
+    found, b = e.reconstruction, e.divergence.weight
+    if b is None or not found.weight or found.per_variance or found.spread > DEPENDS:
+        return None  # or the weight is that of the probe's own data
+    if found.kind == "log_mse":
+        return b * e.sizes.data_dim * e.sizes.batch_size / (2.0 * found.weight)
+    return b / found.weight if found.weight > 0 and found.kind not in ("unknown", "none") else None
+
+
+def _rho(e: Evidence, ratio: float | None) -> float | None:
+    """Squared error that a nat is worth; for a log cosh, that of small residuals."""
+    found = e.reconstruction
+    if ratio is None or found.kind not in ("gaussian", "log_cosh"):
+        return None
+    return ratio * 2.0 / found.alpha if found.alpha else ratio
+
+
 def conclude(e: Evidence, data_range: tuple[float, float]) -> AuditRecord:
+    """The record of what was measured."""
     found, kl = e.reconstruction, e.divergence
     a, b = found.weight, kl.weight
-    ratio = b / a if b is not None and a and found.kind not in ("log_mse", "unknown", "none") and a > 0 else None
-    if found.kind == "log_mse" and a and b is not None:
-        ratio = b * e.sizes.data_dim * e.sizes.batch_size / (2.0 * a)
-    if found.per_variance or found.spread > DEPENDS:
-        ratio = None  # the weight is that of the probe's own data
-    squared = ratio is not None and found.kind in ("gaussian", "log_cosh")
-    rho = (
-        (ratio * (2.0 / found.alpha if found.kind == "log_cosh" and found.alpha else 1.0))
-        if squared and ratio is not None
-        else None
-    )
+    ratio = _ratio(e)
+    rho = _rho(e, ratio)
     nll_sigma = _full_nll_sigma(e)
     match = _match(e, ratio, nll_sigma)
     return AuditRecord(
