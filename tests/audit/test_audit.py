@@ -148,7 +148,7 @@ def test_what_we_preach_bernoulli():
         (lambda *_: 1 / 0, "ZeroDivisionError"),
         (lambda x, *_: x, r"one number; got a tensor of shape \(4, 1, 6, 6\)"),
         (lambda *_: "low", "got str"),
-        (lambda _: 0.0, "Pass a lambda for another signature"),
+        (lambda _: 0.0, "For another signature wrap it"),
     ],
 )
 def test_losses_that_cannot_be_called_are_reported(loss, message):
@@ -245,3 +245,29 @@ def test_the_alphabet_is_not_counted_as_data():
 def test_a_clamp_far_out_is_seen():
     record = audit_loss(lambda x, v, mu, lv: from_log_std(x, v, mu, 0.5 * lv.clamp(min=-4.0)), **SIZES)
     assert "kl-std-clamped" in record.codes("warning")
+
+
+def test_named_parameters_may_stand_in_another_order():
+    def loss_function(recon_x, x, mu, logvar):
+        return nnf.binary_cross_entropy(recon_x, x, reduction="sum") - 0.5 * (1 + logvar - mu**2 - logvar.exp()).sum()
+
+    record = audit_loss(loss_function, **SIZES, x_hat="probs")
+    assert (record.reconstruction, record.convention, record.implied_beta) == ("bernoulli", "bce", pytest.approx(1.0))
+
+
+@pytest.mark.parametrize(
+    ("reduce_sse", "reduce_kl", "name", "value", "sse"),
+    [
+        (lambda s: s.sum(), lambda k: k.mean(), "sse-batch-mean-kl", 1.0, 1 / 4),
+        (lambda s: s.mean(), lambda k: k.sum(), "sse", 4.0, 4.0),
+    ],
+)
+def test_equivalents_keep_the_batch_size(reduce_sse, reduce_kl, name, value, sse):
+    def loss(x, x_hat, mu, logvar):
+        kl = -0.5 * (1 + logvar - mu**2 - logvar.exp()).sum(1)
+        return reduce_sse((x - x_hat).square().flatten(1).sum(1)) + reduce_kl(kl)
+
+    record = audit_loss(loss, **SIZES)
+    assert record.rho == pytest.approx(sse)
+    assert record.equivalents["sse"] == pytest.approx(sse)
+    assert (record.convention, record.convention_value) == (name, pytest.approx(value))

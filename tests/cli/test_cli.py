@@ -270,7 +270,7 @@ def test_beta_on_data(capsys):
     [
         (["beta"], "a beta needs VALUE, --from, --latent-dim"),
         (["beta", "1", "--from", "mse", "--latent-dim", "2"], "pass --data-shape C,H,W, or --data PATH"),
-        (["beta", "1", "--from", "msee", "--data-shape", "3", "--latent-dim", "2"], "must be one of nll"),
+        (["beta", "1", "--from", "MSEE", "--data-shape", "3", "--latent-dim", "2"], "must be one of mse"),
         (["beta", "1", "--from", "mse", "--data-shape", "0", "--latent-dim", "2"], "must be positive numbers"),
         (["beta", "0", "--from", "mse", "--data-shape", "3", "--latent-dim", "2"], "positive numbers; got value 0"),
         (["audit"], "an audit needs FILE.py:FUNCTION"),

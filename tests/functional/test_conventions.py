@@ -181,11 +181,11 @@ def test_rescaled_data_move_rho_by_the_square(name, c):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: C.translate(1.0, "mse-ish", data_shape=(4,), latent_dim=2), "must be one of nll"),
+        (lambda: C.translate(1.0, "mse-ish", data_shape=(4,), latent_dim=2), "must be one of mse"),
         (lambda: C.translate(-1.0, "mse", data_shape=(4,), latent_dim=2), "positive numbers; got value -1"),
         (lambda: C.translate(1.0, "sse-batch-mean-kl", data_shape=(4,), latent_dim=2), "depends on the batch size"),
         (lambda: C.translate(1.0, "mse", data_shape=(4,), latent_dim=2, data_range=(1.0, 0.0)), "lo < hi"),
-        (lambda: F.beta_from_convention(1.0, "mse-ish", 4, 2), "must be one of nll"),
+        (lambda: F.beta_from_convention(1.0, "mse-ish", 4, 2), "must be one of mse"),
         (lambda: F.beta_from_convention(1.0, "mse", 4, 2), "needs a fixed sigma"),
         (lambda: F.beta_from_convention(-1.0, "nll", 4, 2), "positive numbers"),
         (lambda: F.beta_from_convention(1.0, "bce", 4, 2), "not one of a gaussian likelihood"),

@@ -37,6 +37,30 @@ NAMES: dict[str, tuple[str, ...]] = {
 }
 
 
+def in_usual_order(loss: Callable[..., Any]) -> Callable[..., Any]:
+    """A loss whose parameters are named, in another order, as one of `(x, x_hat, mu, logvar)`; any other as it is.
+
+    Example:
+        >>> from calibrae.audit._adapters import in_usual_order
+        >>> in_usual_order(lambda recon_x, x, mu, logvar: recon_x)(1, 2, 3, 4)
+        2
+    """
+    try:
+        parameters = list(inspect.signature(loss).parameters.values())
+    except (TypeError, ValueError):
+        return loss
+    names = [p.name.lower() for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)][: len(NAMES)]
+    roles = [next((role for role, known in NAMES.items() if name in known), None) for name in names]
+    if set(roles) != set(NAMES) or roles == list(NAMES):
+        return loss
+
+    def ordered(*tensors: Tensor) -> Any:
+        known = dict(zip(NAMES, tensors, strict=True))
+        return loss(*(known[role] for role in roles if role is not None))
+
+    return ordered
+
+
 def vae_loss(
     model: VAE, objective: AbstractObjective | None = None
 ) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:

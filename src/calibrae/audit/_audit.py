@@ -11,6 +11,7 @@ from dataclasses import replace
 import torch
 
 from ..errors import ArgumentError
+from ._adapters import in_usual_order
 from ._checks import GradientCheck, check_additive, check_extremes, check_gradients, check_idle, check_stationary
 from ._conclude import conclude
 from ._divergence import Divergence, find_divergence
@@ -46,8 +47,8 @@ def audit_loss(
     by other sizes.
 
     Args:
-        loss: returns one number, or a tuple, dict or object that begins with or holds `loss`. For another signature pass a
-            lambda.
+        loss: returns one number, or a tuple, dict or object that begins with or holds `loss`. Parameters that are named
+            `recon_x`, `x`, `mu`, `log_var` or the like may stand in any order; for another signature pass a lambda.
         data_shape: of one example.
         latent_dim: `d`.
         batch_size: `B`.
@@ -72,8 +73,10 @@ def audit_loss(
         (3.07, 1.24, [])
     """
     started = time.perf_counter()
+    if not callable(loss):
+        raise ArgumentError(f"the loss must be callable; got {type(loss).__name__}.")
     sizes = _checked(data_shape, latent_dim, batch_size, data_range, x_hat, posterior)
-    probe, small = _working_probe(loss, posterior, sizes, data_range, x_hat)
+    probe, small = _working_probe(in_usual_order(loss), posterior, sizes, data_range, x_hat)
     evidence = _measured(probe, small, sizes, data_range, x_hat)
     return replace(conclude(evidence, data_range), evaluations=probe.calls, seconds=time.perf_counter() - started)
 
@@ -165,7 +168,7 @@ def _working_probe(
             return Probe(loss, posterior, probe.precision, needs_gradients=needs), small
     raise ProbeError(
         f"the loss cannot be called as loss(x, x_hat, mu, {posterior}) with x and x_hat {(sizes.batch_size, *sizes.data_shape)}, "
-        f"mu {(sizes.batch_size, sizes.latent_dim)}: {failures[0]} Pass a lambda for another signature."
+        f"mu {(sizes.batch_size, sizes.latent_dim)}: {failures[0]}. For another signature wrap it in a function of these four; a flat output wants a flat data_shape, such as 784."
     )
 
 

@@ -99,7 +99,7 @@ def _match(e: Evidence, ratio: float | None, nll_sigma: float | None) -> Match |
     if nll_sigma is not None and e.latent_reduction == "sum":
         return Match(find_convention("nll"), theirs)
     weights = (1.0, ratio) if e.reconstruction.kind == "log_mse" else (ours, theirs)
-    return find_match(e.reconstruction.kind, weights, (e.ours, e.theirs), sizes, e.divergence.wrap)
+    return find_match(e.reconstruction.kind, ratio, weights, (e.ours, e.theirs), sizes, e.divergence.wrap)
 
 
 def _equivalents(

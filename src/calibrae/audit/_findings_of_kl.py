@@ -90,7 +90,7 @@ def _of_formula(found: Divergence) -> Iterator[Finding]:
             "kl-logvar-confusion",
             "error",
             f"the sweep of the standard deviation fits a KL in which {found.reading}",
-            "Use log_var = 2 log_std in 1/2 (mu^2 + exp(log_var) - 1 - log_var).",
+            "Use log_var = 2 log_std in 1/2 (mu^2 + exp(log_var) - 1 - log_var). If the loss is meant to be given something else, pass --posterior.",
         )
     elif square is None or log is None or not settled:
         how_far = f", {100 * found.misfit:.2g} % off" if 0 < found.misfit < 10 else ""

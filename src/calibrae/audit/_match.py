@@ -34,12 +34,18 @@ class Match:
 
 
 def find_match(
-    kind: str, weights: tuple[float, float], powers: tuple[Powers, Powers], sizes: dict[str, float], wrap: Wrap | None
+    kind: str,
+    ratio: float,
+    weights: tuple[float, float],
+    powers: tuple[Powers, Powers],
+    sizes: dict[str, float],
+    wrap: Wrap | None,
 ) -> Match | None:
     """The convention whose term, powers, wrap and constant factors are nearest.
 
     Args:
         kind: of the reconstruction.
+        ratio: of the KL's weight to the reconstruction's, in the scalar.
         weights: of the reconstruction and of the KL, each of an example's sum, a batch mean's 1/B taken out.
         powers: of both in the scalar.
         sizes: `D`, `d` and `B`.
@@ -47,13 +53,14 @@ def find_match(
     """
     a, b = weights
     if kind == "log_mse" and a > 0 and b > 0:
-        return Match(catalogue()["nll-optimal-sigma"], b / a)
+        return Match(catalogue()["nll-optimal-sigma"], ratio)
     if kind not in TERMS or not (a > 0 and b > 0):
         return None
     scored = []
     for convention in catalogue().values():
         if convention.term == TERMS[kind] and convention.same_as is None:
-            distance, value = _distance(convention, a, b, powers, sizes, wrap)
+            distance = _distance(convention, a, b, powers, sizes, wrap)
+            value = convention.value(ratio, {"T": 1.0, **sizes})
             scored.append((round(distance, 6), convention.row or 99, convention.name, Match(convention, value)))
     return min(scored)[-1] if scored else None
 
@@ -65,7 +72,7 @@ def _distance(
     powers: tuple[Powers, Powers],
     sizes: dict[str, float],
     wrap: Wrap | None,
-) -> tuple[float, float]:
+) -> float:
     ours, theirs = powers
     distance = 0.0
     for name, here, there in (("D", ours.data, theirs.data), ("d", ours.latent, theirs.latent)):
@@ -78,5 +85,4 @@ def _distance(
     fixed, weight = (convention.b, b) if "value" in convention.a else (convention.a, a)
     factor = fixed.get("factor", 1.0) * math.prod(sizes[n] ** fixed.get(n, 0.0) for n in ("D", "d"))
     distance += min(FAR, abs(math.log(weight / factor)))
-    known = {"T": 1.0, **sizes}
-    return distance, convention.value(b / a, known)
+    return distance

@@ -169,7 +169,9 @@ def _classify(probe: Probe, sizes: Sizes, inputs: Inputs) -> Reconstruction:
         guesses = [inputs.guess(x, seed=10 * number + i, pull=pull) for i, pull in enumerate(PULLS)]
         losses = torch.tensor([probe.value(x, g, zero, zero) for g in guesses], dtype=torch.float64)
         if not bool(torch.isfinite(losses).all()):
-            raise ProbeError(f"the loss is not finite on {inputs.kind} data.")
+            raise ProbeError(
+                f"the loss is not finite at the prior on {inputs.kind} data. If its fourth argument is no log-variance, pass --posterior."
+            )
         moved = max(moved, float((losses - losses[0]).abs().max() / losses.abs().max().clamp_min(1e-300)))
         for index, (_, term, _) in enumerate(known):
             terms = torch.stack([term(x, g) for g in guesses])

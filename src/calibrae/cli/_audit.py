@@ -27,6 +27,9 @@ def audit(
         str, typer.Option(help="What its fourth argument is: logvar, log_std, std or var.")
     ] = "logvar",
     run: Annotated[str | None, typer.Option(help="Audit what a run of ours descended.", show_default=False)] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 if there is an error among the findings.")
+    ] = False,
     json: JsonFlag = False,
 ) -> None:
     """Judge a VAE loss from outside: what it computes, the sigma and beta that it implies, and what is wrong with it."""
@@ -53,6 +56,8 @@ def audit(
         print_json(record.to_dict())
     else:
         _print_record(record)
+    if strict and record.codes("error"):
+        raise typer.Exit(1)
 
 
 def _number(value: float | None) -> str:
@@ -61,7 +66,12 @@ def _number(value: float | None) -> str:
 
 def _print_record(record: Any) -> None:
     wrap = record.wrap
-    around = f", {wrap['kind'].replace('_', ' ')} at {_number(wrap['constant'])} nats ({wrap['scope']})" if wrap else ""
+    place = (
+        f" at {_number(wrap['constant'])} nats ({wrap['scope'] or 'scope unknown'})"
+        if wrap and wrap["constant"]
+        else ""
+    )
+    around = f", {'not linear' if wrap['kind'] == 'other' else wrap['kind'].replace('_', ' ')}{place}" if wrap else ""
     least = f", least at s = {_number(record.kl_minimum_std)}" if record.kl_minimum_std else ""
     reductions = {"batch": record.batch_reduction, "data": record.data_reduction, "latents": record.latent_reduction}
     rows = [

@@ -32,6 +32,9 @@ def beta(
         float | None, typer.Option(help="Of the decoder, beside a full Gaussian NLL.", show_default=False)
     ] = None,
     data: Annotated[str | None, typer.Option(help="What it means for these data.", show_default=False)] = None,
+    size: Annotated[
+        str | None, typer.Option(help="H,W to which pictures of --data are brought.", show_default=False)
+    ] = None,
     list_: Annotated[bool, typer.Option("--list", help="Name every convention.")] = False,
     json: JsonFlag = False,
 ) -> None:
@@ -45,7 +48,7 @@ def beta(
         raise typer.BadParameter(
             f"a beta needs {', '.join(lacking)}, as in: calibrae beta 0.00025 --from mse --data-shape 3,64,64 --latent-dim 128"
         )
-    from ..data import load_data
+    from ..data import DataOptions, load_data
     from ..workflows import explain_beta
 
     report = explain_beta(
@@ -56,7 +59,7 @@ def beta(
         data_range=pair(data_range, "--data-range"),
         batch_size=batch_size,
         sigma=sigma,
-        data=load_data(data) if data else None,
+        data=load_data(data, DataOptions(size=pair(size, "--size", int))) if data else None,
     )
     if json:
         print_json(report.to_dict())
@@ -89,6 +92,8 @@ def _print_list(json: bool) -> None:
 
 def _print_report(report: Any) -> None:
     found = report.translation
+    low, high = found.data_range
+    typer.echo(f"{'data on':<16}[{low:g}, {high:g}]")
     rows = [
         ("rho", found.rho, "squared error that one nat is worth"),
         ("sigma", found.sigma, "of a Gaussian decoder at beta 1"),
@@ -96,7 +101,7 @@ def _print_report(report: Any) -> None:
     rows += [("sigma, grey", found.grey, "the same in 8-bit grey levels")]
     rows += [("Laplace scale", found.laplace_scale, "of the decoder at beta 1")]
     beside = "likelihood" if found.nll_sigma is None else f"Gaussian NLL with sigma {found.nll_sigma:.4g}"
-    rows += [("beta", found.beta, f"on the summed KL beside the full {beside}")]
+    rows += [("or beta", found.beta, f"on the summed KL beside the full {beside}")]
     if report.optimal_sigma is not None:
         rows += [("optimal sigma", report.optimal_sigma, "of probabilistic PCA on these data, to compare with")]
         rows += [("total variance", report.total_variance, "of these data")]
@@ -107,7 +112,8 @@ def _print_report(report: Any) -> None:
         if number is not None:
             typer.echo(f"{name:<16}{number:<12.5g}{what}")
     typer.echo(report.sentence)
-    typer.echo("\nthe same elsewhere")
+    if len(found.equivalents) > 1:
+        typer.echo("\nthe same elsewhere, on the same data")
     from ..functional.conventions import catalogue
 
     for name, number in found.equivalents.items():

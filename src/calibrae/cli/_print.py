@@ -50,7 +50,8 @@ def print_evaluation(record: dict[str, Any]) -> None:
             )
         )
     for name, value in rows:
-        typer.echo(f"{name:<18}{value}")
+        if not value.startswith("- ") and value != "-" and (record["elbo_nats"] is not None or name != "PPCA floor"):
+            typer.echo(f"{name:<18}{value}")
     typer.echo(record["verdict"])
     for note in record["notes"]:
         typer.echo(f"note: {note}")

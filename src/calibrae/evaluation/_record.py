@@ -79,17 +79,19 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
+SURE = 4.0  # standard errors
 FEW = 50  # examples below which a mean says little
 
 
-def verdict(elbo: float | None, floor: float | None, latent_dim: int, n: int) -> str:
+def verdict(elbo: float | None, floor: float | None, latent_dim: int, n: int, error: float | None) -> str:
     """Whether the model beats probabilistic PCA on `n` examples, in a sentence."""
-    few = f" On {n} examples that says little." if n < FEW else ""
     if elbo is None:
         return "A plain autoencoder has no density: there is no ELBO to compare."
     if floor is None:
         return "There is no closed-form floor to compare with."
     margin = elbo - floor
+    unsure = n < FEW and abs(margin) < SURE * (error or math.inf)
+    few = f" On {n} examples that says little." if unsure else ""
     if margin > 0.0:
         return f"The ELBO beats probabilistic PCA with {latent_dim} latents by {margin:.1f} nats.{few}"
     return (

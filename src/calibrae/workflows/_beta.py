@@ -89,7 +89,7 @@ def explain_beta(
         known = {name: v * (high - low) ** 2 for name, (s, v) in total_variances().items() if s == shape}
         bounded = found.rho and chosen.wrap is None and chosen.sigma not in CALIBRATED
         budgets = {name: v / found.rho for name, v in known.items()} if bounded and found.rho else {}
-        return BetaReport(found, budgets, None, None, None, _said(found, None, latent_dim))
+        return BetaReport(found, budgets, None, None, None, _said(found, None, latent_dim, budgets))
     spectrum = training_spectrum(data, latent_dim)
     variance = spectrum.total_variance * (high - low) ** 2
     optimal = spectrum.ppca(latent_dim).sigma * (high - low)
@@ -105,7 +105,7 @@ def explain_beta(
         reachable = min(latent_dim, len(spectrum.eigenvalues))
         linear = linear_code(spectrum.eigenvalues * (high - low) ** 2, variance, found.rho, reachable)
     budgets = {data.source.name: variance / found.rho} if found.rho and chosen.wrap is None and not calibrated else {}
-    return BetaReport(found, budgets, variance, linear, optimal, _said(found, linear, latent_dim))
+    return BetaReport(found, budgets, variance, linear, optimal, _said(found, linear, latent_dim, budgets))
 
 
 def _calibrated_sigma(spectrum: Spectrum, beta: float, latent_dim: int, data_dim: int) -> float:
@@ -121,10 +121,14 @@ def _calibrated_sigma(spectrum: Spectrum, beta: float, latent_dim: int, data_dim
     return sigma
 
 
-def _said(found: Translation, linear: LinearCode | None, latent_dim: int) -> str:
+def _said(found: Translation, linear: LinearCode | None, latent_dim: int, budgets: dict[str, float]) -> str:
     """What the number will do."""
-    wrapped = find(found.convention).wrap is not None
-    return _sentence_of_wrap(found) if wrapped else _sentence(found, linear, latent_dim)
+    if find(found.convention).wrap is not None:
+        return _sentence_of_wrap(found)
+    most = max(budgets.values(), default=found.kl_budget)
+    if linear is None and most is not None and most < 1.0:
+        return f"One nat is worth a squared error of {found.rho:.4g}, more than there is to save: the latents will not be used."
+    return _sentence(found, linear, latent_dim)
 
 
 def _sentence(found: Translation, linear: LinearCode | None, latent_dim: int) -> str:
@@ -151,7 +155,7 @@ def _sentence(found: Translation, linear: LinearCode | None, latent_dim: int) ->
     if grey > 40:
         return f"{price}: only the strongest variations are coded, the rest is averaged away."
     if grey > 5:
-        return f"{price}, about what good models leave on natural pictures: both terms matter."
+        return f"{price}, about what good models leave of pictures: both terms matter."
     return f"{price}, less than the noise of most data: nearly an autoencoder, sharp reconstructions and poor samples."
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data import Data, DataOptions, load_data
-from ..errors import RunError
+from ..errors import ArgumentError, RunError
 from ..models import VAE, ModelConfig, build, build_from_config
 from ..networks import NetworkOptions
 from ..objectives import BetaELBO
@@ -71,7 +71,13 @@ def _build(values: Mapping[str, Any], data: Data) -> VAE:
 
 def _objective(values: Mapping[str, Any], model: VAE, data: Data) -> BetaELBO:
     if values["beta"] is None:
+        if values["beta_convention"] != "nll":
+            raise ArgumentError(
+                f"--beta-convention {values['beta_convention']} says how --beta is written; got no --beta."
+            )
         return model.objective
+    if not model.posterior.is_density:
+        raise ArgumentError("--beta weighs a KL; a plain autoencoder has none. Drop it, or take --model beta-vae.")
     sigma = model.config.arguments["sigma"] if model.config else None
     return BetaELBO.from_convention(
         values["beta"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import tomllib
 from collections.abc import Mapping
@@ -123,7 +124,9 @@ def find(name: str) -> Convention:
     """
     known = catalogue()
     if name not in known:
+        near = difflib.get_close_matches(name.lower(), known, n=5, cutoff=0.5)
         raise ArgumentError(
-            f"the beta convention must be one of {', '.join(known)} (`calibrae beta --list` explains them); got {name!r}."
+            f"the beta convention must be one of {', '.join(near or known)}{', ...' if near else ''} (`calibrae beta --list` explains "
+            f"them); got {name!r}."
         )
     return known[name]

@@ -29,6 +29,7 @@ class Translation:
         equivalents: the same balance as a number in every other convention that can express it.
         omitted: conventions left out, and why.
         kl_budget: most nats that the KL can reach, for data spread as widely as their range allows: `V / rho`.
+        data_range: of the data that the loss sees.
     """
 
     value: float
@@ -43,6 +44,7 @@ class Translation:
     equivalents: Mapping[str, float]
     omitted: Mapping[str, str]
     kl_budget: float | None
+    data_range: tuple[float, float]
 
 
 def translate(
@@ -101,6 +103,7 @@ def translate(
         laplace_scale=laplace,
         equivalents=equivalents,
         omitted=omitted,
+        data_range=(float(low), float(high)),
         kl_budget=None if rho is None or chosen.wrap is not None else widest / rho,
     )
 
