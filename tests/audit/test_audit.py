@@ -271,3 +271,9 @@ def test_equivalents_keep_the_batch_size(reduce_sse, reduce_kl, name, value, sse
     assert record.rho == pytest.approx(sse)
     assert record.equivalents["sse"] == pytest.approx(sse)
     assert (record.convention, record.convention_value) == (name, pytest.approx(value))
+
+
+def test_a_record_reads_as_the_command_prints_it():
+    text = str(audit_loss(from_log_std, **SIZES, posterior="log_std"))
+    assert text.startswith("reconstruction  gaussian")
+    assert "constants-dropped" in text

@@ -6,6 +6,8 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias, final
 
+from ._text import to_text
+
 Severity: TypeAlias = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
@@ -90,6 +92,9 @@ class AuditRecord:
     could_not_vary: tuple[str, ...] = ()
     evaluations: int = 0
     seconds: float = 0.0
+
+    def __str__(self) -> str:
+        return to_text(self)
 
     def codes(self, severity: Severity | None = None) -> list[str]:
         """Codes of the findings, of one severity or of all."""

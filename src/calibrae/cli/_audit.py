@@ -55,50 +55,6 @@ def audit(
     if json:
         print_json(record.to_dict())
     else:
-        _print_record(record)
+        typer.echo(str(record))
     if strict and record.codes("error"):
         raise typer.Exit(1)
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.5g}"
-
-
-def _print_record(record: Any) -> None:
-    wrap = record.wrap
-    place = (
-        f" at {_number(wrap['constant'])} nats ({wrap['scope'] or 'scope unknown'})"
-        if wrap and wrap["constant"]
-        else ""
-    )
-    around = f", {'not linear' if wrap['kind'] == 'other' else wrap['kind'].replace('_', ' ')}{place}" if wrap else ""
-    least = f", least at s = {_number(record.kl_minimum_std)}" if record.kl_minimum_std else ""
-    reductions = {"batch": record.batch_reduction, "data": record.data_reduction, "latents": record.latent_reduction}
-    rows = [
-        ("reconstruction", f"{record.reconstruction}, weight {_number(record.reconstruction_weight)}"),
-        ("KL", f"{(record.kl_kind or '-').replace('_', ' ')}, weight {_number(record.kl_weight)}{least}{around}"),
-        ("reductions", ", ".join(f"{name} {how or 'unknown'}" for name, how in reductions.items())),
-    ]
-    if record.rho is not None:
-        rows += [("rho", f"{_number(record.rho)}: the squared error that one nat is worth")]
-        rows += [("implied sigma", f"{_number(record.implied_sigma)}, of a Gaussian decoder at beta 1")]
-    if record.implied_beta is not None:
-        rows += [("implied beta", _number(record.implied_beta))]
-    if record.implied_laplace_scale is not None:
-        rows += [("Laplace scale", _number(record.implied_laplace_scale))]
-    for name, value in rows:
-        typer.echo(f"{name:<16}{value}")
-    if record.convention is not None:
-        from ..functional.conventions import COMMON, find
-
-        typer.echo(
-            f"{'known as':<16}{record.convention} {_number(record.convention_value)}: {find(record.convention).formula}"
-        )
-        others = [f"{n} {_number(v)}" for n, v in record.equivalents.items() if n in COMMON and n != record.convention]
-        if others:
-            typer.echo(f"{'the same as':<16}{', '.join(others)}")
-    for finding in record.findings:
-        typer.echo(f"{finding.severity:<8}{finding.code}: {finding.measured}.\n        {finding.advice}")
-    if not record.findings:
-        typer.echo("nothing to object to")
-    typer.echo(f"{record.evaluations} calls of the loss in {record.seconds:.1f} s")
