@@ -129,6 +129,7 @@ def check_extremes(probe: Probe, inputs: Inputs, sizes: Sizes) -> tuple[list[str
     elif inputs.space == "data":
         cases |= {"a perfect reconstruction": (x.clone(), zero, zero)}
     troubles = {name: _trouble(single, x, *case) for name, case in cases.items()}
+    probe.calls += single.calls
     said = {name: trouble for name, trouble in troubles.items() if trouble is not None}
     raising = [name for name, trouble in said.items() if trouble == RAISES]
     return [f"{name} ({trouble})" for name, trouble in said.items() if trouble != RAISES], raising

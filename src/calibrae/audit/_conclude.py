@@ -5,16 +5,13 @@ from __future__ import annotations
 import math
 
 from ..errors import ArgumentError
+from ..functional.conventions import SQUARED, translate
 from ..functional.conventions import find as find_convention
-from ..functional.conventions import translate
 from ._evidence import Evidence
 from ._findings import find
 from ._match import Match, find_match
 from ._record import AuditRecord
 from ._wrap import Wrap
-
-DEPENDS = 0.02  # relative change of a weight with the data, from which on it is no number
-SQUARED = ("sse", "log-cosh")
 
 
 def _full_nll_sigma(e: Evidence) -> float | None:
@@ -34,7 +31,7 @@ def _wrap_to_dict(wrap: Wrap | None) -> dict[str, object] | None:
 def _ratio(e: Evidence) -> float | None:
     """`b / a` where both are numbers; beside a `log_mse`, beta."""
     found, b = e.reconstruction, e.divergence.weight
-    if b is None or not found.weight or found.per_variance or found.spread > DEPENDS:
+    if b is None or not found.weight or e.weighs_by_data:
         return None  # or the weight is that of the probe's own data
     if found.kind == "log_mse":
         return b * e.sizes.data_dim * e.sizes.batch_size / (2.0 * found.weight)

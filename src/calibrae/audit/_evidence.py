@@ -10,6 +10,8 @@ from ._inputs import Sizes
 from ._reconstruction import Reconstruction
 from ._scaling import Powers
 
+DEPENDS = 0.02  # relative change of a weight with the contrast of the data, from which on it depends on them
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -52,6 +54,11 @@ class Evidence:
     spread: float = 0.0
     at_rest: float | None = None
     could_not_vary: tuple[str, ...] = ()
+
+    @property
+    def weighs_by_data(self) -> bool:
+        """Whether the reconstruction's weight changes with the data, so that it is no number."""
+        return self.reconstruction.per_variance or self.reconstruction.spread > DEPENDS
 
     @property
     def data_reduction(self) -> str | None:

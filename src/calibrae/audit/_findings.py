@@ -103,7 +103,7 @@ def _of_sigma(e: Evidence) -> Iterator[Finding]:
             "the weight of the squared error is inversely proportional to the variance of the batch's data",
             "That sigma is the data's, not the decoder's: take the root mean square residual instead.",
         )
-    elif found.spread > 0.02:
+    elif e.weighs_by_data:
         yield Finding(
             "weight-depends-on-data",
             "warning",

@@ -37,7 +37,6 @@ class Reconstruction:
         term: the sum over the batch of that kind, from `x` and `x_hat`.
         inputs: that the loss accepted.
         spread: largest relative difference of the weight between data of different contrast.
-        residual: largest relative misfit.
         treats: what `x_hat` was found to be, if not what was said.
         alpha: sharpness of a `log_cosh`.
         scope: of a `log_mse`: `batch` or `example`.
@@ -50,7 +49,6 @@ class Reconstruction:
     term: Term | None
     inputs: Inputs
     spread: float = 0.0
-    residual: float = 0.0
     treats: str | None = None
     alpha: float | None = None
     scope: str | None = None
@@ -182,7 +180,7 @@ def _classify(probe: Probe, sizes: Sizes, inputs: Inputs) -> Reconstruction:
     for index, (kind, term, treats) in enumerate(known):
         residual = max(r for _, r in fits[index])
         if residual < exact:
-            return _weighed(kind, term, treats, inputs, sizes, [w for w, _ in fits[index]], residual, alpha)
+            return _weighed(kind, term, treats, inputs, sizes, [w for w, _ in fits[index]], alpha)
     return _logarithmic(probe, sizes, inputs, zero) or Reconstruction("unknown", None, None, inputs)
 
 
@@ -202,7 +200,6 @@ def _weighed(
     inputs: Inputs,
     sizes: Sizes,
     weights: list[float],
-    residual: float,
     alpha: float | None,
 ) -> Reconstruction:
     spread = abs(weights[1] / weights[0] - 1.0) if weights[0] else 0.0
@@ -210,7 +207,7 @@ def _weighed(
     inverse = weights[0] * variances[0] / (weights[1] * variances[1] or math.nan)
     per_variance = spread > 0.02 and abs(inverse - 1.0) < 0.02
     used = alpha if kind == "log_cosh" else None
-    return Reconstruction(kind, weights[0], term, inputs, spread, residual, treats, used, per_variance=per_variance)
+    return Reconstruction(kind, weights[0], term, inputs, spread, treats, used, per_variance=per_variance)
 
 
 def _estimate_alpha(probe: Probe, sizes: Sizes, inputs: Inputs, zero: Tensor) -> float | None:

@@ -17,6 +17,7 @@ Example:
 from ._canonical import COMMON as COMMON
 from ._canonical import beta_from_convention as beta_from_convention
 from ._canonical import beta_in_conventions as beta_in_conventions
+from ._catalogue import SQUARED as SQUARED
 from ._catalogue import Convention as Convention
 from ._catalogue import catalogue as catalogue
 from ._catalogue import find as find
