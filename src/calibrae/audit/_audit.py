@@ -20,6 +20,7 @@ from ._inputs import SPACES, Inputs, Kind, Sizes, Space
 from ._kl_probe import KLProbe
 from ._probe import POSTERIORS, Loss, Posterior, Probe, ProbeError
 from ._reconstruction import Reconstruction, find_reconstruction, measure_weight
+from ._reconsider import reconsidered, weight_of_nats
 from ._record import AuditRecord
 from ._scaling import WHOLE, Powers, find_powers
 
@@ -228,7 +229,7 @@ def _is_sampled(kl: KLProbe) -> bool:
 
 def _divergence(kl: KLProbe, found: Reconstruction, *, sampled: bool) -> tuple[Divergence, KLProbe, bool]:
     """The KL's term at the best reconstruction, or where there is none at another: then the terms are not independent."""
-    divergence = find_divergence(kl, sampled)
+    divergence = reconsidered(kl, find_divergence(kl, sampled), sampled=sampled)
     if divergence.kind != "none" or found.kind == "none":
         return divergence, kl, True
     other = KLProbe(kl.probe, kl.x, found.inputs.guess(kl.x, 21, 0.3), kl.sizes)
@@ -251,8 +252,7 @@ def _powers_of_reconstruction(probe: Probe, found: Reconstruction, sizes: Sizes,
 def _powers_of_kl(probe: Probe, inputs: Inputs, found: Divergence, sizes: Sizes, whole: float) -> Powers:
     if not found.weight or (found.kind == "not_a_kl" and found.wrap is not None and found.wrap.kind == "other"):
         return UNKNOWN
-    level = found.level or 1.0
-    return find_powers(lambda s: _kl_probe(probe, inputs, s).curvature(level)[0], sizes, inputs, whole)
+    return find_powers(lambda s: weight_of_nats(_kl_probe(probe, inputs, s), found), sizes, inputs, whole)
 
 
 def _at_full_size(probe: Probe, found: Reconstruction, sizes: Sizes) -> Reconstruction:
@@ -268,7 +268,7 @@ def _divergence_at_full_size(probe: Probe, inputs: Inputs, found: Divergence, si
         return found
     kl = _kl_probe(probe, inputs, sizes)
     level = found.level or 1.0
-    rescaled = found.rescaled(kl.curvature(level)[0] / found.weight)
+    rescaled = found.rescaled(weight_of_nats(kl, found) / found.weight)
     wrap = rescaled.wrap
     if wrap is None or wrap.constant is None or wrap.kind == "clamp" or not rescaled.weight:
         return rescaled

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .. import functional
 from ._kl_probe import KLProbe
+from ._prior import Prior
 from ._probe import Posterior, ProbeError
 from ._wrap import Curve, Wrap, find_constant, find_curve, find_scope
 
@@ -73,6 +74,8 @@ class Divergence:
         uneven: what does not count alike: `examples` or `latents`; with `missing` appended where some do not count at all.
         departs: relative difference from the KL at random posteriors, signed.
         coupled: whether that difference comes from examples acting on one another.
+        prior: the one that it is a divergence from, where that is not N(0, I) alone.
+        bound: whether it looks like an importance-weighted bound.
     """
 
     kind: str
@@ -91,6 +94,8 @@ class Divergence:
     uneven: str | None = None
     departs: float = 0.0
     coupled: bool = False
+    prior: Prior | None = None
+    bound: bool = False
 
     def rescaled(self, factor: float) -> Divergence:
         """The same with all weights multiplied."""

@@ -34,7 +34,9 @@ def of_divergence(e: Evidence) -> Iterator[Finding]:
             )
     elif found.kind in ("exact", "monte_carlo"):
         yield from _of_departures(found)
-    if found.minimum_mean and found.kind in ("exact", "monte_carlo", "not_a_kl"):
+    if found.prior is not None:
+        yield _of_prior(found)
+    elif found.minimum_mean and found.kind in ("exact", "monte_carlo", "not_a_kl"):
         yield Finding(
             "kl-minimum-off-prior",
             "error",
@@ -49,6 +51,32 @@ def _additional() -> Finding:
         "warning",
         "beside the KL something acts on several examples' posteriors together",
         "A total correlation, a covariance or an MMD does so on purpose; its weight is not in beta.",
+    )
+
+
+def _of_prior(found: Divergence) -> Finding:
+    prior = found.prior
+    assert prior is not None
+    if prior.is_gaussian:
+        mean = "a mean of each latent's own" if prior.mean is None else f"mean {prior.mean:.4g}"
+        return Finding(
+            "kl-minimum-off-prior",
+            "warning",
+            f"it is the KL to another Gaussian than N(0, I): {mean}, standard deviation {prior.std:.4g}",
+            "Right if the prior that you sample from is this one; if it is N(0, I), compare with sum(1/2 (mu^2 + s^2 - 1) - ln s).",
+        )
+    if prior.closed == 1.0:
+        return Finding(
+            "additional-term",
+            "warning",
+            "beside the KL something acts on the sampled code",
+            "A discriminator's total correlation does so on purpose; its weight is not in beta.",
+        )
+    return Finding(
+        "kl-minimum-off-prior",
+        "warning",
+        "an entropy and a function of the sampled code: the sampled KL to a prior that is not N(0, I)",
+        "Right for a mixture, a flow or a learned prior, if you sample from the same.",
     )
 
 
@@ -160,6 +188,13 @@ def of_wrap(e: Evidence) -> Iterator[Finding]:
     elif wrap.kind == "free_bits":
         yield Finding(
             "kl-free-bits", "note", f"the KL{scope} is free up to a floor{value}", "Above it the weight is as stated."
+        )
+    elif e.divergence.bound:
+        yield Finding(
+            "kl-importance-weighted",
+            "note",
+            f"0 at the prior for every draw and below the KL elsewhere, with a slope from {e.divergence.slopes[0]:.4g} at little to {e.divergence.slopes[-1]:.4g} at much",
+            "An importance-weighted bound of several samples is so; the weight is that at much KL.",
         )
     else:
         low, high = e.divergence.slopes[0], e.divergence.slopes[-1]

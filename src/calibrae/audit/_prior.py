@@ -1,0 +1,156 @@
+"""Divergences to another prior than N(0, I): a Gaussian one exactly, any other by how its sample must enter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .. import functional
+from ._kl_probe import KLProbe
+from ._probe import ProbeError
+
+POSTERIORS = 16
+SEEN = {torch.float64: 1e-7, torch.float32: 1e-3}  # relative misfit
+EVEN = 2e-3  # relative difference of the weights of different latents
+NORMAL = (0.4, 1.8)  # root mean square of draws that pass for standard normal
+DRAWS = 64
+MODEST = (0.1, 1.0, 4.0)  # nats
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What the divergence is from, if it is one.
+
+    Attributes:
+        weight: of `-ln s` of each latent: the weight of a nat.
+        closed: share of it whose variance is in closed form: 1 of an exact KL, 0 of a sampled one.
+        mean: of a Gaussian prior; `None` if it is not one, or differs from latent to latent.
+        std: of the same.
+    """
+
+    weight: float
+    closed: float
+    mean: float | None = None
+    std: float | None = None
+
+    @property
+    def is_gaussian(self) -> bool:
+        """Whether it is Gaussian, with a variance and perhaps a mean of its own for each latent."""
+        return self.closed == 1.0 and self.std is not None
+
+
+@dataclass(frozen=True)
+class _Slopes:
+    """Gradients of each latent (columns) at several posteriors (rows)."""
+
+    mu: Tensor
+    std: Tensor
+    along_mu: Tensor
+    along_log_std: Tensor
+
+
+def find_prior(kl: KLProbe) -> Prior | None:
+    r"""The prior that a divergence is from, or `None` if it is none.
+
+    A KL to $N(m_i, t_i^2)$ has the gradients $b (\mu_i - m_i) / t_i^2$ along the mean and $b (s_i^2 / t_i^2 - 1)$ along
+    $\ln s_i$. Whatever else acts through the sample $z = \mu + s \epsilon$ alone, a mixture prior or a fixed discriminator,
+    adds $g_i(z)$ and $g_i(z) s_i \epsilon_i$ to them, so that the second is linear in the first with coefficients that do not
+    depend on the posterior.
+    """
+    try:
+        slopes = _slopes(kl)
+    except ProbeError:
+        return None
+    return _gaussian(kl, slopes) or _through_the_sample(kl, slopes)
+
+
+def _slopes(kl: KLProbe) -> _Slopes:
+    generator = torch.Generator().manual_seed(17)
+    shape = (POSTERIORS, kl.sizes.batch_size, kl.sizes.latent_dim)
+    mu = 1.5 * torch.randn(shape, generator=generator, dtype=torch.float64)
+    log_std = torch.rand(shape, generator=generator, dtype=torch.float64) - 0.6
+    found = [kl.probe.gradients(kl.x, kl.x_hat, m, s)[1:] for m, s in zip(mu, log_std, strict=True)]
+    along = [torch.stack([pair[i] for pair in found]).double().flatten(1) for i in (0, 1)]
+    return _Slopes(mu.flatten(1), log_std.exp().flatten(1), *along)
+
+
+def _linear(target: Tensor, *features: Tensor) -> tuple[Tensor, float]:
+    """Coefficients `[latents, features]` of each column, and the largest misfit relative to the largest target."""
+    basis = torch.stack(features, -1).transpose(0, 1)
+    column = target.T[..., None]
+    found = torch.linalg.lstsq(basis, column, driver="gelsd").solution
+    misfit = (basis @ found - column).abs().max() / target.abs().max().clamp_min(1e-300)
+    return found[..., 0], float(misfit)
+
+
+def _common(values: Tensor) -> float | None:
+    """The one number that all are, or `None`."""
+    middle = float(values.median())
+    spread = float((values - middle).abs().max())
+    return middle if spread <= EVEN * max(1.0, abs(middle)) else None
+
+
+def _gaussian(kl: KLProbe, slopes: _Slopes) -> Prior | None:
+    """An exact KL to a Gaussian of any mean and variance."""
+    one, seen = torch.ones_like(slopes.mu), SEEN[kl.probe.dtype]
+    variance, misfit = _linear(slopes.along_log_std, one, slopes.std.square())
+    mean, misfit_of_mean = _linear(slopes.along_mu, one, slopes.mu)
+    weight = -variance[:, 0]
+    if max(misfit, misfit_of_mean) > seen or not bool((weight > 0).all() and (variance[:, 1] > 0).all()):
+        return None
+    if bool((variance[:, 1] / mean[:, 1] - 1.0).abs().max() > EVEN):
+        return None
+    even = _common(weight / weight.mean())
+    if even is None:
+        return None
+    std = (weight / variance[:, 1]).sqrt()
+    at = _common(-mean[:, 0] / mean[:, 1])
+    return Prior(float(weight.mean()), 1.0, at, _common(std) or float(std.log().mean().exp()))
+
+
+def _through_the_sample(kl: KLProbe, slopes: _Slopes) -> Prior | None:
+    """An entropy, perhaps a part in closed form, and anything that sees the sample alone."""
+    one, std = torch.ones_like(slopes.mu), slopes.std
+    found, misfit = _linear(
+        slopes.along_log_std, one, std.square(), std * slopes.along_mu, std * slopes.mu, std
+    )  # -b, c, eps, -c eps, c m eps
+    weight, closed, noise = -found[:, 0], found[:, 1], found[:, 2]
+    if misfit > SEEN[kl.probe.dtype] or float(weight.median()) <= 0:
+        return None
+    size = weight.median()
+    tied = (found[:, 3] + closed * noise).abs().max() <= 10.0 * EVEN * size
+    even = (weight - size).abs().max() <= 10.0 * EVEN * size
+    normal = NORMAL[0] <= float(noise.square().mean().sqrt()) <= NORMAL[1]
+    if not (bool(tied) and bool(even) and normal and _grows(kl)):
+        return None
+    share = float(closed.median() / size)
+    return Prior(float(size), 1.0 if abs(share - 1.0) < 10.0 * EVEN else 0.0 if abs(share) < 10.0 * EVEN else share)
+
+
+def _grows(kl: KLProbe) -> bool:
+    """Whether means far out cost more than the origin, as under any prior that can be normalised."""
+    return kl.at(kl.mean_at(1e4)) > kl.at(0.0)
+
+
+def is_bound_of_several(kl: KLProbe, weight: float) -> bool:
+    """Whether the term may be an importance-weighted bound: it is the same for every draw where posterior and prior agree,
+
+    and elsewhere between that and the KL, on the average.
+    """
+    if weight <= 0:
+        return False
+    rest = torch.tensor([kl.one(0.0, 0.0, seed) for seed in range(DRAWS)], dtype=torch.float64)
+    scale = weight * kl.sizes.batch_size
+    if float(rest.std()) > 1e-6 * scale:
+        return False
+    for level in MODEST:
+        for mean, log_std in ((kl.mean_at(level), 0.0), (0.0, -0.5), (0.0, 0.3)):
+            point = kl.full(mean), kl.full(log_std)
+            rises = torch.tensor([kl.one(*point, seed) for seed in range(DRAWS)], dtype=torch.float64) - rest.mean()
+            error = 4.0 * float(rises.std()) / DRAWS**0.5
+            most = weight * float(functional.kl_standard_normal(*point).sum())
+            if not -error <= float(rises.mean()) <= most + error:
+                return False
+    return True
