@@ -12,13 +12,19 @@ from pathlib import Path
 
 from calibrae.functional.conventions import Convention, catalogue, total_variances, translate
 
+TERMS = {
+    "Gaussian: the full negative log-likelihood": ("nll",),
+    "Squared error": ("sse",),
+    "Cross-entropy": ("bce", "ce"),
+    "Absolute error, log cosh, spectra": ("sae", "log-cosh", "spectral"),
+}
 DOCS = Path(__file__).parent
 START, END = "<!-- made by make_pages.py: corpus -->", "<!-- end -->"
 
 
 def conventions_page() -> str:
     """The page of the catalogue."""
-    rows = "\n".join(_row(c) for c in sorted(catalogue().values(), key=lambda c: (c.row == 0, c.row)))
+    tables = "\n\n".join(_table(title, terms) for title, terms in TERMS.items())
     return f"""# What a beta means
 
 *This page is made from the catalogue `calibrae/functional/conventions/conventions.toml` by `docs/make_pages.py`.*
@@ -39,6 +45,25 @@ calibrae beta 0.1 --from mse-mean-kl --data photos/ --latent-dim 64     # and wh
 calibrae beta --list
 calibrae train cifar10 --out RUN --model vae --sigma 1 --beta 0.00025 --beta-convention mse
 ```
+
+The first prints (shortened)
+
+```
+rho             3.072       squared error that one nat is worth
+sigma           1.2394      of a Gaussian decoder at beta 1
+sigma, grey     316.04      the same in 8-bit grey levels
+KL at most      349.61      nats, on CelebA 64
+One nat is worth a squared error of 3.072 (sigma 1.239 at beta 1), and only what changes a whole picture is worth coding: expect blurred means and few used latents.
+
+the same elsewhere, on the same data
+  half-sse                  1.536         SSE / 2 + beta * KL
+  mse-mean-kl               0.032         MSE + w * KL / d
+  ...
+```
+
+that is: 0.00025 in a repository that averages the squared error (`mse`) is the model that another one calls beta = 1.536, where half the
+squared error is summed (`half-sse`). Sigma is wider than the whole range of the pixels (316 of 255 grey levels); whatever the network, it
+cannot spend more than 350 nats on a face of CelebA (the nat budget, below).
 
 ```python
 from calibrae.functional import conventions
@@ -62,14 +87,26 @@ any further term do not. Values can be compared only with their constants, $D\\l
 
 ## The catalogue
 
-Terms are sums over an example; `B` is the batch size, `T` a number of frames. Rows 1 to 36 follow a survey of public code of 2016 to 2026; rows
-without a number are general forms. "At the default" is what the default number implies at the sizes it was found with: sigma at
-beta 1 on the data's own range, beta for densities, the scale for absolute errors.
+| symbol | meaning |
+|---|---|
+| `SSE`, `SAE` | squared and absolute error, summed over an example's `D` data dimensions; `MSE` = `SSE / D` |
+| `NLL`, `BCE`, `CE` | minus the Gaussian log-density with its constants, the binary and the categorical cross-entropy, summed likewise |
+| `KL` | summed over the `d` latents; `KL / d` is its mean |
+| `B`, `N`, `T` | batch size, examples of the data set, frames of a spectrogram |
+| `sigma` in a formula | `s`: stated by the user; else learned, or computed from the residuals |
+| beta, w, lambda, gamma | whatever the project calls the number that you give to `calibrae beta` |
 
-| row | name | loss per example | who | default | at the default | worked numbers |
-|---|---|---|---|---|---|---|
-{rows}
+The number before each name is its row in a survey of public code of 2016 to 2026; names without one are general forms. "At the default"
+is what the default number implies at the sizes it was found with: sigma at beta 1 on the data's own range, beta for densities, the scale for absolute errors.
+
+{tables}
 """
+
+
+def _table(title: str, terms: tuple[str, ...]) -> str:
+    chosen = sorted((c for c in catalogue().values() if c.term in terms), key=lambda c: (c.row == 0, c.row))
+    head = "| row | name | loss per example | who | default | at the default | worked numbers |\n|---|---|---|---|---|---|---|"
+    return "\n".join([f"### {title}", "", head, *map(_row, chosen)])
 
 
 def _variances() -> str:

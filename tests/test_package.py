@@ -95,6 +95,13 @@ def test_every_code_of_a_finding_is_on_its_page():
     assert {code for code in codes if f"`{code}`" not in page} == set()
 
 
+def test_the_worked_example_prints_what_its_page_says(capsys):
+    blocks = re.findall(r"```(python)?\n(.*?)```", (ROOT / "docs" / "audit.md").read_text(encoding="utf-8"), re.DOTALL)
+    at = next(i for i, (kind, _) in enumerate(blocks) if kind)
+    exec(blocks[at][1], {})  # noqa: S102 (our own page)
+    assert blocks[at + 1][1].splitlines() == capsys.readouterr().out.splitlines()[:-1]  # but for the time
+
+
 @pytest.mark.slow
 def test_the_corpus_table_is_that_of_the_corpus():
     page = (ROOT / "docs" / "audit.md").read_text(encoding="utf-8")

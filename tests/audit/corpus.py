@@ -200,6 +200,11 @@ def honest_cases():
         "kl_minimum_std": 1.0,
     }
     half = {**truth, "kl_weight": 2.0 / B}
+    yield Case(
+        "a log cosh of sharpness 100",
+        lambda x, v, mu, lv: (torch.logaddexp(100 * (x - v), 100 * (v - x)) - math.log(2)).mean() / 100 + kl_sum(mu, lv).mean(),
+        {"reconstruction": "log_cosh", "reconstruction_weight": 1.0 / B / DIM, "kl_weight": 1.0 / B},
+    )  # fmt: skip
     for sigma in (0.05, 1.0):
         a = 0.5 / sigma**2 / B
         yield Case(

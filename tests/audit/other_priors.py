@@ -1,4 +1,4 @@
-"""Honest divergences that are no KL to N(0, I): other priors, bounds of several samples, terms on the sampled code."""
+"""Honest divergences that are no plain KL to N(0, I): other priors, bounds of several samples, terms on the sampled code."""
 
 from __future__ import annotations
 
@@ -76,6 +76,19 @@ def to_gaussian(mean, std):
     return lambda mu, lv: td.kl_divergence(td.Normal(mu, (0.5 * lv).exp()), td.Normal(mean, std)).sum(1)
 
 
+def floored(x, x_hat, mu, logvar):
+    """A sampled KL of which the batch has 3 nats for nothing."""
+    z, log_q = sampled(mu, logvar)
+    kl = (log_q - td.Normal(0.0, 1.0).log_prob(z).sum(-1)).mean()
+    return half_sse(x, x_hat).mean() + kl.clamp(min=3.0)
+
+
+def in_half_precision(x, x_hat, mu, logvar):
+    """As under a mixed precision that forgot the loss."""
+    x, x_hat, mu, logvar = (t.bfloat16() for t in (x, x_hat, mu, logvar))
+    return (half_sse(x, x_hat) + kl_sum(mu, logvar)).mean().float()
+
+
 def other_priors():
     """All of them."""
     truth = {"reconstruction": "gaussian", "sse_weight": 0.5 / B, "kl_weight": 1 / B}
@@ -90,7 +103,11 @@ def other_priors():
     ):
         exact = {**truth, "kl_kind": "exact", "kl_minimum_std": minimum, "latent_reduction": "sum"}
         yield Case(name, beside_half_sse(to_gaussian(mean, std)), exact, off)
-    for name, divergence in {"mixture prior": to_mixture, "heavy-tailed prior": to_student, "flow prior": to_flow}.items():
+    for name, divergence in {
+        "mixture prior": to_mixture,
+        "heavy-tailed prior": to_student,
+        "flow prior": to_flow,
+    }.items():
         yield Case(name, beside_half_sse(divergence), {**truth, "kl_kind": "monte_carlo", "kl_minimum_std": None}, off)
     for count in (2, 8):
         yield Case(
@@ -101,9 +118,13 @@ def other_priors():
         "discriminator on the sampled code", beside_half_sse(with_discriminator), {**truth, "kl_kind": "exact"},
         ("additional-term",),
     )  # fmt: skip
+    yield Case("sampled KL above a floor of the batch", floored, {**truth, "kl_kind": "monte_carlo"}, ("kl-free-bits",))
+    yield Case("half precision", in_half_precision, {"kl_weight": None}, ("low-precision",))
     yield bug(
         "mixture prior, entropy of the wrong sign", lambda mu, lv: to_mixture(mu, lv) + 2 * (lv / 2).sum(1) * 2,
         ("kl-not-a-kl",), kl_kind="not_a_kl",
     )  # fmt: skip
     wrong_std = beside_half_sse(lambda mu, lv: to_mixture(mu, 2 * lv) + 0.5 * lv.sum(1))
-    yield Case("mixture prior, a sampler of the variance", wrong_std, {"kl_kind": "not_a_kl"}, ("kl-not-a-kl",), honest=False)
+    yield Case(
+        "mixture prior, a sampler of the variance", wrong_std, {"kl_kind": "not_a_kl"}, ("kl-not-a-kl",), honest=False
+    )

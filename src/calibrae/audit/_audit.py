@@ -28,6 +28,7 @@ SEEDS = 5
 FEW, SECONDS = 4, 0.02  # examples of the first call, and what a call of the exploration may take
 NUMBERS = 1 << 18  # elements of a batch that the exploration uses at most; the weights are then measured at full size
 KINDS: tuple[Kind, ...] = ("continuous", "one-hot-last", "one-hot-first")
+COARSE, FINE = (1.0, 2.0, 4.0, 8.0), 2.0**-13  # a relative change that half precision rounds away
 UNKNOWN = Powers(None, None, None)
 
 
@@ -84,6 +85,9 @@ def audit_loss(
 
 def _measured(probe: Probe, small: Sizes, sizes: Sizes, data_range: tuple[float, float], x_hat: Space) -> Evidence:
     """All that the findings rest on: explored at a small batch, with the weights of the full one."""
+    if _is_coarse(probe, small, Inputs(data_range, x_hat)):
+        nothing = Reconstruction("unknown", None, None, Inputs(data_range, x_hat))
+        return Evidence(nothing, Divergence("unknown", None), UNKNOWN, UNKNOWN, sizes, width=1.0, coarse=True)
     drift, spread = _steadiness(probe, small, Inputs(data_range, x_hat))
     reconstruction = find_reconstruction(probe, small, data_range, x_hat)
     inputs = reconstruction.inputs
@@ -211,6 +215,21 @@ def _steadiness(probe: Probe, sizes: Sizes, inputs: Inputs) -> tuple[float, floa
     return 0.0, 0.0
 
 
+def _is_coarse(probe: Probe, sizes: Sizes, inputs: Inputs) -> bool:
+    """Whether the loss does not see changes of the mean that single precision would, at any of several means."""
+    for kind in KINDS:
+        made = replace(inputs, kind=kind)
+        x = made.x(sizes, seed=0)
+        kl = KLProbe(probe, x, made.guess(x, 0, 0.5), sizes)
+        try:
+            coarse = [kl.one(mean) for mean in COARSE]
+            fine = [kl.one(mean * (1.0 + FINE)) for mean in COARSE]
+        except ProbeError:
+            continue
+        return coarse == fine and len(set(coarse)) == len(coarse)
+    return False
+
+
 def _kl_probe(probe: Probe, inputs: Inputs, sizes: Sizes) -> KLProbe:
     x = inputs.x(sizes, seed=0)
     near = inputs.near(x) if not inputs.kind.startswith("one-hot") else inputs.guess(x, 0, 0.0)
@@ -223,8 +242,11 @@ def _kl_probe(probe: Probe, inputs: Inputs, sizes: Sizes) -> KLProbe:
 
 def _is_sampled(kl: KLProbe) -> bool:
     """Whether the KL's part of the loss varies from seed to seed, and not only the reconstruction's."""
-    rises = torch.tensor([kl.one(0.5, -0.3, s) - kl.one(0.0, 0.0, s) for s in range(SEEDS)], dtype=torch.float64)
-    return bool(rises.std() > 1e-9 * rises.abs().max())
+    for mean in (0.5, kl.mean_at(64.0)):  # the second above most floors
+        rises = torch.tensor([kl.one(mean, -0.3, s) - kl.one(0.0, 0.0, s) for s in range(SEEDS)], dtype=torch.float64)
+        if bool(rises.std() > 1e-9 * rises.abs().max()):
+            return True
+    return False
 
 
 def _divergence(kl: KLProbe, found: Reconstruction, *, sampled: bool) -> tuple[Divergence, KLProbe, bool]:

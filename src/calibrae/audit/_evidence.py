@@ -35,6 +35,7 @@ class Evidence:
         spread: relative standard deviation over seeds.
         at_rest: the loss at a perfect reconstruction and the prior; `None` if there is no such point.
         could_not_vary: sizes.
+        coarse: whether it works in half precision, so that nothing was measured.
     """
 
     reconstruction: Reconstruction
@@ -54,6 +55,7 @@ class Evidence:
     spread: float = 0.0
     at_rest: float | None = None
     could_not_vary: tuple[str, ...] = ()
+    coarse: bool = False
 
     @property
     def weighs_by_data(self) -> bool:

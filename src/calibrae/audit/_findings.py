@@ -16,6 +16,8 @@ UNUSUAL = (1e-3, 1.001)  # implied sigma in widths of the data's range
 
 def find(evidence: Evidence) -> tuple[Finding, ...]:
     """All findings, the worst first."""
+    if evidence.coarse:
+        return (_of_precision(),)
     parts = (
         of_divergence,
         of_wrap,
@@ -29,6 +31,15 @@ def find(evidence: Evidence) -> tuple[Finding, ...]:
     )
     found = [finding for part in parts for finding in part(evidence)]
     return tuple(sorted(found, key=lambda f: SEVERITIES.index(f.severity)))
+
+
+def _of_precision() -> Finding:
+    return Finding(
+        "low-precision",
+        "warning",
+        "the loss does not see a change of the posterior's mean by one part in 8192: it works in half precision",
+        "Nothing else is said of it. Audit it in float32, and compute both terms in float32 under mixed precision too.",
+    )
 
 
 def _of_reconstruction(e: Evidence) -> Iterator[Finding]:

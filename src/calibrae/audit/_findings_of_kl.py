@@ -58,7 +58,7 @@ def _of_prior(found: Divergence) -> Finding:
     prior = found.prior
     assert prior is not None
     if prior.is_gaussian:
-        mean = "a mean of each latent's own" if prior.mean is None else f"mean {prior.mean:.4g}"
+        mean = "a mean of each latent's own" if prior.mean is None else f"mean {round(prior.mean, 6) + 0.0:.4g}"
         return Finding(
             "kl-minimum-off-prior",
             "warning",

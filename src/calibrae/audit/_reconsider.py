@@ -51,7 +51,12 @@ def _explained(found: Divergence, prior: Prior) -> Divergence:
 
 def _looks_like_a_missing_half(kl: KLProbe, prior: Prior) -> bool:
     """Whether it is as well a KL to N(0, I) with a half left out: not if the whole loss is 0 at that prior's own minimum."""
-    if prior.mean is None or prior.std is None or abs(prior.mean) > SAME or all(abs(prior.std**2 / v - 1.0) > SAME for v in CONFUSED):
+    if (
+        prior.mean is None
+        or prior.std is None
+        or abs(prior.mean) > SAME
+        or all(abs(prior.std**2 / v - 1.0) > SAME for v in CONFUSED)
+    ):
         return False
     try:
         rest = kl.probe.value(kl.x, kl.x, kl.full(0.0), kl.full(math.log(prior.std)))

@@ -23,7 +23,7 @@ LADDER = (4.0, 8.0, 16.0, 32.0)  # residuals in units of the range, for terms th
 MORE = 1.6  # squared residuals of every other element, in units of their mean
 BY_ELEMENT = 0.5 * math.log(MORE * (2.0 - MORE)) / math.log(4.0)
 POOLED = 0.02
-FAR = (100.0, 20.0, 4.0)
+FAR = (100.0, 20.0, 4.0, 1.0)
 LADDER_INSIDE = (0.05, 0.1, 0.2, 0.4)
 
 
@@ -220,19 +220,24 @@ def _estimate_alpha(probe: Probe, sizes: Sizes, inputs: Inputs, zero: Tensor) ->
     def at(t: float) -> float:
         return probe.value(x, x + t * width, zero, zero)
 
+    def bend_at(t: float) -> float:
+        return 2.0 * (at(t) - here) / (t * width) ** 2
+
     try:
-        here, small = at(0.0), at(1e-3)
-        bend = 2.0 * (small - here) / (1e-3 * width) ** 2
+        here = at(0.0)
+        bend = bend_at(1e-3)
         for t in FAR:  # the farthest at which it does not overflow
             far, farther = at(t), at(2.0 * t)
             if math.isfinite(farther):
                 break
+        slope = (farther - far) / (t * width)
+        # the bend once more, where even a sharp log cosh is within 2e-5 of its parabola
+        finer = bend_at(min(1e-3, 0.01 * slope / (bend * width))) if slope > 0 and bend > 0 else bend
     except ProbeError:
         return None
-    slope = (farther - far) / (t * width)
     if not (slope > 0 and bend > 0 and math.isfinite(bend + slope)) or abs((farther - here) / (far - here) - 2.0) > 0.1:
         return None
-    return bend / slope
+    return finer / slope
 
 
 def _ladder(

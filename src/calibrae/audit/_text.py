@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..functional.conventions import COMMON, find
 
 if TYPE_CHECKING:
-    from ._record import AuditRecord
+    from ._record import AuditRecord, Finding
 
 
 def _number(value: float | None) -> str:
@@ -31,8 +31,7 @@ def to_text(record: AuditRecord) -> str:
         ("reductions", ", ".join(f"{name} {how or 'unknown'}" for name, how in reductions.items())),
     ]
     if record.rho is not None:
-        rows += [("rho", f"{_number(record.rho)}: the squared error that one nat is worth")]
-        rows += [("implied sigma", f"{_number(record.implied_sigma)}, of a Gaussian decoder at beta 1")]
+        rows += [("rho", _number(record.rho)), ("implied sigma", _number(record.implied_sigma))]
     if record.implied_beta is not None:
         rows += [("implied beta", _number(record.implied_beta))]
     if record.implied_laplace_scale is not None:
@@ -43,8 +42,39 @@ def to_text(record: AuditRecord) -> str:
         ]
         others = [f"{n} {_number(v)}" for n, v in record.equivalents.items() if n in COMMON and n != record.convention]
         rows += [("the same as", ", ".join(others))] if others else []
-    lines = [f"{name:<16}{value}" for name, value in rows]
-    lines += [f"{f.severity:<8}{f.code}: {f.measured}.\n        {f.advice}" for f in record.findings]
-    if not record.findings:
-        lines.append("nothing to object to")
-    return "\n".join([*lines, f"{record.evaluations} calls of the loss in {record.seconds:.1f} s"])
+    grave = [_finding(f) for f in record.findings if f.severity != "note"]
+    notes = [_finding(f) for f in record.findings if f.severity == "note"]
+    table = [f"{name:<16}{value}" for name, value in rows]
+    calls = f"{record.evaluations} calls of the loss in {record.seconds:.1f} s"
+    return "\n".join([*_verdict(record), *grave, "", *table, *([""] if notes else []), *notes, calls])
+
+
+def _finding(finding: Finding) -> str:
+    return f"{finding.severity:<8}{finding.code}: {finding.measured}.\n        {finding.advice}"
+
+
+def _verdict(record: AuditRecord) -> list[str]:
+    """What a reader wants to know first, in a sentence or two."""
+    errors, warnings = len(record.codes("error")), len(record.codes("warning"))
+    if errors:
+        return [f"This loss is not what it claims to be: {_count(errors, 'error')}."]
+    said = "Nothing to object to." if not warnings else f"No error, {_count(warnings, 'warning')}."
+    meaning = _meaning(record)
+    return [f"{said} {meaning}"] if meaning else [said]
+
+
+def _meaning(record: AuditRecord) -> str | None:
+    if record.implied_sigma is not None and record.rho:
+        return (
+            f"It trains as a Gaussian decoder with sigma {_number(record.implied_sigma)} would at beta 1: "
+            f"one nat is worth a squared error of {_number(record.rho)}."
+        )
+    if record.implied_beta is not None:
+        return f"It trains an ELBO with beta {_number(record.implied_beta)}."
+    if record.implied_laplace_scale is not None:
+        return f"It trains as a Laplace decoder of scale {_number(record.implied_laplace_scale)} would at beta 1."
+    return None
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' if number > 1 else ''}"
