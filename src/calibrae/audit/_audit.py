@@ -19,8 +19,8 @@ from ._evidence import Evidence
 from ._inputs import SPACES, Inputs, Kind, Sizes, Space
 from ._kl_probe import KLProbe
 from ._probe import POSTERIORS, Loss, Posterior, Probe, ProbeError
-from ._reconstruction import Reconstruction, find_reconstruction, measure_weight
 from ._reconsider import reconsidered, weight_of_nats
+from ._reconstruction import Reconstruction, find_reconstruction, measure_weight
 from ._record import AuditRecord
 from ._scaling import WHOLE, Powers, find_powers
 

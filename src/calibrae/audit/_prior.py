@@ -135,9 +135,9 @@ def _grows(kl: KLProbe) -> bool:
 
 
 def is_bound_of_several(kl: KLProbe, weight: float) -> bool:
-    """Whether the term may be an importance-weighted bound: it is the same for every draw where posterior and prior agree,
+    """Whether the term may be an importance-weighted bound.
 
-    and elsewhere between that and the KL, on the average.
+    Such a one is the same for every draw where posterior and prior agree, and elsewhere between that and the KL on the average.
     """
     if weight <= 0:
         return False
