@@ -156,6 +156,25 @@ def test_all_is_everything_and_unknown_splits_are_refused():
         data.view("dev")
 
 
+def test_training_noise_is_uniform_within_the_step_and_fresh():
+    data = load_data(INTEGERS)
+    order = np.arange(len(data.view("train")))
+    generator = torch.Generator().manual_seed(0)
+    first, second = (torch.cat(list(data.training_batches(order, 16, generator))) for _ in range(2))
+    raw = data.view("train").gather(order)
+    noise = torch.cat([first, second]) * 256 - torch.cat([raw, raw])
+    assert 0.0 < noise.min() < 0.02 < 0.98 < noise.max() < 1.0
+    quantiles = (torch.arange(noise.numel()) + 0.5) / noise.numel()
+    assert (noise.flatten().sort().values - quantiles).abs().max() < 1.6 / noise.numel() ** 0.5  # Kolmogorov, 1 %
+    assert not torch.equal(first, second)
+
+
+def test_only_data_of_at_most_256_levels_take_bytes_of_noise():
+    assert load_data(INTEGERS).preparation.takes_bytes
+    assert not load_data(INTEGERS.astype(np.uint16) * 100).preparation.takes_bytes
+    assert not load_data(INTEGERS, DataOptions(binarise=True)).preparation.takes_bytes
+
+
 def test_training_batches_follow_the_generator():
     data = load_data(INTEGERS)
     order = np.arange(10)

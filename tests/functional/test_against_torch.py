@@ -39,6 +39,13 @@ def test_gaussian_nll_of_a_python_number():
     torch.testing.assert_close(F.gaussian_nll(x, mean, -0.5), -Normal(mean, math.exp(-0.5)).log_prob(x), **EXACT)
 
 
+def test_gaussian_nll_of_sse():
+    x, mean = normals(5, 3, 4, 2)
+    log_sigma = torch.tensor(-0.7)
+    expected = -Normal(mean, log_sigma.exp()).log_prob(x).flatten(1).sum(1)
+    torch.testing.assert_close(F.gaussian_nll_of_sse(F.sse(x, mean), log_sigma, 24), expected, **EXACT)
+
+
 def test_gaussian_nll_keeps_half_and_constant():
     value = F.gaussian_nll(torch.tensor([2.0]), torch.tensor([0.0]), torch.tensor(0.0))
     assert value.item() == pytest.approx(2.0 + 0.5 * math.log(2 * math.pi), rel=1e-14)

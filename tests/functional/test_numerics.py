@@ -32,6 +32,13 @@ def test_posterior_std_over_the_float_range(std):
     assert F.kl_standard_normal(mean, log_std)[0, 1].item() == pytest.approx(exact, rel=1e-5)
 
 
+def test_a_small_kl_is_as_precise_as_float32():
+    log_std = torch.cat([s * torch.logspace(-5, 0, 200, dtype=torch.float64) for s in (-1, 1)])[:, None]
+    found = F.kl_standard_normal(torch.zeros(len(log_std), 1), log_std.float()).double()
+    exact = F.kl_standard_normal(torch.zeros_like(log_std), log_std.float().double())
+    torch.testing.assert_close(found, exact, rtol=1e-6, atol=0.0)
+
+
 @pytest.mark.parametrize("sigma", EXTREMES)
 def test_decoder_sigma_over_the_float_range(sigma):
     x, mean, log_sigma = torch.tensor([[0.3, 0.7]]), leaf(0.3, 0.7 - sigma), leaf(math.log(sigma), math.log(sigma))

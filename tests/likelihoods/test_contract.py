@@ -48,6 +48,14 @@ def test_nll_is_that_of_the_distribution_per_example(likelihood):
     torch.testing.assert_close(nll, -conditional.distribution().log_prob(x), rtol=1e-10, atol=1e-10)
 
 
+def test_sse_is_that_of_the_mean(likelihood):
+    output, x = torch.randn(6, *SHAPE), torch.randint(0, 2, (6, *SHAPE)).double()
+    conditional = likelihood(output)
+    for batch in (x, 1.0 - x):  # and not that of the batch before
+        expected = torch.cdist(batch.flatten(1), conditional.mean.flatten(1)).diagonal().square()
+        torch.testing.assert_close(conditional.sse(batch), expected, rtol=1e-10, atol=1e-10)
+
+
 def test_samples_have_the_mean_and_spread_of_the_distribution(likelihood):
     conditional = likelihood(torch.randn(1, *SHAPE).expand(4000, *SHAPE))
     drawn = conditional.sample(torch.Generator().manual_seed(0))

@@ -14,7 +14,7 @@ from .._types import DataSpec, Split
 from ..errors import DataError
 from ._arrays import value_range
 from ._cache import hash_array
-from ._noise import ExampleNoise, mixed_seed
+from ._noise import ExampleNoise, byte_noise, mixed_seed
 from ._open import open_source
 from ._prepare import Preparation, prepare, require_range
 from ._source import Array, DataOptions, Part, Source
@@ -61,17 +61,31 @@ class Data:
         return self.views[split]
 
     def training_batches(
-        self, order: Array, batch_size: int, generator: torch.Generator, *, flip: bool = False
+        self,
+        order: Array,
+        batch_size: int,
+        generator: torch.Generator,
+        *,
+        flip: bool = False,
+        device: torch.device | None = None,
     ) -> Iterator[Tensor]:
-        """Prepared batches of the training set in a given order, with fresh noise, perhaps mirrored at random."""
+        """Prepared batches of the training set in a given order, with fresh noise, perhaps mirrored at random.
+
+        Integer data travel to the device as they are stored, with a byte of noise for each number, and become floats there.
+        """
         view = self.views["train"]
         for start in range(0, len(order), batch_size):
             raw = view.gather(order[start : start + batch_size])
             if flip:
                 mirrored = torch.rand(len(raw), generator=generator) < 0.5
                 raw[mirrored] = raw[mirrored].flip(-1)
-            noise = torch.rand(raw.shape, generator=generator) if self.preparation.needs_noise else None
-            yield self.preparation(raw, noise)
+            yield self._prepared(raw, generator, device)
+
+    def _prepared(self, raw: Tensor, generator: torch.Generator, device: torch.device | None) -> Tensor:
+        if self.preparation.takes_bytes:
+            return self.preparation(_sent(raw, device), _sent(byte_noise(raw.shape, generator), device))
+        noise = torch.rand(raw.shape, generator=generator) if self.preparation.needs_noise else None
+        return _sent(self.preparation(raw, noise), device)
 
     def batches(
         self, split: Split | Literal["all"], batch_size: int, seed: int = 0, limit: int | None = None
@@ -232,3 +246,12 @@ def _part(pool: View, count: int, seed: int) -> tuple[View, View]:
     order = np.random.default_rng(seed).permutation(len(pool))
     rows = np.arange(len(pool)) if pool.index is None else pool.index
     return View(pool.array, rows[np.sort(order[count:])]), View(pool.array, rows[np.sort(order[:count])])
+
+
+def _sent(values: Tensor, device: torch.device | None) -> Tensor:
+    """On the device; from pinned memory and without waiting where that is a GPU."""
+    if device is None or device.type == "cpu":
+        return values
+    if device.type == "cuda":
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)

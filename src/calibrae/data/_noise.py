@@ -31,6 +31,18 @@ def mixed_seed(*parts: int) -> int:
     return state
 
 
+def byte_noise(shape: Shape, generator: torch.Generator) -> Tensor:
+    """Random bytes: uniform noise in 256 steps, several times cheaper than 24 bits of it.
+
+    Example:
+        >>> byte_noise((2, 3), torch.Generator().manual_seed(0)).dtype
+        torch.uint8
+    """
+    count = torch.Size(shape).numel()
+    words = torch.empty(-(-count // 8), dtype=torch.int64).random_(-(1 << 63), None, generator=generator)
+    return words.view(torch.uint8)[:count].reshape(shape)
+
+
 @final
 class ExampleNoise:
     """Random numbers of each example of a data set, the same however the examples are batched.

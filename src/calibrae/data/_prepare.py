@@ -37,6 +37,11 @@ class Preparation:
     scale: Tensor
 
     @property
+    def takes_bytes(self) -> bool:
+        """Whether random bytes will do: noise of 1/256 of a step, on data of at most 256 levels."""
+        return self.spec.preparation == "dequantise" and self.spec.levels is not None and self.spec.levels <= 256
+
+    @property
     def needs_noise(self) -> bool:
         """Whether a uniform number per element is needed."""
         return self.spec.preparation != "identity"
@@ -46,13 +51,16 @@ class Preparation:
 
         Args:
             raw: stored values.
-            noise: uniform on [0, 1), the shape of `raw`; needed to dequantise or binarise.
+            noise: uniform on [0, 1), the shape of `raw`, or random bytes that stand for the middles of 256 steps of it;
+                needed to dequantise or binarise.
         """
         if self.spec.preparation == "identity" or noise is None or self.spec.levels is None:
             return (
                 (raw.double() - self.shift) / self.scale
             ).float()  # in float64: a large offset must not eat the digits
         values = raw.to(torch.float32)
+        if noise.dtype == torch.uint8 and self.spec.preparation == "dequantise":
+            return values.add_(noise, alpha=1.0 / 256).add_(1.0 / 512).mul_(1.0 / self.spec.levels)
         if self.spec.preparation == "binarise":
             return (noise < values / (self.spec.levels - 1)).to(torch.float32)
         return ((values + noise) / self.spec.levels).clamp_max(BELOW_ONE)

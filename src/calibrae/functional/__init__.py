@@ -14,6 +14,7 @@ from ._rate import LinearCode as LinearCode
 from ._rate import linear_code as linear_code
 from ._reconstruction import bernoulli_nll as bernoulli_nll
 from ._reconstruction import gaussian_nll as gaussian_nll
+from ._reconstruction import gaussian_nll_of_sse as gaussian_nll_of_sse
 from ._reconstruction import mse as mse
 from ._reconstruction import sse as sse
 from ._sigma import lower_bound as lower_bound

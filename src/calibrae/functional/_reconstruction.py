@@ -36,7 +36,7 @@ def sse(x: Float[Tensor, "b *data"], x_hat: Float[Tensor, "b *data"]) -> Float[T
         tensor([3., 4.])
     """
     require_examples(x=x, x_hat=x_hat)
-    return (x - x_hat).square().flatten(1).sum(1)
+    return F.mse_loss(x_hat, x, reduction="none").flatten(1).sum(1)  # one pass each way
 
 
 def mse(x: Float[Tensor, "b *data"], x_hat: Float[Tensor, "b *data"]) -> Float[Tensor, " b"]:
@@ -98,6 +98,28 @@ def gaussian_nll(
     )
     require_spread("log_sigma", log_sigma, x)
     return 0.5 * ((x - mean) * torch.exp(-log_sigma)).square() + log_sigma + HALF_LOG_TWO_PI
+
+
+def gaussian_nll_of_sse(sse: Float[Tensor, " b"], log_sigma: Float[Tensor, ""], data_dim: int) -> Float[Tensor, " b"]:
+    r"""Negative log-density of each example under `N(mean, sigma^2)` with one sigma, from its squared error, in nats.
+
+    $$-\log p(x) = \frac{\mathrm{SSE}}{2\sigma^2} + D \log\sigma + \tfrac D2\log 2\pi$$
+
+    Convention: summed over the data dimensions; constants kept. It is the sum of `gaussian_nll` in one pass over the data.
+
+    Args:
+        sse: summed squared errors, `[B]`.
+        log_sigma: logarithm of the standard deviation, one number.
+        data_dim: `D`.
+
+    Returns:
+        `[B]`, in nats.
+
+    Example:
+        >>> gaussian_nll_of_sse(torch.tensor([2.0]), torch.tensor(0.0), data_dim=2)
+        tensor([2.8379])
+    """
+    return 0.5 * sse * torch.exp(-2.0 * log_sigma) + data_dim * (log_sigma + HALF_LOG_TWO_PI)
 
 
 def bernoulli_nll(x: Float[Tensor, "*s"], logits: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from .. import functional
 from .._types import Shape
 
 
@@ -22,6 +23,10 @@ class AbstractConditional(ABC):
     @abstractmethod
     def nll(self, x: Tensor) -> Tensor:
         """`-log p(x|z)` summed over the data dimensions, `[B]`, in nats; nothing dropped."""
+
+    def sse(self, x: Tensor) -> Tensor:
+        """Squared error of the mean, summed over the data dimensions, `[B]`, in float32 or better."""
+        return functional.sse(x, self.mean.to(torch.promote_types(self.mean.dtype, torch.float32)))
 
     @abstractmethod
     def sample(self, generator: torch.Generator | None = None) -> Tensor:

@@ -23,6 +23,7 @@ class GaussianConditional(AbstractConditional):
         self._mean = mean
         self._sigma = sigma
         self._training = training
+        self._scored: tuple[Tensor, Tensor] | None = None  # the last batch and its squared errors
 
     @property
     def mean(self) -> Tensor:
@@ -37,12 +38,28 @@ class GaussianConditional(AbstractConditional):
         return self._sigma.spread(self._sigma.log_sigma)
 
     def nll(self, x: Float[Tensor, "b *data"]) -> Float[Tensor, " b"]:
+        if self._sigma.shared == "all":
+            return self._nll_of_one_sigma(x)
+        profile = self._profile()
         mean = self._mean.to(torch.promote_types(self._mean.dtype, torch.float32))
-        if self._training and isinstance(self._sigma, OptimalSigma) and not self._sigma.is_fixed:
-            log_sigma = self._sigma.spread(self._sigma.profile(x, mean))
-        else:
-            log_sigma = self._fixed_log_sigma()
+        log_sigma = profile.spread(profile.profile(x, mean)) if profile else self._fixed_log_sigma()
         return flatten_sum(functional.gaussian_nll(x, mean, log_sigma))
+
+    def _nll_of_one_sigma(self, x: Tensor) -> Tensor:
+        """From the squared error of each example alone: one pass over the data."""
+        sse, data_dim, profile = self.sse(x), x[0].numel(), self._profile()
+        log_sigma = profile.profile_of_sse(sse, data_dim) if profile else self._fixed_log_sigma()
+        return functional.gaussian_nll_of_sse(sse, log_sigma.to(sse.dtype), data_dim)
+
+    def _profile(self) -> OptimalSigma | None:
+        """Sigma, where it is computed from the batch."""
+        sigma = self._sigma
+        return sigma if self._training and isinstance(sigma, OptimalSigma) and not sigma.is_fixed else None
+
+    def sse(self, x: Float[Tensor, "b *data"]) -> Float[Tensor, " b"]:
+        if self._scored is None or self._scored[0] is not x:
+            self._scored = (x, super().sse(x))
+        return self._scored[1]
 
     def sample(self, generator: torch.Generator | None = None) -> Float[Tensor, "b *data"]:
         mean = self._mean

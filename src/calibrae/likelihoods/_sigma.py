@@ -176,6 +176,11 @@ class OptimalSigma(AbstractSigma):
         with torch.no_grad():
             return functional.optimal_sigma(x, mean, self.shared).clamp_min(self.floor).log()
 
+    def profile_of_sse(self, sse: Tensor, data_dim: int) -> Tensor:
+        """The same for one sigma, from the squared errors `[B]` of the batch."""
+        with torch.no_grad():
+            return (sse.mean() / data_dim).sqrt().clamp_min(self.floor).log()
+
     def freeze(self, sigma: Tensor) -> None:
         """Fix sigma, `[]`, `[C]` or `[*data]`, in units of the data; raised to the floor."""
         if tuple(sigma.shape) != self.sigma_shape:

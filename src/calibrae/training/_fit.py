@@ -191,7 +191,10 @@ class Trainer:
             state.sums = {}
         smooth: dict[str, float] = {}
         started = time.perf_counter()
-        for x in self.data.training_batches(order, settings.batch_size, self.generator, flip=settings.flip):
+        device = self.fabric.device
+        for x in self.data.training_batches(
+            order, settings.batch_size, self.generator, flip=settings.flip, device=device
+        ):
             sums = self._step(x)
             state.sums = {name: state.sums.get(name, 0.0) + value for name, value in sums.items()}
             state.step += 1

@@ -56,12 +56,12 @@ def backward_batch(
         for x, noise in micro:
             output = forward(x, noise)
             terms = elbo_terms(output, x)
-            _require_finite_terms(terms, output, x)
-            loss = objective.loss(terms, step) * (len(x) / total / x[0].numel())
-            backward(loss)
             with torch.no_grad():
-                mse = functional.mse(x, output.likelihood.mean.to(x.dtype)).sum()
+                mse = output.likelihood.sse(x).sum() / x[0].numel()
                 values = torch.stack([terms.nll.sum(), terms.kl.sum(), mse]).tolist()
+            if not all(map(math.isfinite, values)):
+                raise _not_finite(terms, output, x)
+            backward(objective.loss(terms, step) * (len(x) / total / x[0].numel()))
             for name, value in zip(("nll", "kl", "mse"), values, strict=True):
                 sums[name] += value
             sums["n"] += len(x)
@@ -71,12 +71,9 @@ def backward_batch(
     return sums
 
 
-def _require_finite_terms(terms: ELBOTerms, output: Any, x: Tensor) -> None:
-    bad = [
-        name for name, term in (("reconstruction", terms.nll), ("KL", terms.kl)) if not bool(torch.isfinite(term).all())
-    ]
-    if not bad:
-        return
+def _not_finite(terms: ELBOTerms, output: Any, x: Tensor) -> NonFiniteError:
+    named = (("reconstruction", terms.nll), ("KL", terms.kl))
+    bad = [name for name, term in named if not bool(torch.isfinite(term.sum()))] or ["squared error"]
     facts = {
         "x": x,
         "x_hat": output.likelihood.mean,
@@ -84,7 +81,7 @@ def _require_finite_terms(terms: ELBOTerms, output: Any, x: Tensor) -> None:
         "posterior log std": getattr(output.posterior, "log_std", None),
     }
     seen = ", ".join(f"largest |{name}| {_largest(value)}" for name, value in facts.items() if value is not None)
-    raise NonFiniteError(f"the {' and the '.join(bad)} term is not finite ({seen})")
+    return NonFiniteError(f"the {' and the '.join(bad)} term is not finite ({seen})")
 
 
 def _largest(value: Tensor) -> str:
@@ -98,7 +95,10 @@ def clip(parameters: Sequence[nn.Parameter], limit: float) -> float:
     Raises:
         NonFiniteError: if the norm is not finite.
     """
-    norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit if limit > 0 else math.inf, foreach=True))
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = float(torch.nn.utils.get_total_norm(gradients, foreach=True))
     if not math.isfinite(norm):
         raise NonFiniteError("the gradient is not finite, though the loss is")
+    if 0 < limit < norm:
+        torch._foreach_mul_(gradients, limit / (norm + 1e-6))
     return norm
