@@ -13,6 +13,7 @@ from calibrae.errors import ArgumentError, NonFiniteError
 from calibrae.training import SigmaDescent, TrainSettings
 from calibrae.training._optimiser import build_optimisers, rate_at
 from calibrae.training._step import backward_batch, clip
+from calibrae.training._terms import StepTerms
 
 
 @pytest.mark.parametrize("shared", ["all", "channel", "element"])
@@ -70,7 +71,7 @@ def gradients(model, pieces, beta=1.0):
     size = 12 // pieces
     micro = list(zip(x.split(size), noise.split(size), strict=True))
     model.zero_grad()
-    sums = backward_batch(model, model, lambda loss: loss.backward(), cb.BetaELBO(beta), micro, 0)
+    sums = backward_batch(model, StepTerms(model), lambda loss: loss.backward(), cb.BetaELBO(beta), micro, 0)
     return sums, torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 

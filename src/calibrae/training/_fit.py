@@ -25,12 +25,14 @@ from ..models import VAE, ELBOSummary, fix_sigma, optimal_sigma_of, optimal_sigm
 from ..objectives import BetaELBO
 from ..runs import RunFolder, save_model
 from ._checkpoint import TrainState, load_checkpoint, save_checkpoint
-from ._hardware import choose_compile, choose_precision, find_device
+from ._hardware import choose_precision, find_device
 from ._optimiser import build_optimisers, learned_sigma_of, network_parameters, rate_at, set_rates
 from ._progress import REFRESH_EVERY, AbstractReporter
 from ._settings import TrainSettings
 from ._step import backward_batch, clip
+from ._terms import StepTerms
 from ._tracker import Tracker
+from ._trial import choose_compile
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -160,23 +162,28 @@ class Trainer:
         settings = self.settings
         device = find_device(settings.accelerator)
         precision, why = choose_precision(settings, device)
-        compiled, why_compiled = choose_compile(settings, device, self.total_steps)
         self.fabric: Fabric = Fabric(accelerator=settings.accelerator, devices=1, precision=precision)  # type: ignore[arg-type]
         self.model.train()
         optimal = optimal_sigma_of(self.model)
         if optimal is not None:
             optimal.unfreeze()
         self.optimisers = build_optimisers(self.model, settings)
-        self.forward, *self.optimisers = self.fabric.setup(self.model, *self.optimisers)
-        if compiled:
-            self.forward.compile(dynamic=False)
+        self.terms = StepTerms(self.model)
+        self.forward, *self.optimisers = self.fabric.setup(self.terms, *self.optimisers)
+        compiled = choose_compile(
+            settings, self.terms, self.forward, self.fabric.backward, self._first_batch(), self.total_steps
+        )
         if settings.averaging:
             average = torch.optim.swa_utils.get_ema_multi_avg_fn(settings.averaging)
             self.average = torch.optim.swa_utils.AveragedModel(self.model, multi_avg_fn=average, use_buffers=False)
             self.kept = cast(VAE, self.average.module)
-        self.reporter.say(
-            f"{self.fabric.device.type}, {precision} ({why}), {'compiled' if compiled else 'not compiled'} ({why_compiled})"
-        )
+        self.reporter.say(f"{self.fabric.device.type}, {precision} ({why}), {compiled}")
+
+    def _first_batch(self) -> tuple[Tensor, Tensor]:
+        """Data and noise of the size that a step takes at once."""
+        size = -(-self.settings.batch_size // self.settings.accumulate)
+        _, x = next(self.data.batches("train", size, limit=size))
+        return x.to(self.fabric.device), torch.randn(len(x), self.model.latent_dim).to(self.fabric.device)
 
     def _out_of_patience(self) -> bool:
         patience = self.settings.patience
@@ -226,7 +233,9 @@ class Trainer:
         for optimiser in self.optimisers:
             optimiser.zero_grad(set_to_none=True)
         try:
-            sums = backward_batch(self.model, self.forward, self.fabric.backward, self.objective, micro, state.step)
+            sums = backward_batch(
+                self.model, self.forward, self.fabric.backward, self.objective, micro, state.step, self.fabric.autocast
+            )
             clip(network_parameters(self.model), settings.clip)
         except NonFiniteError as error:
             raise NonFiniteError(

@@ -1,4 +1,4 @@
-"""Precision and compilation, chosen by measurement and said out loud."""
+"""Devices, and precision chosen by measurement."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ BUDGET = 0.05  # seconds of measurement for each type
 def _products_per_second(dtype: torch.dtype, device: torch.device) -> float:
     a = torch.randn(SIDE, SIDE, device=device).to(dtype)
     a @ a
-    _synchronise(device)
+    synchronise(device)
     start, count = time.perf_counter(), 0
     while time.perf_counter() - start < BUDGET:
         a @ a
         count += 1
-        _synchronise(device)
+        synchronise(device)
     return count / (time.perf_counter() - start)
 
 
-def _synchronise(device: torch.device) -> None:
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has done what it was told."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -56,17 +57,3 @@ def choose_precision(settings: TrainSettings, device: torch.device) -> tuple[str
     if gain >= WORTH:
         return "bf16-mixed", f"bf16 multiplies {gain:.1f}x as fast here"
     return "32-true", f"bf16 multiplies {gain:.2g}x as fast here"
-
-
-def choose_compile(settings: TrainSettings, device: torch.device, steps: int) -> tuple[bool, str]:
-    """Whether to compile, and why."""
-    if settings.compile != "auto":
-        return settings.compile == "on", "as asked"
-    if device.type != "cuda":
-        return False, "it pays on a GPU"
-    if steps < COMPILE_STEPS:
-        return False, "too few steps"
-    return True, f"{steps:,} steps repay it"
-
-
-COMPILE_STEPS = 5_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -12,20 +12,21 @@ from torch import Tensor, nn
 from .. import functional
 from ..errors import NonFiniteError
 from ..models import VAE, optimal_sigma_of
-from ..objectives import BetaELBO, ELBOTerms, elbo_terms
+from ..objectives import BetaELBO, ELBOTerms
 
-Forward = Callable[[Tensor, Tensor], Any]
+Forward = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+Autocast = Callable[[], AbstractContextManager[object]]
 
 
-def batch_sigma(model: VAE, forward: Forward, micro: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+def batch_sigma(model: VAE, micro: Sequence[tuple[Tensor, Tensor]], autocast: Autocast = nullcontext) -> Tensor:
     """The optimal sigma over all micro-batches of a batch, without gradients."""
     sigma = optimal_sigma_of(model)
     if sigma is None:
         raise ValueError("batch_sigma is for models with an optimal sigma")
     total, count = torch.zeros(sigma.sigma_shape), 0
-    with torch.no_grad():
+    with torch.no_grad(), autocast():
         for x, noise in micro:
-            mean = forward(x, noise).likelihood.mean.to(x.dtype)
+            mean = model(x, noise).likelihood.mean.to(x.dtype)
             total = total + len(x) * functional.optimal_sigma(x, mean, sigma.shared).square().cpu()
             count += len(x)
     if not bool(torch.isfinite(total).all()):
@@ -40,8 +41,11 @@ def backward_batch(
     objective: BetaELBO,
     micro: Sequence[tuple[Tensor, Tensor]],
     step: int,
+    autocast: Autocast = nullcontext,
 ) -> dict[str, float]:
     """Gradients of the loss of a whole batch, in nats per data dimension; returns its sums per example.
+
+    `forward` gives the model's terms of a batch, as `StepTerms` does.
 
     With several micro-batches an optimal sigma is first found over all of them and held: by the envelope theorem its
     gradient is that of the whole batch's profile.
@@ -49,18 +53,17 @@ def backward_batch(
     optimal = optimal_sigma_of(model)
     hold = optimal is not None and len(micro) > 1
     if optimal is not None and hold:
-        optimal.freeze(batch_sigma(model, forward, micro))
+        optimal.freeze(batch_sigma(model, micro, autocast))
     total = sum(len(x) for x, _ in micro)
     sums = {"n": 0.0, "nll": 0.0, "kl": 0.0, "mse": 0.0}
     try:
         for x, noise in micro:
-            output = forward(x, noise)
-            terms = elbo_terms(output, x)
+            nll, kl, sse = forward(x, noise)
             with torch.no_grad():
-                mse = output.likelihood.sse(x).sum() / x[0].numel()
-                values = torch.stack([terms.nll.sum(), terms.kl.sum(), mse]).tolist()
+                values = torch.stack([nll.sum(), kl.sum(), sse.sum() / x[0].numel()]).tolist()
             if not all(map(math.isfinite, values)):
-                raise _not_finite(terms, output, x)
+                raise _not_finite(model, x, noise, values)
+            terms = ELBOTerms(nll, kl, is_bound=model.posterior.is_density)
             backward(objective.loss(terms, step) * (len(x) / total / x[0].numel()))
             for name, value in zip(("nll", "kl", "mse"), values, strict=True):
                 sums[name] += value
@@ -71,9 +74,11 @@ def backward_batch(
     return sums
 
 
-def _not_finite(terms: ELBOTerms, output: Any, x: Tensor) -> NonFiniteError:
-    named = (("reconstruction", terms.nll), ("KL", terms.kl))
-    bad = [name for name, term in named if not bool(torch.isfinite(term.sum()))] or ["squared error"]
+def _not_finite(model: VAE, x: Tensor, noise: Tensor, values: Sequence[float]) -> NonFiniteError:
+    named = zip(("reconstruction", "KL"), values, strict=False)
+    bad = [name for name, value in named if not math.isfinite(value)] or ["squared error"]
+    with torch.no_grad():
+        output = model(x, noise)
     facts = {
         "x": x,
         "x_hat": output.likelihood.mean,

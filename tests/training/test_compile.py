@@ -1,0 +1,95 @@
+"""Compiled terms are those of the model, and compiling is chosen by what it saves."""
+
+import pytest
+import torch
+
+import calibrae as cb
+from calibrae.training import TrainSettings
+from calibrae.training import _trial as trial
+from calibrae.training._terms import StepTerms
+
+
+@pytest.fixture
+def terms():
+    torch.manual_seed(0)
+    return StepTerms(cb.build("sigma-vae", data_shape=(3, 4), latent_dim=2, network="mlp"))
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch's own, when it compiles
+BATCH = (torch.rand(8, 3, 4), torch.randn(8, 2))
+
+
+def choose(terms, steps=100_000, **settings):
+    return trial.choose_compile(TrainSettings(**settings), terms, terms, lambda loss: loss.backward(), BATCH, steps)
+
+
+@pytest.mark.parametrize("sigma", ["optimal", "learned", 0.3])
+@pytest.mark.parametrize("shared", ["all", "element"])
+def test_terms_are_those_of_the_elbo(sigma, shared):
+    model = cb.build("sigma-vae", data_shape=(3, 4), latent_dim=2, network="mlp", sigma=sigma, sigma_shared=shared)
+    nll, kl, sse = StepTerms(model)(*BATCH)
+    expected = model.elbo(*BATCH)
+    torch.testing.assert_close(nll, expected.nll)
+    torch.testing.assert_close(kl, expected.kl)
+    mean = model(*BATCH).likelihood.mean
+    torch.testing.assert_close(sse, (BATCH[0] - mean).square().sum((1, 2)))
+
+
+@pytest.mark.slow
+def test_compiled_terms_and_gradients_are_the_same(terms):
+    expected = [t.detach() for t in terms(*BATCH)]
+    sum(t.sum() for t in terms(*BATCH)).backward()
+    gradients = [p.grad.clone() for p in terms.parameters()]
+    terms.zero_grad()
+    terms.compile_terms()
+    found = terms(*BATCH)
+    sum(t.sum() for t in found).backward()
+    assert terms.is_compiled
+    assert terms.failure is None
+    torch.testing.assert_close([t.detach() for t in found], expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close([p.grad for p in terms.parameters()], gradients, rtol=1e-3, atol=1e-4)
+
+
+def test_a_compiler_that_fails_is_left_with_a_word(terms, monkeypatch):
+    def failing(*_, **__):
+        def run(*_):
+            raise RuntimeError("no C++ compiler found")
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", failing)
+    monkeypatch.setattr(trial, "_seconds_of_a_step", lambda step, _: (step(), 1.0)[1])
+    assert choose(terms) == "not compiled (the compiler failed: no C++ compiler found)"
+    assert not terms.is_compiled
+
+
+def test_what_the_model_itself_raises_is_raised(terms):
+    terms.compile_terms()
+    with pytest.raises(cb.errors.ShapeError, match="noise"):
+        terms(BATCH[0], torch.randn(8, 3))
+
+
+def test_short_runs_are_not_compiled(terms):
+    assert "too short" in choose(terms, steps=1000)
+    assert "cannot repay" in choose(terms, steps=10)
+    assert choose(terms, compile="off") == "not compiled (as asked)"
+    assert not terms.is_compiled
+
+
+@pytest.mark.parametrize(("compiled", "kept"), [(0.5, True), (0.98, False), (2.0, False)])
+def test_the_faster_one_is_kept(terms, monkeypatch, compiled, kept):
+    monkeypatch.setattr(trial, "_seconds_of_a_step", lambda *_: compiled if terms.is_compiled else 1.0)
+    message = choose(terms)
+    assert terms.is_compiled == kept
+    assert message.startswith("compiled (measured: 500 ms" if kept else "not compiled (measured:")
+
+
+def test_a_trial_leaves_no_trace(terms):
+    terms.model.encoder.register_buffer("count", torch.zeros(()))
+    terms.model.encoder.register_forward_pre_hook(lambda module, _: (module.count.add_(torch.rand(()) + 1), None)[1])
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    assert "too short" in choose(terms, steps=1000)
+    assert terms.model.encoder.count == 0
+    assert all(p.grad is None for p in terms.parameters())
+    assert torch.equal(torch.get_rng_state(), before)
