@@ -76,6 +76,38 @@ def to_gaussian(mean, std):
     return lambda mu, lv: td.kl_divergence(td.Normal(mu, (0.5 * lv).exp()), td.Normal(mean, std)).sum(1)
 
 
+def to_gaussian_sampled(mean, std, draws):
+    """The same, from draws."""
+
+    def divergence(mu, logvar):
+        z, log_q = sampled(mu, logvar, (draws,))
+        return (log_q - td.Normal(mean, std).log_prob(z).sum(-1)).mean(0)
+
+    return divergence
+
+
+def mixture_of_draws(mu, logvar):
+    """A VampPrior's KL, averaged over ten draws."""
+    z, log_q = sampled(mu, logvar, (10,))
+    return (log_q - log_mixture(z)).mean(0)
+
+
+def to_correlated(mu, logvar):
+    """The exact KL to a Gaussian whose latents are correlated."""
+    lower = torch.eye(LATENT, dtype=mu.dtype) + 0.5 * torch.tril(torch.ones(LATENT, LATENT, dtype=mu.dtype), -1)
+    prior = td.MultivariateNormal(torch.zeros(LATENT, dtype=mu.dtype), scale_tril=lower)
+    return td.kl_divergence(td.MultivariateNormal(mu, scale_tril=torch.diag_embed((0.5 * logvar).exp())), prior)
+
+
+def with_classifier(x, x_hat, mu, logvar):
+    """Labels predicted from the posterior's mean."""
+    weights = torch.linspace(-1.0, 1.0, LATENT * 3, dtype=mu.dtype).reshape(LATENT, 3)
+    labels = torch.arange(len(mu)) % 3
+    return (
+        half_sse(x, x_hat).mean() + kl_sum(mu, logvar).mean() + torch.nn.functional.cross_entropy(mu @ weights, labels)
+    )
+
+
 def floored(x, x_hat, mu, logvar):
     """A sampled KL of which the batch has 3 nats for nothing."""
     z, log_q = sampled(mu, logvar)
@@ -109,6 +141,28 @@ def other_priors():
         "flow prior": to_flow,
     }.items():
         yield Case(name, beside_half_sse(divergence), {**truth, "kl_kind": "monte_carlo", "kl_minimum_std": None}, off)
+    for name, mean, std in (
+        ("of std 2", 0.0, 2.0),
+        ("of variance 2", 0.0, math.sqrt(2.0)),
+        ("about 1", 1.0, 1.0),
+        ("of its own means", means, 0.5),
+    ):
+        for draws in (1, 5):
+            divergence = to_gaussian_sampled(mean, std, draws)
+            truth_here = {**truth, "kl_kind": "monte_carlo", "latent_reduction": "sum"}
+            yield Case(f"sampled KL to a prior {name}, {draws} draws", beside_half_sse(divergence), truth_here, off)
+    for name, divergence in {
+        "several draws": mixture_of_draws,
+        "a floor of each example": lambda m, v: to_mixture(m, v).clamp(min=4.0),
+    }.items():
+        yield Case(f"mixture prior, {name}", beside_half_sse(divergence), {}, ("kl-not-recognised",))
+    yield Case("correlated prior", beside_half_sse(to_correlated), {**truth, "kl_kind": "exact"}, off)
+    yield Case(
+        "classifier on the mean",
+        with_classifier,
+        {**truth, "kl_kind": "exact", "kl_minimum_std": 1.0},
+        ("additional-term",),
+    )
     for count in (2, 8):
         yield Case(
             f"importance-weighted, {count} samples", of_several(count), {**truth, "kl_kind": "monte_carlo"},
@@ -122,9 +176,13 @@ def other_priors():
     yield Case("half precision", in_half_precision, {"kl_weight": None}, ("low-precision",))
     yield bug(
         "mixture prior, entropy of the wrong sign", lambda mu, lv: to_mixture(mu, lv) + 2 * (lv / 2).sum(1) * 2,
-        ("kl-not-a-kl",), kl_kind="not_a_kl",
+        ("kl-not-recognised",), kl_kind="not_a_kl",
     )  # fmt: skip
     wrong_std = beside_half_sse(lambda mu, lv: to_mixture(mu, 2 * lv) + 0.5 * lv.sum(1))
     yield Case(
-        "mixture prior, a sampler of the variance", wrong_std, {"kl_kind": "not_a_kl"}, ("kl-not-a-kl",), honest=False
+        "mixture prior, a sampler of the variance",
+        wrong_std,
+        {"kl_kind": "not_a_kl"},
+        ("kl-not-recognised",),
+        honest=False,
     )

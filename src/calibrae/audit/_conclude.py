@@ -31,7 +31,7 @@ def _wrap_to_dict(wrap: Wrap | None) -> dict[str, object] | None:
 def _ratio(e: Evidence) -> float | None:
     """`b / a` where both are numbers; beside a `log_mse`, beta."""
     found, b = e.reconstruction, e.divergence.weight
-    if b is None or not found.weight or e.weighs_by_data:
+    if b is None or not found.weight or e.weighs_by_data or (e.divergence.coupled and e.divergence.kind == "not_a_kl"):
         return None  # or the weight is that of the probe's own data
     if found.kind == "log_mse":
         return b * e.sizes.data_dim * e.sizes.batch_size / (2.0 * found.weight)

@@ -19,7 +19,8 @@ SWEEP = 13
 SPAN, NARROW = 1.2, 0.3  # of log s, either side
 CLOSE = 5e-3  # of the three coefficients of a KL
 MISFIT = 1e-2
-NOISY_SEEDS = 64
+NOISY_SEEDS, FEWEST_SEEDS = 64, 8
+CALLS, SECONDS = 80.0, 40.0  # of a sampled loss for each seed, and what they may take together
 FAR_OUT = (-2.0, -3.0, -4.0, -5.0, 2.0, 3.0)  # log s
 LEFT = 0.02  # relative difference from the fitted KL there
 NUMBERS_PER_SWEEP = 400_000
@@ -76,6 +77,7 @@ class Divergence:
         coupled: whether that difference comes from examples acting on one another.
         prior: the one that it is a divergence from, where that is not N(0, I) alone.
         bound: whether it looks like an importance-weighted bound.
+        undecided: whether it is a sampled term of which no more can be said.
     """
 
     kind: str
@@ -96,6 +98,7 @@ class Divergence:
     coupled: bool = False
     prior: Prior | None = None
     bound: bool = False
+    undecided: bool = False
 
     def rescaled(self, factor: float) -> Divergence:
         """The same with all weights multiplied."""
@@ -116,7 +119,8 @@ def find_divergence(kl: KLProbe, sampled: bool) -> Divergence:
         sampled: whether its part of the loss varies from seed to seed.
     """
     if sampled:
-        kl.seeds = max(1, min(NOISY_SEEDS, -(-NUMBERS_PER_SWEEP // kl.count)))
+        affordable = int(SECONDS / (CALLS * kl.seconds_of_a_call()))
+        kl.seeds = max(FEWEST_SEEDS, min(NOISY_SEEDS, -(-NUMBERS_PER_SWEEP // kl.count), affordable))
     curve = find_curve(kl)
     weight = curve.weight
     if not any(curve.slopes):
@@ -361,6 +365,11 @@ def _uneven(kl: KLProbe, weight: float, level: float, tolerance: float) -> str |
         if abs(shares[0] - shares[1]) > 10.0 * tolerance:
             return f"{name} missing" if min(map(abs, shares)) < tolerance else name
     return None
+
+
+def is_coupled(kl: KLProbe) -> bool:
+    """Whether examples act on one another's terms, at a random posterior."""
+    return _is_coupled(kl, _random_posterior(kl, 0.0, seed=1))
 
 
 def _is_coupled(kl: KLProbe, base: tuple[Tensor, Tensor]) -> bool:

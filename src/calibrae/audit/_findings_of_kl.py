@@ -23,6 +23,13 @@ def of_divergence(e: Evidence) -> Iterator[Finding]:
         )
     elif found.kind == "not_a_kl" and found.coupled:
         yield _additional()
+    elif found.undecided:
+        yield Finding(
+            "kl-not-recognised",
+            "warning",
+            "a sampled term that is no KL to a Gaussian, and neither one draw's KL to another prior",
+            "A mixture prior with several draws or a floor looks so, and a wrong formula too: audit it with one draw and without the floor.",
+        )
     elif found.kind == "not_a_kl":
         yield from _of_formula(found)
         if found.reading is None and found.minimum_std is not None and abs(found.minimum_std - 1.0) > SAME:
@@ -66,11 +73,12 @@ def _of_prior(found: Divergence) -> Finding:
             "Right if the prior that you sample from is this one; if it is N(0, I), compare with sum(1/2 (mu^2 + s^2 - 1) - ln s).",
         )
     if prior.closed == 1.0:
+        where = "posterior's mean" if prior.kind == "penalty" else "sampled code"
         return Finding(
             "additional-term",
             "warning",
-            "beside the KL something acts on the sampled code",
-            "A discriminator's total correlation does so on purpose; its weight is not in beta.",
+            f"beside the KL something acts on the {where}",
+            "A classifier, a penalty or a discriminator does so on purpose; its weight is not in beta.",
         )
     return Finding(
         "kl-minimum-off-prior",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -15,8 +16,9 @@ POSTERIORS = 16
 SEEN = {torch.float64: 1e-7, torch.float32: 1e-3}  # relative misfit
 EVEN = 2e-3  # relative difference of the weights of different latents
 NORMAL = (0.4, 1.8)  # root mean square of draws that pass for standard normal
-DRAWS = 64
+DRAWS, MOST_DRAWS = 64, 1e3
 MODEST = (0.1, 1.0, 4.0)  # nats
+Kind: TypeAlias = Literal["gaussian", "sample", "penalty"]
 
 
 @dataclass(frozen=True)
@@ -28,17 +30,20 @@ class Prior:
         closed: share of it whose variance is in closed form: 1 of an exact KL, 0 of a sampled one.
         mean: of a Gaussian prior; `None` if it is not one, or differs from latent to latent.
         std: of the same.
+        kind: `gaussian`: such a one; `sample`: anything that acts through the sample; `penalty`: N(0, I), with a further term
+            on the mean.
     """
 
     weight: float
     closed: float
     mean: float | None = None
     std: float | None = None
+    kind: Kind = "sample"
 
     @property
     def is_gaussian(self) -> bool:
         """Whether it is Gaussian, with a variance and perhaps a mean of its own for each latent."""
-        return self.closed == 1.0 and self.std is not None
+        return self.kind == "gaussian"
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,13 @@ def find_prior(kl: KLProbe) -> Prior | None:
         slopes = _slopes(kl)
     except ProbeError:
         return None
-    return _gaussian(kl, slopes) or _through_the_sample(kl, slopes)
+    return (
+        _gaussian(kl, slopes)
+        or _sampled_gaussian(kl, slopes)
+        or _correlated(kl, slopes)
+        or _through_the_sample(kl, slopes)
+        or _with_a_term_on_the_mean(kl, slopes)
+    )
 
 
 def _slopes(kl: KLProbe) -> _Slopes:
@@ -107,7 +118,79 @@ def _gaussian(kl: KLProbe, slopes: _Slopes) -> Prior | None:
         return None
     std = (weight / variance[:, 1]).sqrt()
     at = _common(-mean[:, 0] / mean[:, 1])
-    return Prior(float(weight.mean()), 1.0, at, _common(std) or float(std.log().mean().exp()))
+    return Prior(float(weight.mean()), 1.0, at, _common(std) or float(std.log().mean().exp()), kind="gaussian")
+
+
+def _sampled_gaussian(kl: KLProbe, slopes: _Slopes) -> Prior | None:
+    r"""A sampled KL to a Gaussian: both gradients hold $z - m$, so that the mean's is linear in the posterior.
+
+    $b (\mu - m + s \bar\epsilon) / t^2$ along the mean, and $-b + b (s \bar\epsilon (\mu - m) + s^2 \overline{\epsilon^2}) / t^2$
+    along $\ln s$, with averages over any number of samples.
+    """
+    one, std = torch.ones_like(slopes.mu), slopes.std
+    mean, misfit_of_mean = _linear(slopes.along_mu, one, slopes.mu, std)
+    spread, misfit = _linear(slopes.along_log_std, one, std.square(), std * slopes.mu, std)
+    weight, rate, noise = -spread[:, 0], mean[:, 1], mean[:, 2] / mean[:, 1]
+    if max(misfit, misfit_of_mean) > SEEN[kl.probe.dtype] or not bool((weight > 0).all() and (rate > 0).all()):
+        return None
+    tied = (spread[:, 2] - rate * noise).abs().max() <= 10.0 * EVEN * rate.max()
+    square = float((spread[:, 1] / rate).mean())  # of the draws
+    even = _common(weight / weight.mean())
+    draws = 1.0 / max(float(noise.square().mean()), 1e-300)  # that were averaged
+    if not bool(tied) or even is None or draws > MOST_DRAWS or not _is_normal(square, noise, max(draws, 1.0)):
+        return None
+    at = _common(-mean[:, 0] / rate)
+    std_of_prior = (weight / rate).sqrt()
+    return Prior(
+        float(weight.mean()), 0.0, at, _common(std_of_prior) or float(std_of_prior.log().mean().exp()), kind="gaussian"
+    )
+
+
+def _is_normal(square: float, means: Tensor, draws: float) -> bool:
+    """Whether averages over so many draws, and their mean square, pass for standard normal; at five standard errors."""
+    count = len(means) * draws
+    return abs(square - 1.0) <= 5.0 * (2.0 / count) ** 0.5 and abs(float(means.mean())) <= 5.0 / count**0.5
+
+
+def _correlated(kl: KLProbe, slopes: _Slopes) -> Prior | None:
+    """An exact KL to a Gaussian whose latents are correlated: the mean's gradient is linear in all means of the example."""
+    batch, latents = kl.sizes.batch_size, kl.sizes.latent_dim
+    if batch * POSTERIORS < 2 * (latents + 1) or latents < 2:
+        return None
+    one, seen = torch.ones_like(slopes.mu), SEEN[kl.probe.dtype]
+    variance, misfit = _linear(slopes.along_log_std, one, slopes.std.square())
+    mu, along = (v.reshape(-1, latents) for v in (slopes.mu, slopes.along_mu))
+    basis = torch.cat([torch.ones(len(mu), 1, dtype=mu.dtype), mu], 1)
+    found = torch.linalg.lstsq(basis, along, driver="gelsd").solution
+    misfit_of_mean = float((basis @ found - along).abs().max() / along.abs().max().clamp_min(1e-300))
+    if max(misfit, misfit_of_mean) > seen:
+        return None
+    precision, weight = found[1:], -variance[:, 0]
+    own = variance[:, 1].reshape(-1, latents).mean(0)
+    agrees = (precision.diagonal() / own - 1.0).abs().max() <= EVEN
+    symmetric = (precision - precision.T).abs().max() <= EVEN * precision.abs().max()
+    if not bool(agrees & symmetric) or _common(weight / weight.mean()) is None or not float(weight.mean()) > 0:
+        return None
+    if float(torch.linalg.eigvalsh(0.5 * (precision + precision.T)).min()) <= 0:
+        return None
+    return Prior(
+        float(weight.mean()), 1.0, None, float((weight.mean() / own).sqrt().log().mean().exp()), kind="gaussian"
+    )
+
+
+def _with_a_term_on_the_mean(kl: KLProbe, slopes: _Slopes) -> Prior | None:
+    """The variance's part of an exact KL to N(0, I), and along the mean at least that of it: a penalty or a classifier too."""
+    one = torch.ones_like(slopes.mu)
+    variance, misfit = _linear(slopes.along_log_std, one, slopes.std.square())
+    weight, square = -variance[:, 0], variance[:, 1]
+    if misfit > SEEN[kl.probe.dtype] or not bool((weight > 0).all()):
+        return None
+    size = float(weight.mean())
+    even = max(float((weight / size - 1.0).abs().max()), float((square / size - 1.0).abs().max())) <= EVEN
+    rate = kl.curvature(1e4)[0] / size
+    if not even or rate < 1.0 - 10.0 * EVEN or any(abs(rate / c - 1.0) < 10.0 * EVEN for c in (0.5, 2.0)):
+        return None  # less than the KL's own, or a half that was forgotten
+    return Prior(size, 1.0, 0.0, 1.0, kind="penalty")
 
 
 def _through_the_sample(kl: KLProbe, slopes: _Slopes) -> Prior | None:

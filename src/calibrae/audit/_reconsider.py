@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from ._divergence import Divergence
+from ._divergence import Divergence, is_coupled
 from ._kl_probe import KLProbe
 from ._prior import Prior, find_prior, is_bound_of_several
 from ._probe import ProbeError
@@ -18,15 +18,24 @@ def reconsidered(kl: KLProbe, found: Divergence, *, sampled: bool) -> Divergence
     """The same, or what it is if another prior, a function of the sample or a bound of several samples explains it."""
     bent = found.wrap is not None and found.wrap.kind == "other"
     suspect = found.kind == "not_a_kl" or found.minimum_mean or found.departs or (sampled and bent)
-    if not suspect or found.coupled:
+    if not suspect:
+        return found
+    if sampled and found.departs and not found.coupled and is_coupled(kl):
+        return replace(found, coupled=True)
+    if found.coupled:
         return found
     prior = find_prior(kl)
     if prior is not None and not (prior.is_gaussian and _looks_like_a_missing_half(kl, prior)):
         return _explained(found, prior)
-    if sampled and bent and found.reading is None and is_bound_of_several(kl, found.slopes[-1]):
+    rises = bool(found.slopes) and 0.0 < found.slopes[0] < found.slopes[-1]
+    if sampled and bent and rises and found.reading is None and is_bound_of_several(kl, found.slopes[-1]):
         return replace(
             found, kind="monte_carlo", weight=found.slopes[-1], minimum_std=1.0, minimum_mean=0.0, bound=True
         )
+    if sampled and found.wrap is not None and (found.kind == "not_a_kl" or found.minimum_mean or bent):
+        return replace(
+            found, kind="not_a_kl", weight=None, square=None, log=None, reading=None, minimum_std=None, minimum_mean=0.0, undecided=True
+        )  # fmt: skip
     return found
 
 
@@ -38,7 +47,7 @@ def _explained(found: Divergence, prior: Prior) -> Divergence:
         weight=weight,
         square=weight,
         log=weight,
-        minimum_std=prior.std if prior.is_gaussian else None,
+        minimum_std=None if prior.kind == "sample" else prior.std,
         minimum_mean=prior.mean or 0.0,
         reading=None,
         wrap=None,

@@ -59,6 +59,8 @@ def _verdict(record: AuditRecord) -> list[str]:
     if errors:
         return [f"This loss is not what it claims to be: {_count(errors, 'error')}."]
     said = "Nothing to object to." if not warnings else f"No error, {_count(warnings, 'warning')}."
+    if record.reconstruction == "unknown":
+        said = f"{'No error was found' if not warnings else said[:-1]}, but the reconstruction is none that is known and was not judged."
     meaning = _meaning(record)
     return [f"{said} {meaning}"] if meaning else [said]
 
