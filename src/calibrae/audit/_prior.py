@@ -149,7 +149,7 @@ def _sampled_gaussian(kl: KLProbe, slopes: _Slopes) -> Prior | None:
 def _is_normal(square: float, means: Tensor, draws: float) -> bool:
     """Whether averages over so many draws, and their mean square, pass for standard normal; at five standard errors."""
     count = len(means) * draws
-    return abs(square - 1.0) <= 5.0 * (2.0 / count) ** 0.5 and abs(float(means.mean())) <= 5.0 / count**0.5
+    return bool(abs(square - 1.0) <= 5.0 * (2.0 / count) ** 0.5 and abs(float(means.mean())) <= 5.0 / count**0.5)
 
 
 def _correlated(kl: KLProbe, slopes: _Slopes) -> Prior | None:
