@@ -115,6 +115,16 @@ def floored(x, x_hat, mu, logvar):
     return half_sse(x, x_hat).mean() + kl.clamp(min=3.0)
 
 
+def in_parts(order):
+    """Terms, then the total."""
+
+    def loss(x, x_hat, mu, logvar):
+        terms = half_sse(x, x_hat).mean(), kl_sum(mu, logvar).mean()
+        return terms[order[0]], terms[order[1]], sum(terms)
+
+    return loss
+
+
 def in_half_precision(x, x_hat, mu, logvar):
     """As under a mixed precision that forgot the loss."""
     x, x_hat, mu, logvar = (t.bfloat16() for t in (x, x_hat, mu, logvar))
@@ -173,6 +183,8 @@ def other_priors():
         ("additional-term",),
     )  # fmt: skip
     yield Case("sampled KL above a floor of the batch", floored, {**truth, "kl_kind": "monte_carlo"}, ("kl-free-bits",))
+    for name, order, code in (("reconstruction", (0, 1), "kl-missing"), ("KL", (1, 0), "reconstruction-missing")):
+        yield Case(f"a tuple that begins with the {name}", in_parts(order), {}, (code,))
     yield Case("half precision", in_half_precision, {"kl_weight": None}, ("low-precision",))
     yield bug(
         "mixture prior, entropy of the wrong sign", lambda mu, lv: to_mixture(mu, lv) + 2 * (lv / 2).sum(1) * 2,

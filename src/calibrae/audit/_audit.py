@@ -126,6 +126,7 @@ def _measured(probe: Probe, small: Sizes, sizes: Sizes, data_range: tuple[float,
         spread=spread,
         at_rest=rest,
         could_not_vary=missing,
+        several=probe.gives_several,
     )
 
 

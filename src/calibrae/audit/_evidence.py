@@ -35,6 +35,7 @@ class Evidence:
         spread: relative standard deviation over seeds.
         at_rest: the loss at a perfect reconstruction and the prior; `None` if there is no such point.
         could_not_vary: sizes.
+        several: whether the loss returns several numbers, of which only the first was looked at.
         coarse: whether it works in half precision, so that nothing was measured.
     """
 
@@ -56,6 +57,7 @@ class Evidence:
     at_rest: float | None = None
     could_not_vary: tuple[str, ...] = ()
     coarse: bool = False
+    several: bool = False
 
     @property
     def weighs_by_data(self) -> bool:

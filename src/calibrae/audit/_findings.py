@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from ._evidence import Evidence
-from ._findings_of_kl import of_divergence, of_wrap
+from ._findings_of_kl import first_of_several, of_divergence, of_wrap
 from ._record import SEVERITIES, Finding
 
 SAME = 0.01
@@ -44,6 +44,9 @@ def _of_precision() -> Finding:
 
 def _of_reconstruction(e: Evidence) -> Iterator[Finding]:
     found = e.reconstruction
+    if found.kind == "none" and e.several:
+        yield first_of_several("reconstruction-missing", "output")
+        return
     if found.kind == "none":
         yield Finding(
             "reconstruction-missing", "error", "the loss does not change with x_hat", "Add the reconstruction term."

@@ -14,7 +14,9 @@ SAME = 0.01
 def of_divergence(e: Evidence) -> Iterator[Finding]:
     """Whether the term is a KL of Gaussians, least at the prior."""
     found = e.divergence
-    if found.kind == "none":
+    if found.kind == "none" and e.several:
+        yield first_of_several("kl-missing", "posterior")
+    elif found.kind == "none":
         yield Finding(
             "kl-missing",
             "error",
@@ -50,6 +52,16 @@ def of_divergence(e: Evidence) -> Iterator[Finding]:
             f"the term is least at a posterior mean of {found.minimum_mean:.4g}, not 0",
             "A KL to N(0, I) is least at the prior; another prior's mean needs to be known to the sampler.",
         )
+
+
+def first_of_several(code: str, what: str) -> Finding:
+    """A term that is missing from the first number of a tuple may be in another."""
+    return Finding(
+        code,
+        "warning",
+        f"the first of the numbers that the loss returns does not change with the {what}",
+        "Only the first was audited. If another is the total, pick it: lambda *a: loss(*a)[-1].",
+    )
 
 
 def _additional() -> Finding:

@@ -78,6 +78,7 @@ class Probe:
     Attributes:
         calls: how often it was called.
         precision: of what it returned last: float32 where it works in less than it is given.
+        gives_several: whether it returned last a tuple of several numbers, of which the first is taken.
         gives_tensors: whether what it returned last carries gradients at all.
     """
 
@@ -91,6 +92,7 @@ class Probe:
     ) -> None:
         self.needs_gradients = needs_gradients
         self.gives_tensors = True
+        self.gives_several = False
         self.loss = loss
         self.posterior = posterior
         self.dtype = dtype
@@ -142,8 +144,13 @@ class Probe:
             except Exception as error:
                 raise ProbeError(f"{type(error).__name__}: {_first_line(error)}") from error
         self.gives_tensors = not isinstance(returned, numbers.Number | np.ndarray)
+        self.gives_several = isinstance(returned, tuple | list) and sum(map(_is_number, returned)) > 1
         self.precision = self.dtype if value.dtype == torch.float64 else torch.float32
         return value
+
+
+def _is_number(entry: Any) -> bool:
+    return isinstance(entry, numbers.Number) or (isinstance(entry, Tensor) and entry.numel() == 1)
 
 
 def _loss_entry(returned: Mapping[Any, Any]) -> Any:
