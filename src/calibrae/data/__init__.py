@@ -5,6 +5,7 @@ from ._cache import cached_arrays as cached_arrays
 from ._dataset import Data as Data
 from ._dataset import load_data as load_data
 from ._hub import NAMES as NAMES
+from ._kept import KeptRows as KeptRows
 from ._noise import ExampleNoise as ExampleNoise
 from ._noise import mixed_seed as mixed_seed
 from ._open import open_source as open_source

@@ -10,10 +10,12 @@ import numpy as np
 
 from ..errors import DataError
 from . import _cache
+from ._mapped import releasing
 from ._source import Array, DataOptions, Part, Source
 
 FEW_LEVELS = 32  # integer data with a maximum below this have max + 1 levels
 ROWS = 4096
+CHUNK_BYTES = 1 << 24
 EIGHT_BIT = 255.0
 
 
@@ -75,8 +77,9 @@ def _lay_out(array: Array, part: str, notes: list[str]) -> Array:
 
 
 def _chunks(array: Array) -> Iterator[tuple[int, Array]]:
-    for start in range(0, len(array), ROWS):
-        yield start, np.asarray(array[start : start + ROWS])
+    rows = max(1, CHUNK_BYTES // max(1, array[:1].nbytes))
+    blocks = (np.asarray(array[start : start + rows]) for start in range(0, len(array), rows))
+    return zip(range(0, len(array), rows), releasing([array], blocks), strict=True)
 
 
 def _require_finite(name: str, array: Array, columns: tuple[str, ...]) -> None:

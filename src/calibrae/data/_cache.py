@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ._mapped import releasing
 from ._source import Array, Part
 
 CHUNK = 1 << 22
@@ -44,8 +45,8 @@ def hash_array(array: Array) -> str:
     """Hash of an array's type, shape and content."""
     digest = hashlib.blake2b(f"{array.dtype}{array.shape}".encode(), digest_size=16)
     rows = max(1, CHUNK // max(1, array[:1].nbytes))
-    for start in range(0, len(array), rows):
-        digest.update(np.ascontiguousarray(array[start : start + rows]).data)
+    for block in releasing([array], (np.ascontiguousarray(array[i : i + rows]) for i in range(0, len(array), rows))):
+        digest.update(block.data)
     return digest.hexdigest()
 
 

@@ -74,8 +74,8 @@ class Data:
         Integer data travel to the device as they are stored, with a byte of noise for each number, and become floats there.
         """
         view = self.views["train"]
-        for start in range(0, len(order), batch_size):
-            raw = view.gather(order[start : start + batch_size])
+        groups = (order[start : start + batch_size] for start in range(0, len(order), batch_size))
+        for raw in view.gathered(groups):
             if flip:
                 mirrored = torch.rand(len(raw), generator=generator) < 0.5
                 raw[mirrored] = raw[mirrored].flip(-1)
@@ -102,12 +102,12 @@ class Data:
         if limit is not None and limit < len(view):
             spaced = np.linspace(0, len(view) - 1, limit).round().astype(np.int64)
             view = View(view.array, spaced if view.index is None else view.index[spaced])
-        stop = len(view)
         noise = ExampleNoise("uniform", self.spec.data_shape, mixed_seed(seed, len(split)), DEQUANTISE_STREAM)
-        for start in range(0, stop, batch_size):
-            end = min(start + batch_size, stop)
-            drawn = noise.rows(start, end) if self.preparation.needs_noise else None
-            yield start, self.preparation(view.slice(start, end), drawn)
+        start = 0
+        for raw in view.sliced(batch_size):
+            drawn = noise.rows(start, start + len(raw)) if self.preparation.needs_noise else None
+            yield start, self.preparation(raw, drawn)
+            start += len(raw)
 
     def names(self, split: Split | Literal["all"]) -> list[str]:
         """What each example of a split is called: its file, or its position in the stored part, counted from 0."""

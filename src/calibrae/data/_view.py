@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ._mapped import releasing
 from ._source import Array
 
 
@@ -65,6 +66,19 @@ class View:
         if self.index is not None:
             return self.gather(np.arange(start, stop))
         return _to_tensor(np.array(self.array[start:stop]))
+
+    def gathered(self, groups: Iterable[Array]) -> Iterator[Tensor]:
+        """The stored values at one group of positions after another; memory stays bounded however large the data are."""
+        return releasing(self._arrays, (self.gather(positions) for positions in groups))
+
+    def sliced(self, rows: int) -> Iterator[Tensor]:
+        """All stored values in order, so many rows at once; memory stays bounded however large the data are."""
+        stop = len(self)
+        return releasing(self._arrays, (self.slice(i, min(i + rows, stop)) for i in range(0, stop, rows)))
+
+    @property
+    def _arrays(self) -> list[Array]:
+        return self.array.parts if isinstance(self.array, Joined) else [self.array]
 
 
 def _to_tensor(values: Array) -> Tensor:

@@ -1,0 +1,84 @@
+"""Results that are costly, kept on disk as they come, so that interrupted work goes on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+from types import TracebackType
+from typing import final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ._cache import cache_root
+
+WRITE_EVERY = 10.0  # seconds
+
+
+@final
+class KeptRows:
+    """Blocks of rows by number, written to the cache every ten seconds and at the end; work of less than that is not kept.
+
+    Args:
+        identity: everything that the rows depend on; its `repr` is the key.
+
+    Example:
+        >>> with KeptRows(("an example",)) as kept:
+        ...     kept.put(0, torch.ones(2, 1))
+        ...     kept.get(0).shape
+        torch.Size([2, 1])
+    """
+
+    def __init__(self, identity: tuple[object, ...]) -> None:
+        key = hashlib.blake2b(repr(identity).encode(), digest_size=16).hexdigest()
+        self.file: Path = cache_root() / f"{key}.rows.npz"
+        self._rows: dict[int, np.ndarray] = self._stored()
+        self._started = self._written = time.monotonic()
+        self._is_new = False
+
+    def __enter__(self) -> KeptRows:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._is_new and time.monotonic() - self._started > WRITE_EVERY:
+            self._write()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def _stored(self) -> dict[int, np.ndarray]:
+        if not self.file.is_file():
+            return {}
+        try:
+            with np.load(self.file, allow_pickle=False) as stored:
+                return {int(name): stored[name] for name in stored.files}
+        except (ValueError, OSError, zipfile.BadZipFile):
+            self.file.unlink(missing_ok=True)  # cut short by a full disk or an old crash: computed again
+            return {}
+
+    def get(self, block: int) -> Tensor | None:
+        """The rows of a block, or `None`."""
+        found = self._rows.get(block)
+        return None if found is None else torch.from_numpy(found)
+
+    def put(self, block: int, rows: Tensor) -> None:
+        """Keep the rows of a block."""
+        if block in self._rows:
+            return
+        self._rows[block] = rows.numpy()
+        self._is_new = True
+        if time.monotonic() - self._written > WRITE_EVERY:
+            self._write()
+
+    def _write(self) -> None:
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(suffix=".npz", dir=self.file.parent, delete=False) as stream:
+            np.savez(stream, **{str(block): rows for block, rows in self._rows.items()})  # type: ignore[arg-type]
+        Path(stream.name).replace(self.file)
+        self._written, self._is_new = time.monotonic(), False

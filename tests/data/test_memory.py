@@ -1,0 +1,72 @@
+"""Data larger than memory: what is mapped does not stay."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from calibrae.data import load_data
+from calibrae.data._mapped import RELEASE_AFTER, release, releasing
+
+PASS = """
+import resource, sys
+import numpy as np, torch
+from calibrae.data import load_data
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+data = load_data(sys.argv[1])
+order = np.random.default_rng(0).permutation(len(data.view("train")))
+generator = torch.Generator().manual_seed(0)
+rows = sum(len(x) for x in data.training_batches(order, 128, generator))
+rows += sum(len(x) for _, x in data.batches("test", 512))
+print(rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux alone")
+def test_a_pass_over_mapped_data_stays_within_bounded_memory(tmp_path: Path) -> None:
+    path, gigabytes = tmp_path / "large.npy", 2
+    stored = np.lib.format.open_memmap(
+        path, mode="w+", dtype=np.uint8, shape=(gigabytes * (1 << 30) // 12288, 3, 64, 64)
+    )
+    stored[::1000] = np.random.default_rng(0).integers(0, 256, stored[::1000].shape)  # the rest is sparse
+    stored.flush()
+    out = subprocess.run([sys.executable, "-c", PASS, str(path)], capture_output=True, text=True, check=True)
+    rows, kibibytes = map(int, out.stdout.split())
+    assert rows > 0.9 * len(stored)
+    assert kibibytes < 500 * 1024  # of 2 GiB
+
+
+def test_released_pages_read_the_same(tmp_path: Path) -> None:
+    values = np.arange(4096 * 64, dtype=np.uint8).reshape(-1, 64)
+    np.save(tmp_path / "a.npy", values)
+    mapped = np.load(tmp_path / "a.npy", mmap_mode="r")
+    release(mapped[:, None].transpose(0, 2, 1))
+    np.testing.assert_array_equal(mapped, values)
+
+
+def test_changes_to_a_private_map_survive(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((512, 64), dtype=np.uint8))
+    private = np.load(tmp_path / "a.npy", mmap_mode="c")
+    private[:] = 7
+    release(private)
+    assert int(private.sum()) == 7 * private.size
+
+
+def test_blocks_pass_unchanged_and_in_order() -> None:
+    blocks = [np.full(RELEASE_AFTER // 8, i) for i in range(3)]
+    assert [int(block[0]) for block in releasing([np.zeros(3)], iter(blocks))] == [0, 1, 2]
+
+
+def test_batches_of_a_map_are_those_of_memory(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (300, 1, 4, 4)).astype(np.uint8)
+    np.save(tmp_path / "a.npy", values)
+    mapped, held = load_data(str(tmp_path / "a.npy")), load_data(values)
+    for (start, x), (again, y) in zip(mapped.batches("train", 64), held.batches("train", 64), strict=True):
+        assert start == again
+        assert torch.equal(x, y)
