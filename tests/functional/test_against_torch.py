@@ -51,6 +51,17 @@ def test_gaussian_nll_keeps_half_and_constant():
     assert value.item() == pytest.approx(2.0 + 0.5 * math.log(2 * math.pi), rel=1e-14)
 
 
+@pytest.mark.parametrize("shape", [(3, 5), (2, 64), (2, 1, 28, 28), (2, 3, 7, 11)])
+@pytest.mark.parametrize(("dtype", "near"), [(torch.float64, 1e-12), (torch.float32, 1e-6)])
+def test_bernoulli_nll_sum(shape, dtype, near):
+    x, logits = (torch.rand(shape) < 0.3).to(dtype), 30 * torch.randn(shape, dtype=dtype)
+    exact = -Bernoulli(logits=logits.double()).log_prob(x.double()).flatten(1).sum(1)
+    torch.testing.assert_close(F.bernoulli_nll_sum(x, logits).double(), exact, rtol=near, atol=near)
+    flat = torch.zeros(shape, dtype=dtype)  # every factor is 2: the largest product
+    count = torch.tensor(float(flat[0].numel())) * torch.tensor(2.0, dtype=torch.float64).log()
+    torch.testing.assert_close(F.bernoulli_nll_sum(x, flat).double(), count.double().expand(len(x)), rtol=near, atol=0)
+
+
 def test_bernoulli_nll():
     x, logits = torch.randint(0, 2, (6, 7)).double(), torch.randn(6, 7) * 5
     torch.testing.assert_close(F.bernoulli_nll(x, logits), -Bernoulli(logits=logits).log_prob(x), **EXACT)

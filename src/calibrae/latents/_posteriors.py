@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import ClassVar, final
 
@@ -39,6 +40,14 @@ class AbstractPosterior(ABC):
     @abstractmethod
     def log_prob(self, z: Tensor) -> Tensor:
         """`log q(z|x)` per latent dimension, `[..., B, d]`, in nats."""
+
+    @abstractmethod
+    def log_prob_of(self, noise: Tensor) -> Tensor:
+        """`log q(z|x)` per latent dimension of the sample that `noise` gives, of its shape, in nats."""
+
+    @abstractmethod
+    def features(self) -> tuple[Tensor, ...]:
+        """What `from_features` would read: as many `[B, d]` as the family has features per latent."""
 
     @abstractmethod
     def distribution(self) -> Distribution:
@@ -95,6 +104,12 @@ class DiagonalGaussianPosterior(AbstractPosterior):
         log_prob: Tensor = Normal(self._mean, self.log_std.exp(), validate_args=False).log_prob(z)
         return log_prob
 
+    def log_prob_of(self, noise: Tensor) -> Tensor:
+        return -0.5 * noise.square() - (self.log_std + 0.5 * math.log(2.0 * math.pi))
+
+    def features(self) -> tuple[Tensor, ...]:
+        return self._mean, self.log_std
+
     def distribution(self) -> Distribution:
         return Independent(Normal(self._mean, self.log_std.exp()), 1)
 
@@ -134,6 +149,12 @@ class PointPosterior(AbstractPosterior):
 
     def log_prob(self, z: Tensor) -> Tensor:
         raise NoDensityError(_NO_DENSITY)
+
+    def log_prob_of(self, noise: Tensor) -> Tensor:
+        raise NoDensityError(_NO_DENSITY)
+
+    def features(self) -> tuple[Tensor, ...]:
+        return (self._mean,)
 
     def distribution(self) -> Distribution:
         raise NoDensityError(_NO_DENSITY)

@@ -26,7 +26,9 @@ class BernoulliConditional(AbstractConditional):
 
     def nll(self, x: Float[Tensor, "b *data"]) -> Float[Tensor, " b"]:
         logits = self.logits.to(torch.promote_types(self.logits.dtype, torch.float32))
-        return flatten_sum(functional.bernoulli_nll(x, logits))
+        if torch.is_grad_enabled():
+            return flatten_sum(functional.bernoulli_nll(x, logits))
+        return functional.bernoulli_nll_sum(x, logits)
 
     def sample(self, generator: torch.Generator | None = None) -> Float[Tensor, "b *data"]:
         device = generator.device if generator is not None else self.logits.device

@@ -1,0 +1,210 @@
+"""Is sigma true on data that it was not fitted to?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import ArgumentError
+from ..likelihoods import AbstractSigma, GaussianLikelihood
+from ..models import VAE, evaluating
+
+LEVELS = (0.5, 0.9, 0.95)
+BINS = 1000  # of the PIT: its KS distance is exact to 1 / BINS
+DECILES = 10
+TRUE_WITHIN = 0.05  # of a sigma
+GAUSSIAN_WITHIN = 0.05  # KS distance
+NORMAL_KURTOSIS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Residuals:
+    r"""Standardised residuals $r = (x - \hat x(z)) / \sigma$, $z \sim q(z|x)$, of some elements of all examples.
+
+    Attributes:
+        name: which elements.
+        count: how many residuals.
+        mean: their mean; 0 if the decoder is unbiased.
+        spread: their root mean square; 1 if sigma is true, more if it is too small.
+        kurtosis: fourth moment over the squared second; 3 for a Gaussian.
+        coverage: share within the central intervals of 50, 90 and 95 %.
+        pit: histogram of the probability integral transform $\Phi(r)$ in ten bins, as shares; flat if all is well.
+        ks: largest distance of the PIT's distribution from the uniform one (Kolmogorov and Smirnov), 0 to 1.
+    """
+
+    name: str
+    count: int
+    mean: float
+    spread: float
+    kurtosis: float
+    coverage: dict[str, float]
+    pit: list[float]
+    ks: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Whether the decoder's sigma describes the residuals.
+
+    Attributes:
+        overall: of all elements.
+        by_channel: of each channel, where the data have some.
+        by_sigma: of the elements by decile of their sigma, smallest first; empty where one sigma is shared by all.
+        element_spread: root mean square residual of each element, in sigmas, `[*data]`.
+        sentence: what it means.
+    """
+
+    overall: Residuals
+    by_channel: list[Residuals]
+    by_sigma: list[Residuals]
+    element_spread: Tensor
+    sentence: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, for JSON; of the elements the range alone."""
+        quantiles = torch.quantile(self.element_spread.flatten(), torch.tensor([0.05, 0.5, 0.95], dtype=torch.float64))
+        return {
+            "overall": asdict(self.overall),
+            "by_channel": [asdict(r) for r in self.by_channel],
+            "by_sigma": [asdict(r) for r in self.by_sigma],
+            "element_spread_quantiles": dict(zip(("0.05", "0.5", "0.95"), quantiles.tolist(), strict=True)),
+            "sentence": self.sentence,
+        }
+
+
+def calibration(
+    model: VAE,
+    batches: Iterable[tuple[int, Tensor]],
+    noise: Callable[[int, int], Tensor],
+    step: Callable[[int], None] | None = None,
+) -> Calibration:
+    """Standardised residuals of a data set: spread, coverage and probability integral transform.
+
+    Args:
+        model: with a Gaussian likelihood and a fixed sigma.
+        batches: pairs of the first example's position and the batch; not those that sigma was fitted to.
+        noise: standard normal noise of the examples from one position to another, for one sample of `z` each.
+        step: called with the size of each batch, for a progress bar.
+
+    Raises:
+        ArgumentError: if the likelihood has no sigma.
+        UnfrozenSigmaError: if an optimal sigma was not fixed.
+
+    References:
+        Gneiting, Balabdaoui & Raftery 2007, https://doi.org/10.1111/j.1467-9868.2007.00587.x
+    """
+    if not isinstance(model.likelihood, GaussianLikelihood):
+        raise ArgumentError("calibration is about sigma, and a Bernoulli likelihood has none. Use a Gaussian.")
+    sums: _Sums | None = None
+    with evaluating(model):
+        for start, x in batches:
+            x = x.to(model.device)
+            output = model(x, noise(start, start + len(x)).to(x))
+            mean = output.likelihood.mean.to(x.dtype)
+            sigma = model.likelihood.sigma
+            sums = sums or _Sums.of(x[0].shape, sigma)
+            sums.add(((x - mean) / sigma.spread(sigma.log_sigma).exp()).cpu())
+            if step is not None:
+                step(len(x))
+    if sums is None:
+        raise ArgumentError("calibration needs examples; got none.")
+    return sums.result()
+
+
+class _Sums:
+    """Running sums of each element, and histograms of each group of elements."""
+
+    def __init__(self, names: list[str], groups: list[Tensor]) -> None:
+        self.names = names
+        self.groups = groups
+        shape = groups[0].shape
+        self.n = 0
+        self.powers = [torch.zeros(shape, dtype=torch.float64) for _ in range(3)]
+        self.inside = [torch.zeros(shape, dtype=torch.float64) for _ in LEVELS]
+        self.histogram = torch.zeros(len(groups), BINS, dtype=torch.float64)
+        self.half_widths = [math.sqrt(2.0) * float(torch.erfinv(torch.tensor(p, dtype=torch.float64))) for p in LEVELS]
+
+    @classmethod
+    def of(cls, shape: torch.Size, sigma: AbstractSigma) -> _Sums:
+        """Groups for data of a shape: all, each channel, each decile of sigma."""
+        groups = {"all": torch.ones(shape, dtype=torch.bool)}
+        if len(shape) > 1 and shape[0] > 1:
+            for channel in range(shape[0]):
+                mask = torch.zeros(shape, dtype=torch.bool)
+                mask[channel] = True
+                groups[f"channel {channel}"] = mask
+        log_sigma = sigma.log_sigma.detach().cpu()
+        if sigma.shared == "element" and log_sigma.numel() >= DECILES:
+            order = log_sigma.flatten().argsort().argsort().reshape(shape)
+            for decile in range(DECILES):
+                groups[f"sigma decile {decile + 1}"] = order * DECILES // log_sigma.numel() == decile
+        return cls(list(groups), list(groups.values()))
+
+    def add(self, residuals: Tensor) -> None:
+        """A batch, `[B, *data]`."""
+        wide = residuals.double()
+        square = wide.square()
+        self.n += len(wide)
+        for total, values in zip(self.powers, (wide, square, square.square()), strict=True):
+            total += values.sum(0)
+        for total, half in zip(self.inside, self.half_widths, strict=True):
+            total += (wide.abs() <= half).sum(0)
+        bins = (torch.special.ndtr(residuals) * BINS).long().clamp_(0, BINS - 1)
+        for row, mask in zip(self.histogram, self.groups, strict=True):
+            row += torch.bincount(bins[:, mask].flatten(), minlength=BINS)
+
+    def result(self) -> Calibration:
+        """What the sums say."""
+        found = [self._residuals(i) for i in range(len(self.names))]
+        spread = (self.powers[1] / self.n).sqrt()
+        return Calibration(
+            overall=found[0],
+            by_channel=[r for r in found if r.name.startswith("channel")],
+            by_sigma=[r for r in found if r.name.startswith("sigma")],
+            element_spread=spread,
+            sentence=calibration_sentence(found[0], spread),
+        )
+
+    def _residuals(self, index: int) -> Residuals:
+        mask, histogram = self.groups[index], self.histogram[index]
+        count = self.n * int(mask.sum())
+        first, second, fourth = (float(total[mask].sum()) / count for total in self.powers)
+        cumulative = histogram.cumsum(0) / count
+        uniform = torch.arange(1, BINS + 1, dtype=torch.float64) / BINS
+        return Residuals(
+            name=self.names[index],
+            count=count,
+            mean=first,
+            spread=math.sqrt(second),
+            kurtosis=fourth / second**2 if second > 0 else math.nan,
+            coverage={f"{p:g}": float(t[mask].sum()) / count for p, t in zip(LEVELS, self.inside, strict=True)},
+            pit=(histogram.reshape(10, -1).sum(1) / count).tolist(),
+            ks=float((cumulative - uniform).abs().max()),
+        )
+
+
+def calibration_sentence(overall: Residuals, element_spread: Tensor) -> str:
+    """What the residuals say about sigma, in plain words."""
+    off = overall.spread - 1.0
+    covers = f"the 90 % interval holds {100 * overall.coverage['0.9']:.1f} % of the test data"
+    if abs(off) <= TRUE_WITHIN:
+        first = f"Sigma is true: residuals spread by {overall.spread:.3f} sigma, and {covers}."
+    elif off > 0:
+        first = f"Sigma is too small: residuals spread by {overall.spread:.2f} sigma, and {covers}."
+    else:
+        first = f"Sigma is too large: residuals spread by {overall.spread:.2f} sigma only, and {covers}."
+    if overall.ks <= GAUSSIAN_WITHIN:
+        return first
+    low, high = torch.quantile(element_spread.flatten(), torch.tensor([0.05, 0.95], dtype=torch.float64)).tolist()
+    if overall.kurtosis > NORMAL_KURTOSIS:
+        shape = (
+            f"They are not Gaussian: many are small and a few large (kurtosis {overall.kurtosis:.1f}, a Gaussian has 3)"
+        )
+    else:
+        shape = f"They are not Gaussian (Kolmogorov-Smirnov distance {overall.ks:.2f})"
+    return f"{first} {shape}; from element to element the spread goes from {low:.2f} to {high:.2f} sigma."
