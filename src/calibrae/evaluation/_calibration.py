@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, UnfrozenSigmaError
 from ..likelihoods import AbstractSigma, GaussianLikelihood
 from ..models import VAE, evaluating
 
@@ -100,6 +100,11 @@ def calibration(
     """
     if not isinstance(model.likelihood, GaussianLikelihood):
         raise ArgumentError("calibration is about sigma, and a Bernoulli likelihood has none. Use a Gaussian.")
+    if not model.likelihood.sigma.is_fixed:
+        raise UnfrozenSigmaError(
+            "calibration needs a sigma that is fixed on the training set; got one that is not. Call `calibrate_sigma(model, "
+            "training_set)` first."
+        )
     sums: _Sums | None = None
     with evaluating(model):
         for start, x in batches:

@@ -1,0 +1,165 @@
+"""Samples a second of the importance-weighted bound, ours beside Pythae's `get_nll`, on the network of Burda et al.
+
+    python benchmarks/importance.py path/to/mnist [--rivals .venv-bench/bin/python] [--images 10000] [--samples 5000]
+
+784-200-200-50, tanh, Bernoulli, with random weights: the cost does not depend on them. Pythae loops over images and takes at most a batch of samples
+at a time, so it is timed on a few images and samples and compared per sample; ours is timed on as many, and then on all. Runs take
+turns. The share of the machine is counted in the decoder's matrix products alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import calibrae as cb
+from calibrae.data import load_data
+from calibrae.evaluation import importance_weighted
+
+RESULTS = Path(__file__).parent / "results"
+WIDTHS = (784, 200, 200, 50)
+FLOP = 2 * (50 * 200 + 200 * 200 + 200 * 784)
+SIDE, SECONDS = 1024, 2.0
+
+PYTHAE = """
+import sys, time
+import numpy as np, torch
+from torch import nn
+from pythae.models import VAE, VAEConfig
+from pythae.models.base.base_utils import ModelOutput
+from pythae.models.nn import BaseDecoder, BaseEncoder
+images, samples, threads = np.load(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+torch.set_num_threads(threads)
+class Encoder(BaseEncoder):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(784, 200), nn.Tanh(), nn.Linear(200, 200), nn.Tanh(), nn.Linear(200, 100))
+    def forward(self, x):
+        mu, log_var = self.layers(x).chunk(2, 1)
+        return ModelOutput(embedding=mu, log_covariance=log_var)
+class Decoder(BaseDecoder):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(50, 200), nn.Tanh(), nn.Linear(200, 200), nn.Tanh(), nn.Linear(200, 784), nn.Sigmoid())
+    def forward(self, z):
+        return ModelOutput(reconstruction=self.layers(z).reshape(-1, 1, 28, 28))
+model = VAE(VAEConfig(input_dim=(1, 28, 28), latent_dim=50, reconstruction_loss="bce"), encoder=Encoder(), decoder=Decoder()).eval()
+x = torch.from_numpy(images)
+with torch.no_grad():
+    model.get_nll(x[:2], n_samples=samples, batch_size=100)
+    started = time.perf_counter()
+    model.get_nll(x, n_samples=samples, batch_size=100)
+print(time.perf_counter() - started)
+"""
+
+
+def network() -> cb.VAE:
+    """The network of Burda et al. (2016) with one stochastic layer."""
+    torch.manual_seed(0)
+    data, wide, mid, latent = WIDTHS
+    encoder = nn.Sequential(
+        nn.Flatten(), nn.Linear(data, wide), nn.Tanh(), nn.Linear(wide, mid), nn.Tanh(), nn.Linear(mid, 2 * latent)
+    )
+    decoder = nn.Sequential(
+        nn.Linear(latent, mid), nn.Tanh(), nn.Linear(mid, wide), nn.Tanh(), nn.Linear(wide, data),
+        nn.Unflatten(1, (1, 28, 28)),
+    )  # fmt: skip
+    return cb.VAE(encoder, decoder, cb.BernoulliLikelihood(), cb.StandardNormalPrior(latent)).eval()
+
+
+def peak() -> float:
+    """GFLOP/s of a large float32 matrix product."""
+    a = torch.randn(SIDE, SIDE)
+    a @ a
+    started, count = time.perf_counter(), 0
+    while time.perf_counter() - started < SECONDS:
+        a @ a
+        count += 1
+    return 2 * SIDE**3 * count / (time.perf_counter() - started) / 1e9
+
+
+def ours(model: cb.VAE, x: Tensor, samples: int, compile_: str) -> float:
+    """Seconds."""
+    started = time.perf_counter()
+    importance_weighted(model, [(0, x)], samples, examples=len(x), compile=compile_)  # type: ignore[arg-type]
+    return time.perf_counter() - started
+
+
+def theirs(python: str, images: Path, samples: int) -> float:
+    """Seconds of Pythae, without its start."""
+    command = [python, "-c", PYTHAE, str(images), str(samples), str(torch.get_num_threads())]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return float(out.split()[-1])
+
+
+def error_against_float64(model: cb.VAE, x: Tensor, samples: int) -> float:
+    """Largest difference of the bound from the same samples in float64, nats."""
+    found = importance_weighted(model, [(0, x)], samples).log_likelihood
+    exact = importance_weighted(model.double(), [(0, x.double())], samples).log_likelihood
+    model.float()
+    return float((found - exact).abs().max())
+
+
+def main() -> None:
+    """Measure, print, keep."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data")
+    parser.add_argument("--rivals", default=None, help="Python of an environment with Pythae.")
+    parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--samples", type=int, default=5000)
+    parser.add_argument("--repeats", type=int, default=3)
+    arguments = parser.parse_args()
+    data = load_data(arguments.data).binarised()
+    x = torch.cat([x for _, x in data.batches("test", 1000)])[: arguments.images]
+    model = network()
+    record: dict[str, object] = {
+        "date": date.today().isoformat(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+    if arguments.rivals:
+        few, samples = x[:100], 1000
+        with tempfile.TemporaryDirectory() as folder:
+            images = Path(folder) / "images.npy"
+            np.save(images, few.numpy())
+            pairs = [
+                (ours(model, few, samples, "off"), theirs(arguments.rivals, images, samples))
+                for _ in range(arguments.repeats)
+            ]
+        rates = [len(few) * samples / statistics.median(seconds) for seconds in zip(*pairs, strict=True)]
+        print(
+            f"samples a second, {len(few)} images x {samples}: calibrae, not compiled, {rates[0]:,.0f}; Pythae {rates[1]:,.0f}; ratio {rates[0] / rates[1]:.1f}"
+        )
+        record["few"] = {"calibrae": rates[0], "pythae": rates[1], "ratio": rates[0] / rates[1]}
+    error = error_against_float64(model, x[:100], 1000)
+    print(f"largest difference from float64 on 100 images, 1000 samples: {error:.1e} nats")
+    before = peak()
+    seconds = ours(model, x, arguments.samples, "auto")
+    after = peak()
+    rate = len(x) * arguments.samples / seconds
+    best = (before + after) / 2
+    print(
+        f"{len(x):,} images x {arguments.samples}: {seconds:.0f} s, {rate:,.0f} samples a second, {rate * FLOP / 1e9:.0f} GFLOP/s, "
+        f"{rate * FLOP / 1e9 / best:.0%} of the matrix product's {best:.0f}"
+    )
+    record |= {
+        "images": len(x), "samples": arguments.samples, "seconds": seconds, "samples_per_second": rate, "peak_gflops": best,
+        "share_of_peak": rate * FLOP / 1e9 / best, "float64_error": error,
+    }  # fmt: skip
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "importance.json").write_text(json.dumps(record, indent=2), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
