@@ -25,9 +25,12 @@ if TYPE_CHECKING:
     from .networks import NetworkOptions as NetworkOptions
     from .objectives import BetaELBO as BetaELBO
     from .workflows import Run as Run
+    from .workflows import diagnose as diagnose
     from .workflows import evaluate as evaluate
+    from .workflows import evaluate_full as evaluate_full
     from .workflows import fit as fit
     from .workflows import load as load
+    from .workflows import score as score
 
 _HOME = {
     "audit": "",
@@ -42,9 +45,12 @@ _HOME = {
     "calibrate_sigma": "models",
     "DataOptions": "data",
     "Run": "workflows",
+    "diagnose": "workflows",
     "evaluate": "workflows",
+    "evaluate_full": "workflows",
     "fit": "workflows",
     "load": "workflows",
+    "score": "workflows",
     "NetworkOptions": "networks",
     "BetaELBO": "objectives",
 }

@@ -73,7 +73,9 @@ def test_the_ks_distance_and_moments_are_scipys():
     result = found(still((5,), cb.GaussianLikelihood(math.sqrt(2.0))), x).overall
     standard = (x / math.sqrt(2.0)).double().numpy().ravel()
     assert result.ks == pytest.approx(stats.kstest(standard, "norm").statistic, abs=1.5e-3)
-    assert result.kurtosis == pytest.approx(stats.kurtosis(standard, fisher=False) * standard.var() ** 2 / (standard**2).mean() ** 2, rel=0.01)
+    assert result.kurtosis == pytest.approx(
+        stats.kurtosis(standard, fisher=False) * standard.var() ** 2 / (standard**2).mean() ** 2, rel=0.01
+    )
     assert "not Gaussian" in found(still((5,), cb.GaussianLikelihood(math.sqrt(2.0))), x).sentence
 
 

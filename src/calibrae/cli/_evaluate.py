@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ._options import DataOption, JsonFlag, RunPath, Seed, SplitOption, check_split
-from ._print import print_evaluation, print_json, progress
+from ._print import print_estimates, print_evaluation, print_json, progress
 
 
 def evaluate(
@@ -21,13 +21,35 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(help="So many examples only, evenly spaced.", show_default=False)] = None,
     batch_size: Annotated[int, typer.Option(help="Examples at once; does not change the numbers.")] = 512,
     seed: Seed = 0,
+    full: Annotated[
+        bool,
+        typer.Option("--full", help="Also K = 1 to 5000, annealing, calibration of sigma and the latents; minutes."),
+    ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
     json: JsonFlag = False,
 ) -> None:
     """The exact ELBO of a run in nats, beside bits/dim and the closed-form floor."""
     from ..workflows import evaluate as evaluate_run
+    from ..workflows import evaluate_full
 
+    if full and importance_samples:
+        raise typer.BadParameter(
+            "--full chooses its own numbers of samples; got --importance-samples too. Drop one of them."
+        )
     with progress() as tick:
+        if full:
+            found = evaluate_full(
+                run,
+                data,
+                split=check_split(split),
+                seed=seed,
+                batch_size=batch_size,
+                limit=limit,
+                device=device,
+                tick=tick,
+            ).to_dict()
+            _print_full(found, json)
+            return
         record = evaluate_run(
             run,
             data,
@@ -43,6 +65,14 @@ def evaluate(
         print_json(record)
     else:
         print_evaluation(record)
+
+
+def _print_full(record: dict[str, Any], json: bool) -> None:
+    if json:
+        print_json(record)
+    else:
+        print_evaluation(record)
+        print_estimates(record)
 
 
 def self_test(json: JsonFlag = False) -> None:

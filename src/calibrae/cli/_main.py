@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from .. import errors
-from . import _audit, _beta, _draw, _evaluate, _train
+from . import _assess, _audit, _beta, _draw, _evaluate, _train
 
 USAGE_ERROR, INTERRUPTED = 2, 130
 # the base of all usage errors, from click or, since typer brings its own copy of it, from there
@@ -27,6 +27,8 @@ app.command("train")(_train.train)
 app.command("evaluate")(_evaluate.evaluate)
 for command in (_draw.sample, _draw.reconstruct, _draw.encode, _draw.interpolate, _draw.traverse):
     app.command(command.__name__)(command)
+app.command("diagnose")(_assess.diagnose)
+app.command("score")(_assess.score)
 app.command("audit")(_audit.audit)
 app.command("beta")(_beta.beta)
 app.command("self-test")(_evaluate.self_test)

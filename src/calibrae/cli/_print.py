@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -55,6 +55,34 @@ def print_evaluation(record: dict[str, Any]) -> None:
     typer.echo(record["verdict"])
     for note in record["notes"]:
         typer.echo(f"note: {note}")
+
+
+def print_estimates(record: dict[str, Any]) -> None:
+    """What a full evaluation adds, as a table and sentences."""
+    typer.echo(f"\n{'estimate of log p(x)':<28}{'nats':>12}{'+-':>9}{'bits/dim':>10}{'n':>8}")
+    for row in record["estimates"]:
+        name = row["estimator"] + (f", K = {row['samples']}" if row["estimator"] != "elbo" else "")
+        bits = number(row["bits_per_dim"], 4)
+        typer.echo(
+            f"{name:<28}{row['nats']:>12.2f}{row['standard_error']:>9.2f}{bits:>10}{row['n']:>8}  {row['remark']}"
+        )
+    gap, error = record["bidirectional_gap_nats"], record["bidirectional_gap_standard_error"]
+    typer.echo(
+        f"annealing is at most {number(gap, 2)} +- {number(error, 2)} nats off on simulated data (bidirectional Monte Carlo)"
+    )
+    if record["calibration"]:
+        typer.echo(record["calibration"]["sentence"])
+    typer.echo(record["latents"]["sentence"])
+
+
+def print_findings(findings: Sequence[Any]) -> None:
+    """What is wrong, most important first."""
+    if not findings:
+        typer.echo("Nothing is wrong: no collapse, sigma is true, above probabilistic PCA, settled, not over-fitted.")
+    for finding in findings:
+        typer.echo(f"{finding.severity}: {finding.code}")
+        typer.echo(f"    {finding.says}")
+        typer.echo(f"    try: {finding.remedy}")
 
 
 @contextmanager

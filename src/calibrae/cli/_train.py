@@ -46,13 +46,13 @@ def train(
     ] = "nll",
     hidden: Annotated[str, typer.Option(help="Hidden widths of an mlp.")] = "512,512",
     activation: Annotated[str, typer.Option(help="Of an mlp: silu, gelu, relu, leaky-relu, tanh.")] = "silu",
-    width: Annotated[int, typer.Option(help="Channels of a conv net's finest map.")] = 64,
+    width: Annotated[int, typer.Option(help="Channels of a conv net's finest map.")] = 48,
     epochs: Annotated[int, typer.Option(help="Passes over the training set.")] = 20,
-    batch_size: Annotated[int, typer.Option(help="Examples a step.")] = 128,
+    batch_size: Annotated[int, typer.Option(help="Examples a step.")] = 64,
     accumulate: Annotated[int, typer.Option(help="Micro-batches a batch is cut into, to save memory.")] = 1,
-    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3,
-    weight_decay: Annotated[float, typer.Option(help="Of AdamW.")] = 0.01,
-    clip: Annotated[float, typer.Option(help="Gradient norm, in nats per dimension; 0 for none.")] = 1.0,
+    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 4e-3,
+    weight_decay: Annotated[float, typer.Option(help="Of AdamW.")] = 0.1,
+    clip: Annotated[float, typer.Option(help="Gradient norm, in nats per dimension; 0 for none.")] = 0.065,
     flip: Annotated[
         bool, typer.Option("--flip", help="Mirror training examples at random (not for digits or text).")
     ] = False,

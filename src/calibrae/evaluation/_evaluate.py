@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -15,6 +15,7 @@ from ..data import Data, ExampleNoise, cached_arrays, mixed_seed
 from ..errors import ArgumentError
 from ..likelihoods import GaussianLikelihood
 from ..models import VAE, ELBOSummary, summarise
+from ._full import Tick, effective_remark, kept_bounds, ticker
 from ._importance import ImportanceSummary, importance_weighted
 from ._record import Evaluation, verdict
 from ._spectrum import KEPT, Spectrum, data_spectrum
@@ -22,8 +23,6 @@ from ._spectrum import KEPT, Spectrum, data_spectrum
 LATENT_STREAM = 6
 ACTIVE_ABOVE = 0.01
 FLOOR_ROWS = 4096
-
-Tick = Callable[[str, int, int], None]
 
 
 def evaluate_model(
@@ -67,27 +66,18 @@ def evaluate_model(
     noise = ExampleNoise("normal", (model.latent_dim,), mixed_seed(seed, LATENT_STREAM))
     batch_size = data.rows_at_once(batch_size)
     batches = data.batches(split, batch_size, seed, limit)
-    summary = summarise(model, batches, noise.rows, _ticker(tick, "ELBO", n))
+    summary = summarise(model, batches, noise.rows, ticker(tick, "ELBO", n))
     ppca, notes = (floor, ()) if floor is not None else training_ppca(model, data)
     likelihood = None if ppca is None else mean_log_likelihood(ppca, data, split, seed, limit)
     weighted = None
     if importance_samples:
         batches = data.batches(split, batch_size, seed, limit)
-        weighted = importance_weighted(model, batches, importance_samples, seed, _ticker(tick, "log p(x)", n))
+        with kept_bounds(model, data, split, seed, importance_samples, limit) as kept:
+            weighted = importance_weighted(
+                model, batches, importance_samples, seed, ticker(tick, "log p(x)", n), kept=kept, examples=n
+            )
+        notes = (*notes, *(r for r in [effective_remark(weighted)] if r.startswith("poor")))
     return _record(model, data, split, seed, summary, weighted, likelihood, ppca.sigma if ppca else None, notes)
-
-
-def _ticker(tick: Tick | None, stage: str, total: int) -> Callable[[int], None] | None:
-    if tick is None:
-        return None
-    done = 0
-
-    def step(count: int) -> None:
-        nonlocal done
-        done += count
-        tick(stage, done, total)
-
-    return step
 
 
 def training_spectrum(data: Data, latent_dim: int) -> Spectrum:

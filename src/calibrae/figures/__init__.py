@@ -1,5 +1,8 @@
 """Pictures and plots."""
 
+from ._assess import save_calibration as save_calibration
+from ._assess import save_latents as save_latents
+from ._assess import save_scores as save_scores
 from ._curves import save_curves as save_curves
 from ._grids import image_grid as image_grid
 from ._grids import save_grid as save_grid

@@ -33,7 +33,7 @@ class NetworkOptions:
 
     hidden: Sequence[int] = (512, 512)
     activation: str = "silu"
-    width: int = 64
+    width: int = 48
 
     def __post_init__(self) -> None:
         if min((*self.hidden, self.width), default=1) < 1:

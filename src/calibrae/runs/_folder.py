@@ -196,6 +196,13 @@ class RunFolder:
             raise RunError(f"{file} cannot be read: {error}. Train again, or restore the file.") from error
         return stored
 
+    def read_history(self) -> list[dict[str, float]]:
+        """The rows of `history.csv`; none if there is no such file."""
+        if not self.history_file.is_file():
+            return []
+        with self.history_file.open(newline="", encoding="utf-8") as stream:
+            return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(stream)]
+
     def write_history(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Store the terms of all epochs so far."""
         if not rows:

@@ -34,12 +34,12 @@ class TrainSettings:
     """
 
     epochs: int = 20
-    batch_size: int = 128
+    batch_size: int = 64
     accumulate: int = 1
-    lr: float = 2e-3
-    weight_decay: float = 0.01
+    lr: float = 4e-3
+    weight_decay: float = 0.1
     warmup: float = 0.05
-    clip: float = 1.0
+    clip: float = 0.065
     flip: bool = False
     kl_warmup: float = 0.0
     averaging: float = 0.0

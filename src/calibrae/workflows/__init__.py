@@ -1,5 +1,11 @@
 """What a user does in one call: fit and look, evaluate a run, draw from it."""
 
+from ._assess import Scores as Scores
+from ._assess import diagnose as diagnose
+from ._assess import draw_scores as draw_scores
+from ._assess import evaluate_full as evaluate_full
+from ._assess import save_scores_csv as save_scores_csv
+from ._assess import score as score
 from ._audit import audit_run as audit_run
 from ._audit import load_function as load_function
 from ._beta import BetaReport as BetaReport

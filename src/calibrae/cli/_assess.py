@@ -1,0 +1,80 @@
+"""`calibrae score` and `calibrae diagnose`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ._options import ArraysOption, DataOption, JsonFlag, OutOption, RunPath, Seed, SplitOption, check_split
+from ._print import print_findings, print_json, progress
+
+SHOWN = 10
+
+
+def score(
+    run: RunPath,
+    data: Annotated[
+        str | None, typer.Argument(help="Data to score; by default the run's own.", show_default=False)
+    ] = None,
+    split: SplitOption = "test",
+    importance_samples: Annotated[int, typer.Option(help="Samples K of the bound on -log p(x).")] = 50,
+    csv: Annotated[
+        str | None, typer.Option(help="CSV to write; by default scores.csv in the run's folder.", show_default=False)
+    ] = None,
+    out: OutOption = None,
+    arrays: ArraysOption = None,
+    limit: Annotated[int | None, typer.Option(help="So many examples only, evenly spaced.", show_default=False)] = None,
+    seed: Seed = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+    json: JsonFlag = False,
+) -> None:
+    """-log p(x) of each example, and where it comes from: anomalies first."""
+    from ..workflows import column_names, draw_scores, save_arrays, save_scores_csv
+    from ..workflows import score as score_run
+
+    with progress() as tick:
+        found = score_run(
+            run, data, split=check_split(split), importance_samples=importance_samples, seed=seed, limit=limit,
+            device=device, tick=tick,
+        )  # fmt: skip
+    table = save_scores_csv(found, Path(csv) if csv else Path(run) / "scores.csv")
+    picture = draw_scores(found, column_names(run), Path(out) if out else Path(run) / "scores.png")
+    numbers = save_arrays(found.attribution.per_element, Path(arrays), column_names(run)) if arrays else None
+    written = {"csv": str(table), "picture": str(picture)} | ({"arrays": str(numbers)} if numbers else {})
+    top = [{"example": found.names[i], "nll_nats": float(found.nll[i])} for i in found.order[:SHOWN]]
+    mean = float(found.nll.mean())
+    if json:
+        print_json(
+            {"n": len(found.nll), "importance_samples": found.samples, "seed": found.seed, "split": split, "mean_nll_nats": mean, "highest": top}
+            | written
+        )  # fmt: skip
+        return
+    typer.echo(
+        f"{len(found.nll)} examples, mean -log p(x) at most {mean:.2f} nats (K = {found.samples}); the most unusual:"
+    )
+    for row in top:
+        typer.echo(f"{row['nll_nats']:>14.2f}  {row['example']}")
+    for path in written.values():
+        typer.echo(f"wrote {path}")
+
+
+def diagnose(
+    run: RunPath,
+    data: DataOption = None,
+    split: SplitOption = "test",
+    seed: Seed = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+    json: JsonFlag = False,
+) -> None:
+    """What is wrong with a run, most important first, and what to try."""
+    from ..workflows import diagnose as diagnose_run
+
+    with progress() as tick:
+        found = diagnose_run(run, data, split=check_split(split), seed=seed, device=device, tick=tick)
+    if json:
+        print_json({"findings": [asdict(finding) for finding in found]})
+    else:
+        print_findings(found)

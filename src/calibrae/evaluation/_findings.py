@@ -1,0 +1,193 @@
+"""What is wrong with a trained model, most important first, and what to try."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ._calibration import TRUE_WITHIN, Calibration
+from ._latents import LatentDiagnosis
+from ._record import Evaluation
+
+Severity = Literal["error", "warning", "note"]
+RISE_LEFT = 0.03  # share of the whole rise of the validation ELBO in the last fifth of the epochs
+OVERFITTED = 0.01  # nats per data dimension between training and test
+SURE = 4.0  # standard errors
+EARLY = 0.7  # share of the epochs before which a best epoch is early
+AT_FLOOR = 1.02
+OUTSIDE = 0.001
+HOLES = 0.1
+ORDER: tuple[Severity, ...] = ("error", "warning", "note")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong, or worth knowing.
+
+    Attributes:
+        code: its name.
+        severity: `error`: the numbers or samples are not usable; `warning`: better is to be had; `note`: worth knowing.
+        says: what was seen.
+        remedy: what to try.
+    """
+
+    code: str
+    severity: Severity
+    says: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a diagnosis looks at.
+
+    Attributes:
+        test: evaluation on the test split.
+        train: the same on as many training examples.
+        history: rows of `history.csv`.
+        calibration: of sigma on the test split; `None` without one.
+        latents: of the test split; `None` for a plain autoencoder.
+        floor_of_sigma: the smallest sigma that data of this step allow; `None` without one.
+        outside: share of test values outside the range of the training values.
+    """
+
+    test: Evaluation
+    train: Evaluation
+    history: Sequence[Mapping[str, float]]
+    calibration: Calibration | None
+    latents: LatentDiagnosis | None
+    floor_of_sigma: float | None
+    outside: float
+
+
+def findings(evidence: Evidence) -> list[Finding]:
+    """All that is wrong, most important first; empty if nothing is."""
+    checks = (
+        _outside, _collapse, _sigma_at_floor, _below_ppca, _too_short, _over_fitted, _miscalibrated, _holes, _unused, _not_gaussian,
+    )  # fmt: skip
+    found = [finding for check in checks if (finding := check(evidence)) is not None]
+    return sorted(found, key=lambda finding: ORDER.index(finding.severity))
+
+
+def _outside(e: Evidence) -> Finding | None:
+    if e.outside <= OUTSIDE:
+        return None
+    return Finding(
+        "data-outside-range", "error",
+        f"{100 * e.outside:.1f} % of the values of the {e.test.split} split lie outside the range of the training values.",
+        "Check that both were scaled alike (--data-range, --standardise), and that the right data were given.",
+    )  # fmt: skip
+
+
+def _collapse(e: Evidence) -> Finding | None:
+    if e.latents is None or e.latents.collapse != "full":
+        return None
+    return Finding(
+        "posterior-collapse", "error", e.latents.sentence,
+        "Take --sigma optimal rather than a large sigma or beta; raise beta slowly (--kl-warmup 5); try a smaller --lr.",
+    )  # fmt: skip
+
+
+def _sigma_at_floor(e: Evidence) -> Finding | None:
+    if e.floor_of_sigma is None or e.test.sigma is None or e.test.sigma > AT_FLOOR * e.floor_of_sigma:
+        return None
+    return Finding(
+        "sigma-at-floor", "error",
+        f"Sigma is at its floor, {e.floor_of_sigma:.2e}: the residuals are smaller than the data's own step, and the ELBO measures that step.",
+        "Look for duplicates of the training examples in the test data, or constant data; take fewer latents or another likelihood.",
+    )  # fmt: skip
+
+
+def _below_ppca(e: Evidence) -> Finding | None:
+    elbo, floor = e.test.elbo_nats, e.test.ppca_log_likelihood_nats
+    if elbo is None or floor is None or elbo >= floor:
+        return None
+    return Finding(
+        "below-ppca", "error",
+        f"The test ELBO, {elbo:.1f} nats, is {floor - elbo:.1f} below probabilistic PCA with as many latents, which has a closed form.",
+        "Train longer (--epochs), with --sigma optimal and beta 1; if it stays below, the network or the data have a fault.",
+    )  # fmt: skip
+
+
+def _scores(e: Evidence) -> list[float]:
+    name = "validation_elbo" if e.history and "validation_elbo" in e.history[0] else "validation_nll"
+    sign = 1.0 if name.endswith("elbo") else -1.0
+    return [sign * row[name] for row in e.history]
+
+
+def _too_short(e: Evidence) -> Finding | None:
+    scores = _scores(e)
+    if len(scores) < 2:
+        return Finding(
+            "one-epoch", "warning", "The run has a single epoch, so nothing says whether it had settled.", "Train for more (--epochs 20)."
+        )  # fmt: skip
+    before = scores[max(0, math.ceil(0.8 * len(scores)) - 1)]
+    rise, late = max(scores) - scores[0], scores[-1] - before
+    if rise <= 0 or late <= RISE_LEFT * rise or late < (e.test.elbo_standard_error or 0.0):
+        return None
+    return Finding(
+        "still-rising", "warning",
+        f"The validation ELBO still rose by {late:.1f} nats in the last fifth of the epochs ({100 * late / rise:.0f} % of its whole rise).",
+        f"Train for twice as long: --epochs {2 * len(scores)}.",
+    )  # fmt: skip
+
+
+def _over_fitted(e: Evidence) -> Finding | None:
+    if e.test.elbo_nats is None or e.train.elbo_nats is None:
+        return None
+    gap = e.train.elbo_nats - e.test.elbo_nats
+    error = math.hypot(e.test.elbo_standard_error or 0.0, e.train.elbo_standard_error or 0.0)
+    scores = _scores(e)
+    best = scores.index(max(scores)) + 1
+    early = len(scores) > 3 and best <= EARLY * len(scores)
+    if gap <= max(SURE * error, OVERFITTED * e.test.data_dim):
+        return None
+    when = f" The best epoch was {best} of {len(scores)}." if early else ""
+    return Finding(
+        "over-fitted", "warning",
+        f"Training examples score {gap:.1f} nats above test examples ({gap / e.test.data_dim:.3f} a dimension).{when}",
+        "Add data or --flip; raise --weight-decay; take fewer --latent-dim or a smaller --width; stop earlier (--patience 5).",
+    )  # fmt: skip
+
+
+def _miscalibrated(e: Evidence) -> Finding | None:
+    if e.calibration is None or abs(e.calibration.overall.spread - 1.0) <= TRUE_WITHIN:
+        return None
+    return Finding(
+        "miscalibrated", "warning", e.calibration.sentence,
+        "Take --sigma optimal or learned; where training and test differ, more data or a smaller network.",
+    )  # fmt: skip
+
+
+def _holes(e: Evidence) -> Finding | None:
+    if e.latents is None or e.latents.hole_share <= HOLES:
+        return None
+    return Finding(
+        "holes", "note",
+        f"{100 * e.latents.hole_share:.0f} % of prior samples fall where no data are coded, so samples look worse than reconstructions.",
+        "A larger sigma or beta codes fewer nats and fills the prior better; fewer latents do too.",
+    )  # fmt: skip
+
+
+def _unused(e: Evidence) -> Finding | None:
+    if e.latents is None or e.latents.collapse != "partial":
+        return None
+    unused = len(e.latents.active) - e.latents.active_units
+    return Finding(
+        "unused-latents", "note",
+        f"{unused} of {len(e.latents.active)} latents are unused (posterior means vary by less than 0.01).",
+        f"Nothing is lost by it; --latent-dim {max(1, e.latents.active_units)} would give the same.",
+    )  # fmt: skip
+
+
+def _not_gaussian(e: Evidence) -> Finding | None:
+    if e.calibration is None or "not Gaussian" not in e.calibration.sentence:
+        return None
+    if abs(e.calibration.overall.spread - 1.0) > TRUE_WITHIN:
+        return None  # said already
+    return Finding(
+        "residuals-not-gaussian", "note", e.calibration.sentence,
+        "One sigma for all elements may be too few: try --sigma-shared channel or element.",
+    )  # fmt: skip

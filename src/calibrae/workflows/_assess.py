@@ -1,0 +1,275 @@
+"""Everything about a trained run: all estimates, what is wrong with it, and how unusual examples are."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from .. import functional
+from .._types import Split
+from ..data import Data, DataOptions, ExampleNoise, mixed_seed
+from ..errors import ArgumentError
+from ..evaluation import (
+    Attribution,
+    Evidence,
+    Finding,
+    FullEvaluation,
+    FullSettings,
+    Tick,
+    attribute,
+    calibration,
+    diagnose_latents,
+    evaluate_further,
+    evaluate_model,
+    findings,
+    importance_weighted,
+)
+from ..figures import save_calibration, save_latents, save_scores
+from ..likelihoods import GaussianLikelihood
+from ..models import VAE
+from ..runs import RunFolder, load_floor, replace_text
+from ._run import Run, load, run_data
+
+ASSESS_STREAM = 11
+EXAMPLES = 5000  # of each split that a diagnosis looks at
+PICTURED = 8
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How unusual examples are.
+
+    Attributes:
+        names: what each example is called.
+        nll: `-log p(x)` of each, at most, `[N]`, nats: the importance-weighted bound.
+        bits_per_dim: the same in bits, for integer data.
+        samples: `K`.
+        seed: of all noise.
+        attribution: where the reconstruction term comes from.
+    """
+
+    names: list[str]
+    nll: Tensor
+    bits_per_dim: Tensor | None
+    samples: int
+    seed: int
+    attribution: Attribution
+
+    @property
+    def order(self) -> list[int]:
+        """Positions, the most unusual first."""
+        return self.nll.argsort(descending=True).tolist()
+
+
+def _opened(
+    run: str | Path | Run, data: Any, options: DataOptions | None, model: VAE | None, device: str
+) -> tuple[Path, VAE, Data]:
+    """Folder, model and data."""
+    if isinstance(run, Run) and data is None:
+        return run.path, run.model, run.data
+    path = run.path if isinstance(run, Run) else Path(run)
+    trained = load(path, model=model, device=device)
+    return path, trained, data if isinstance(data, Data) else run_data(path, data, options)
+
+
+def evaluate_full(
+    run: str | Path | Run,
+    data: Any = None,
+    *,
+    split: Split | Literal["all"] = "test",
+    seed: int = 0,
+    batch_size: int = 512,
+    limit: int | None = None,
+    settings: FullSettings | None = None,
+    model: VAE | None = None,
+    options: DataOptions | None = None,
+    device: str = "cpu",
+    pictures: bool = True,
+    tick: Tick | None = None,
+) -> FullEvaluation:
+    """Every estimate of a run's likelihood, the calibration of its sigma and the diagnosis of its latents.
+
+    Draws `calibration.png` and `latents.png` into the run's folder.
+
+    Args:
+        run: a run folder, or what `fit` returned.
+        data: other data than the run's own.
+        split: `train`, `validation`, `test` or `all`.
+        seed: of all noise.
+        batch_size: examples at once; does not change the numbers.
+        limit: so many examples for the ELBO only, evenly spaced.
+        settings: how much work the rest is.
+        model: a model of the same make, if it was composed of your own modules.
+        options: how to read other data.
+        device: where to compute.
+        pictures: whether to draw.
+        tick: called as work proceeds, for a progress bar.
+
+    Raises:
+        CalibraeError: if the run, the data or a number is not usable, saying what to do.
+    """
+    path, trained, use = _opened(run, data, options, model, device)
+    first = evaluate_model(
+        trained, use, split=split, seed=seed, batch_size=batch_size, limit=limit, floor=load_floor(path), tick=tick
+    )
+    if first.elbo_nats is None:
+        raise ArgumentError(
+            "a plain autoencoder has no density, so there is nothing to estimate beyond its error. Drop --full."
+        )
+    found = evaluate_further(trained, use, first, settings=settings, batch_size=batch_size, tick=tick)
+    if pictures:
+        if found.calibration is not None:
+            save_calibration(found.calibration.overall.pit, found.calibration.element_spread, path / "calibration.png")
+        save_latents(found.latents.kl_per_dim, found.latents.posterior_mean_variance, path / "latents.png")
+    return found
+
+
+def diagnose(
+    run: str | Path | Run,
+    data: Any = None,
+    *,
+    split: Split = "test",
+    seed: int = 0,
+    model: VAE | None = None,
+    options: DataOptions | None = None,
+    device: str = "cpu",
+    tick: Tick | None = None,
+) -> list[Finding]:
+    """What is wrong with a run, most important first, and what to try; empty if nothing is.
+
+    Args:
+        run: a run folder, or what `fit` returned.
+        data: other data than the run's own.
+        split: what is taken as test data.
+        seed: of all noise.
+        model: a model of the same make, if it was composed of your own modules.
+        options: how to read other data.
+        device: where to compute.
+        tick: called as work proceeds, for a progress bar.
+
+    Raises:
+        CalibraeError: if the run or the data is not usable, saying what to do.
+    """
+    path, trained, use = _opened(run, data, options, model, device)
+    floor, rows = load_floor(path), use.rows_at_once(512)
+    test = evaluate_model(trained, use, split=split, seed=seed, limit=EXAMPLES, floor=floor, tick=tick)
+    train = evaluate_model(trained, use, split="train", seed=seed, limit=EXAMPLES, floor=floor)
+    noise = ExampleNoise("normal", (trained.latent_dim,), mixed_seed(seed, ASSESS_STREAM))
+    gaussian = trained.likelihood if isinstance(trained.likelihood, GaussianLikelihood) else None
+    calibrated, latents = None, None
+    if gaussian is not None:
+        calibrated = calibration(trained, use.batches(split, rows, seed, EXAMPLES), noise.rows)
+    if trained.posterior.is_density:
+        latents = diagnose_latents(trained, use.batches(split, rows, seed, EXAMPLES), seed)
+    folder = RunFolder.open(path)
+    evidence = Evidence(
+        test=test,
+        train=train,
+        history=folder.read_history(),
+        calibration=calibrated,
+        latents=latents,
+        floor_of_sigma=gaussian.sigma.floor if gaussian is not None and use.spec.step else None,
+        outside=_outside(use, split, rows),
+    )
+    return findings(evidence)
+
+
+def _outside(data: Data, split: Split, rows: int) -> float:
+    """Share of a split's values beyond the smallest and largest training value; integers cannot be."""
+    if data.spec.levels is not None:
+        return 0.0
+    low, high = None, None
+    for _, x in data.batches("train", rows):
+        smallest, largest = x.amin(0), x.amax(0)
+        low = smallest if low is None else torch.minimum(low, smallest)
+        high = largest if high is None else torch.maximum(high, largest)
+    assert low is not None
+    assert high is not None
+    margin = 0.1 * (high - low)  # the largest of new data is often a little larger
+    count = total = 0
+    for _, x in data.batches(split, rows):
+        count += int(((x < low - margin) | (x > high + margin)).sum())
+        total += x.numel()
+    return count / total
+
+
+def score(
+    run: str | Path | Run,
+    data: Any = None,
+    *,
+    split: Split | Literal["all"] = "test",
+    importance_samples: int = 50,
+    seed: int = 0,
+    limit: int | None = None,
+    model: VAE | None = None,
+    options: DataOptions | None = None,
+    device: str = "cpu",
+    tick: Tick | None = None,
+) -> Scores:
+    """`-log p(x)` of each example, and where it comes from: high for what the model has not learnt to expect.
+
+    Args:
+        run: a run folder, or what `fit` returned.
+        data: other data than the run's own.
+        split: `train`, `validation`, `test` or `all`.
+        importance_samples: `K` of the bound.
+        seed: of all noise.
+        limit: so many examples only, evenly spaced.
+        model: a model of the same make, if it was composed of your own modules.
+        options: how to read other data.
+        device: where to compute.
+        tick: called as work proceeds, for a progress bar.
+
+    Raises:
+        CalibraeError: if the run, the data or a number is not usable, saying what to do.
+    """
+    _, trained, use = _opened(run, data, options, model, device)
+    if limit is not None and limit < 1:
+        raise ArgumentError(f"--limit must be positive; got {limit}.")
+    rows, count = use.rows_at_once(512), len(use.view(split))
+    n = min(count, limit or count)
+    done = 0
+
+    def step(more: int) -> None:
+        nonlocal done
+        done += more
+        if tick is not None:
+            tick("log p(x)", done, n)
+
+    batches = use.batches(split, rows, seed, limit)
+    bound = importance_weighted(trained, batches, importance_samples, seed, step, examples=n).log_likelihood
+    names = use.names(split)
+    if n < count:
+        names = [names[round(i * (count - 1) / max(1, n - 1))] for i in range(n)]
+    levels = use.spec.density_levels
+    bits = None if levels is None else functional.bits_per_dim(-bound, use.spec.data_dim, levels)
+    return Scores(
+        names, -bound, bits, importance_samples, seed, attribute(trained, use.batches(split, rows, seed, limit))
+    )
+
+
+def draw_scores(scores: Scores, data_names: Sequence[str], path: Path) -> Path:
+    """The most unusual examples, their reconstructions, and where they differ most."""
+    top = scores.order[:PICTURED]
+    found = scores.attribution
+    titles = [f"{scores.names[i]}: {float(scores.nll[i]):.1f} nats" for i in top]
+    return save_scores(found.x[top], found.x_hat[top], found.per_element[top], titles, path, data_names)
+
+
+def save_scores_csv(scores: Scores, path: Path) -> Path:
+    """One row an example, the most unusual first: example, nll_nats, bits_per_dim (of integer data)."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["example", "nll_nats"] + (["bits_per_dim"] if scores.bits_per_dim is not None else []))
+    for i in scores.order:
+        bits = [f"{float(scores.bits_per_dim[i]):.6g}"] if scores.bits_per_dim is not None else []
+        writer.writerow([scores.names[i], f"{float(scores.nll[i]):.9g}", *bits])
+    replace_text(path, stream.getvalue())
+    return path

@@ -1,0 +1,85 @@
+"""What a diagnosis says, from evidence made for it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from calibrae.evaluation import Calibration, Evaluation, Evidence, LatentDiagnosis, Residuals, findings
+
+
+def evaluation(**changes) -> Evaluation:
+    plain = {
+        "n": 1000, "data_dim": 100, "latent_dim": 4, "split": "test", "seed": 0, "elbo_nats": 50.0, "elbo_standard_error": 0.1,
+        "nll_nats": -60.0, "kl_nats": 10.0, "kl_per_dim": [2.5] * 4, "mse": 0.01, "sigma": 0.1, "sigma_shared": "all",
+        "bits_per_dim": 7.0, "active_units": 4, "ppca_log_likelihood_nats": 20.0, "ppca_sigma": 0.2, "scale": "[0, 1]",
+        "log_scale": 0.0, "elbo_nats_original_units": None,
+    }  # fmt: skip
+    return Evaluation(**(plain | changes))
+
+
+def residuals(spread: float = 1.0) -> Residuals:
+    return Residuals("all", 1000, 0.0, spread, 3.0, {"0.5": 0.5, "0.9": 0.9, "0.95": 0.95}, [0.1] * 10, 0.01)
+
+
+def calibrated(spread: float = 1.0, sentence: str = "Sigma is true.") -> Calibration:
+    return Calibration(residuals(spread), [], [], torch.ones(100, dtype=torch.float64), sentence)
+
+
+def latents(**changes) -> LatentDiagnosis:
+    plain = {
+        "kl_per_dim": torch.full((4,), 2.5), "posterior_mean_variance": torch.ones(4), "active": torch.ones(4, dtype=torch.bool),
+        "mutual_information": 6.0, "mutual_information_error": 0.1, "total_correlation": 0.5, "dimensionwise_kl": 0.5,
+        "aggregate_kl": 1.0, "cap": 6.9, "hole_share": 0.01, "components": 1000, "queries": 1000, "collapse": "none", "sentence": "",
+    }  # fmt: skip
+    return LatentDiagnosis(**(plain | changes))
+
+
+def history(*elbos: float) -> list[dict[str, float]]:
+    return [{"epoch": i + 1, "validation_elbo": e} for i, e in enumerate(elbos)]
+
+
+SETTLED = history(0, 30, 40, 45, 48, 49, 49.5, 49.8, 49.9, 50)
+WELL = Evidence(evaluation(), evaluation(elbo_nats=50.2), SETTLED, calibrated(), latents(), 0.001, 0.0)
+
+CASES = {
+    "data-outside-range": {"outside": 0.2},
+    "posterior-collapse": {"latents": latents(collapse="full", active=torch.zeros(4, dtype=torch.bool), sentence="Posterior collapse: ...")},
+    "sigma-at-floor": {"floor_of_sigma": 0.0999},
+    "below-ppca": {"test": evaluation(ppca_log_likelihood_nats=60.0)},
+    "still-rising": {"history": history(0, 10, 20, 30, 40, 50)},
+    "one-epoch": {"history": history(10)},
+    "over-fitted": {"train": evaluation(elbo_nats=60.0)},
+    "miscalibrated": {"calibration": calibrated(1.3, "Sigma is too small: ...")},
+    "holes": {"latents": latents(hole_share=0.6)},
+    "unused-latents": {"latents": latents(collapse="partial", active=torch.tensor([True, True, False, False]))},
+    "residuals-not-gaussian": {"calibration": calibrated(1.0, "Sigma is true: ... They are not Gaussian ...")},
+}  # fmt: skip
+
+
+def test_nothing_is_said_of_a_good_model():
+    assert findings(WELL) == []
+
+
+@pytest.mark.parametrize("code", CASES)
+def test_each_fault_is_found_alone(code):
+    found = findings(replace(WELL, **CASES[code]))
+    assert [f.code for f in found] == [code]
+    assert found[0].says.endswith((".", "..."))
+    assert found[0].remedy.endswith((".", ")."))
+
+
+def test_the_worst_comes_first():
+    everything = {
+        key: value for code in ("unused-latents", "over-fitted", "below-ppca") for key, value in CASES[code].items()
+    }
+    found = findings(replace(WELL, **everything))
+    assert [f.severity for f in found] == ["error", "warning", "note"]
+
+
+def test_an_autoencoder_has_fewer_things_to_go_wrong():
+    plain = evaluation(elbo_nats=None, ppca_log_likelihood_nats=None, kl_nats=None)
+    rows = [{"epoch": i + 1, "validation_nll": -e["validation_elbo"]} for i, e in enumerate(SETTLED)]
+    assert findings(Evidence(plain, plain, rows, None, None, None, 0.0)) == []
