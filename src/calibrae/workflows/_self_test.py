@@ -196,7 +196,7 @@ def _weighted() -> float:
 
 def _annealed() -> float:
     x, exact, model = _ring()
-    settings = AnnealedSettings(chains=64, temperatures=100, leapfrog=4)
+    settings = AnnealedSettings(chains=64, temperatures=400, leapfrog=4)
     return float((annealed_importance(model, [(0, x)], settings).log_likelihood - exact).abs().mean())
 
 
