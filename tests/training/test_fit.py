@@ -285,7 +285,7 @@ def test_a_non_finite_loss_names_batch_term_and_cause_and_keeps_the_last_good_st
     model.decoder = Exploding(model.decoder, 14)
     with pytest.raises(
         NonFiniteError,
-        match=r"epoch 2, batch 4 \(step 15\): the reconstruction term is not finite .*x_hat\| not finite.*last\.pt",
+        match=r"epoch 1, batch 15 \(step 15\): the reconstruction term is not finite .*x_hat\| not finite.*last\.pt",
     ):
         fit(tmp_path / "r", model, epochs=3)
     stored = torch.load(tmp_path / "r" / "checkpoints" / "last.pt", weights_only=True)
@@ -329,7 +329,7 @@ def test_batches_larger_than_the_data_are_cut_and_said(tmp_path, capsys):
     stored = np.random.default_rng(0).integers(0, 256, (20, 1, 4, 4), dtype=np.uint8)
     model = cb.build("sigma-vae", data_shape=(1, 4, 4), latent_dim=2)
     cb.fit(model, stored, tmp_path / "r", epochs=1, pictures=False)
-    assert "batch size 128 exceeds the 16 training examples" in capsys.readouterr().err
+    assert "batch size 64 exceeds the 16 training examples" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
