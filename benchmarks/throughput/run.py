@@ -17,13 +17,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from machine import peak
 from torch.utils.flop_counter import FlopCounterMode
 
 from calibrae.data import load_data
@@ -33,7 +33,6 @@ HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results"
 IMAGES = {"conv": 2560, "mlp": 25_600}
 OURS, RIVALS = ("calibrae", "bare", "examples"), ("pythae", "lightning")
-SIDE, SECONDS = 1024, 1.0  # of the matrix products that give the machine's peak
 
 
 class Worker:
@@ -67,17 +66,6 @@ class Worker:
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait()
-
-
-def peak(dtype: torch.dtype) -> float:
-    """GFLOP/s of a large matrix product."""
-    a = torch.randn(SIDE, SIDE).to(dtype)
-    a @ a
-    started, count = time.perf_counter(), 0
-    while time.perf_counter() - started < SECONDS:
-        a @ a
-        count += 1
-    return 2 * SIDE**3 * count / (time.perf_counter() - started) / 1e9
 
 
 def gigaflops(network: str) -> float:

@@ -7,18 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from command import call
 
 import calibrae as cb
-from calibrae.cli._main import main
 from calibrae.data import KeptRows, load_data
 from calibrae.workflows import run_data
-
-
-def call(capsys, *arguments):
-    with pytest.raises(SystemExit) as stopped:
-        main([str(a) for a in arguments])
-    captured = capsys.readouterr()
-    return stopped.value.code, captured.out, captured.err
 
 
 @pytest.fixture(scope="module")

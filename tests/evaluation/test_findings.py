@@ -20,19 +20,19 @@ def evaluation(**changes) -> Evaluation:
     return Evaluation(**(plain | changes))
 
 
-def residuals(spread: float = 1.0) -> Residuals:
-    return Residuals("all", 1000, 0.0, spread, 3.0, {"0.5": 0.5, "0.9": 0.9, "0.95": 0.95}, [0.1] * 10, 0.01)
+def residuals(spread: float, ks: float) -> Residuals:
+    return Residuals("all", 1000, 0.0, spread, 3.0, {"0.5": 0.5, "0.9": 0.9, "0.95": 0.95}, [0.1] * 10, ks)
 
 
-def calibrated(spread: float = 1.0, sentence: str = "Sigma is true.") -> Calibration:
-    return Calibration(residuals(spread), [], [], torch.ones(100, dtype=torch.float64), sentence)
+def calibrated(spread: float = 1.0, ks: float = 0.01) -> Calibration:
+    return Calibration(residuals(spread, ks), [], [], torch.ones(100, dtype=torch.float64))
 
 
 def latents(**changes) -> LatentDiagnosis:
     plain = {
         "kl_per_dim": torch.full((4,), 2.5), "posterior_mean_variance": torch.ones(4), "active": torch.ones(4, dtype=torch.bool),
         "mutual_information": 6.0, "mutual_information_error": 0.1, "total_correlation": 0.5, "dimensionwise_kl": 0.5,
-        "aggregate_kl": 1.0, "cap": 6.9, "hole_share": 0.01, "components": 1000, "queries": 1000, "collapse": "none", "sentence": "",
+        "hole_share": 0.01, "components": 1000, "queries": 1000, "collapse": "none", "sentence": "",
     }  # fmt: skip
     return LatentDiagnosis(**(plain | changes))
 
@@ -52,10 +52,10 @@ CASES = {
     "still-rising": {"history": history(0, 10, 20, 30, 40, 50)},
     "one-epoch": {"history": history(10)},
     "over-fitted": {"train": evaluation(elbo_nats=60.0)},
-    "miscalibrated": {"calibration": calibrated(1.3, "Sigma is too small: ...")},
+    "miscalibrated": {"calibration": calibrated(spread=1.3)},
     "holes": {"latents": latents(hole_share=0.6)},
     "unused-latents": {"latents": latents(collapse="partial", active=torch.tensor([True, True, False, False]))},
-    "residuals-not-gaussian": {"calibration": calibrated(1.0, "Sigma is true: ... They are not Gaussian ...")},
+    "residuals-not-gaussian": {"calibration": calibrated(ks=0.2)},
 }  # fmt: skip
 
 

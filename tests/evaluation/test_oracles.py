@@ -244,3 +244,21 @@ def test_error_bars_of_the_elbo_cover():
         summary = summarise(model, [(0, sample_ppca(ppca, 100, generator))], noise)
         covered += abs(summary.elbo + entropy) < 1.96 * summary.standard_error
     assert 930 <= covered <= 970
+
+
+def test_a_compiler_that_fails_costs_a_warning_and_no_number(monkeypatch):
+    def failing(*_, **__):
+        def call(*_):
+            raise RuntimeError("no C++ compiler was found")
+
+        return call
+
+    model = cb.build("vae", data_shape=(5,), latent_dim=2, network="mlp", options=cb.NetworkOptions(hidden=(8,))).eval()
+    x = torch.rand(64, 5)
+    expected = importance_weighted(model, [(0, x)], 64, compile="off")
+    monkeypatch.setattr(torch, "compile", failing)
+    with pytest.warns(UserWarning, match=r"no C\+\+ compiler was found") as warned:
+        found = importance_weighted(model, [(0, x)], 64, examples=64, compile="on")
+    assert len(warned) == 1
+    assert "the compiler failed" in found.compilation
+    assert torch.equal(found.log_likelihood, expected.log_likelihood)

@@ -48,6 +48,13 @@ def test_nll_is_that_of_the_distribution_per_example(likelihood):
     torch.testing.assert_close(nll, -conditional.distribution().log_prob(x), rtol=1e-10, atol=1e-10)
 
 
+def test_the_elements_are_those_of_the_distribution(likelihood):
+    output, x = torch.randn(6, *SHAPE), torch.randint(0, 2, (6, *SHAPE)).double()
+    conditional = likelihood(output)
+    expected = -conditional.distribution().base_dist.log_prob(x)
+    torch.testing.assert_close(conditional.nll_per_element(x), expected, rtol=1e-10, atol=1e-10)
+
+
 def test_sse_is_that_of_the_mean(likelihood):
     output, x = torch.randn(6, *SHAPE), torch.randint(0, 2, (6, *SHAPE)).double()
     conditional = likelihood(output)

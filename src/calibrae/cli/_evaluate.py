@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated
 
 import typer
 
@@ -36,42 +37,16 @@ def evaluate(
         raise typer.BadParameter(
             "--full chooses its own numbers of samples; got --importance-samples too. Drop one of them."
         )
+    assess = evaluate_full if full else partial(evaluate_run, importance_samples=importance_samples)
     with progress() as tick:
-        if full:
-            found = evaluate_full(
-                run,
-                data,
-                split=check_split(split),
-                seed=seed,
-                batch_size=batch_size,
-                limit=limit,
-                device=device,
-                tick=tick,
-            ).to_dict()
-            _print_full(found, json)
-            return
-        record = evaluate_run(
-            run,
-            data,
-            split=check_split(split),
-            importance_samples=importance_samples,
-            seed=seed,
-            batch_size=batch_size,
-            limit=limit,
-            device=device,
-            tick=tick,
+        record = assess(
+            run, data, split=check_split(split), seed=seed, batch_size=batch_size, limit=limit, device=device, tick=tick
         ).to_dict()
     if json:
         print_json(record)
-    else:
-        print_evaluation(record)
-
-
-def _print_full(record: dict[str, Any], json: bool) -> None:
-    if json:
-        print_json(record)
-    else:
-        print_evaluation(record)
+        return
+    print_evaluation(record)
+    if full:
         print_estimates(record)
 
 

@@ -107,17 +107,35 @@ def cached_arrays(identity: tuple[object, ...], compute: Callable[[], dict[str, 
         identity: everything that they depend on; its `repr` is the key.
         compute: makes them the first time.
     """
-    key = hashlib.blake2b(repr(identity).encode(), digest_size=16).hexdigest()
-    file = cache_root() / f"{key}.npz"
-    if file.is_file():
-        try:
-            with np.load(file, allow_pickle=False) as stored:
-                return dict(stored)
-        except (ValueError, OSError, zipfile.BadZipFile):
-            file.unlink(missing_ok=True)  # cut short by a full disk or an old crash: computed again
+    file = cache_file(identity, ".npz")
+    stored = read_arrays(file)
+    if stored is not None:
+        return stored
     arrays = compute()
+    write_arrays(file, arrays)
+    return arrays
+
+
+def cache_file(identity: tuple[object, ...], suffix: str) -> Path:
+    """Where what depends on nothing but an identity is kept; its `repr` is the key."""
+    return cache_root() / (hashlib.blake2b(repr(identity).encode(), digest_size=16).hexdigest() + suffix)
+
+
+def read_arrays(file: Path) -> dict[str, Array] | None:
+    """The arrays in a file that `write_arrays` wrote; `None` if there is none. A damaged one is removed."""
+    if not file.is_file():
+        return None
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            return dict(stored)
+    except (ValueError, OSError, zipfile.BadZipFile):
+        file.unlink(missing_ok=True)  # cut short by a full disk or an old crash: computed again
+        return None
+
+
+def write_arrays(file: Path, arrays: Mapping[str, Array]) -> None:
+    """Write arrays so that a half-written file never takes the place of a whole one."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(suffix=".npz", dir=file.parent, delete=False) as stream:
-        np.savez(stream, **arrays)  # type: ignore[arg-type]
+        np.savez(stream, **arrays)  # type: ignore[arg-type]  # the stub takes the names for its own `allow_pickle`
     Path(stream.name).replace(file)
-    return arrays

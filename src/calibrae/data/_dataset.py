@@ -98,10 +98,7 @@ class Data:
             seed: of the dequantisation noise, which is the same for every batch size.
             limit: so many examples only, evenly spaced.
         """
-        view = self.view(split)
-        if limit is not None and limit < len(view):
-            spaced = np.linspace(0, len(view) - 1, limit).round().astype(np.int64)
-            view = View(view.array, spaced if view.index is None else view.index[spaced])
+        view = self.view(split).spaced(limit)
         noise = ExampleNoise("uniform", self.spec.data_shape, mixed_seed(seed, len(split)), DEQUANTISE_STREAM)
         start = 0
         for raw in view.sliced(batch_size):
@@ -109,9 +106,14 @@ class Data:
             yield start, self.preparation(raw, drawn)
             start += len(raw)
 
-    def names(self, split: Split | Literal["all"]) -> list[str]:
-        """What each example of a split is called: its file, or its position in the stored part, counted from 0."""
-        view, parts = self.view(split), self.source.parts
+    def names(self, split: Split | Literal["all"], limit: int | None = None) -> list[str]:
+        """What each example of a split is called: its file, or its position in the stored part, counted from 0.
+
+        Args:
+            split: which one.
+            limit: so many examples only, evenly spaced; the same as those of `batches`.
+        """
+        view, parts = self.view(split).spaced(limit), self.source.parts
         owners = list(parts) if split == "all" else [next(p for p, array in parts.items() if array is view.array)]
         prefix = len(owners) > 1
         found = [

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import tempfile
 import time
-import zipfile
-from pathlib import Path
 from types import TracebackType
 from typing import final
 
@@ -14,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._cache import cache_root
+from ._cache import cache_file, read_arrays, write_arrays
 
 WRITE_EVERY = 10.0  # seconds
 
@@ -34,8 +30,7 @@ class KeptRows:
     """
 
     def __init__(self, identity: tuple[object, ...]) -> None:
-        key = hashlib.blake2b(repr(identity).encode(), digest_size=16).hexdigest()
-        self.file: Path = cache_root() / f"{key}.rows.npz"
+        self.file = cache_file(identity, ".rows.npz")
         self._rows: dict[int, np.ndarray] = self._stored()
         self._started = self._written = time.monotonic()
         self._is_new = False
@@ -53,14 +48,7 @@ class KeptRows:
         return len(self._rows)
 
     def _stored(self) -> dict[int, np.ndarray]:
-        if not self.file.is_file():
-            return {}
-        try:
-            with np.load(self.file, allow_pickle=False) as stored:
-                return {int(name): stored[name] for name in stored.files}
-        except (ValueError, OSError, zipfile.BadZipFile):
-            self.file.unlink(missing_ok=True)  # cut short by a full disk or an old crash: computed again
-            return {}
+        return {int(name): rows for name, rows in (read_arrays(self.file) or {}).items()}
 
     def get(self, block: int) -> Tensor | None:
         """The rows of a block, or `None`."""
@@ -77,8 +65,5 @@ class KeptRows:
             self._write()
 
     def _write(self) -> None:
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(suffix=".npz", dir=self.file.parent, delete=False) as stream:
-            np.savez(stream, **{str(block): rows for block, rows in self._rows.items()})  # type: ignore[arg-type]
-        Path(stream.name).replace(self.file)
+        write_arrays(self.file, {str(block): rows for block, rows in self._rows.items()})
         self._written, self._is_new = time.monotonic(), False

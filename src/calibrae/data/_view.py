@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import ArgumentError
 from ._mapped import releasing
 from ._source import Array
 
@@ -75,6 +76,19 @@ class View:
         """All stored values in order, so many rows at once; memory stays bounded however large the data are."""
         stop = len(self)
         return releasing(self._arrays, (self.slice(i, min(i + rows, stop)) for i in range(0, stop, rows)))
+
+    def spaced(self, limit: int | None) -> View:
+        """So many rows, evenly spaced from the first to the last; all of them if there are no more.
+
+        Raises:
+            ArgumentError: if the limit is not positive.
+        """
+        if limit is not None and limit < 1:
+            raise ArgumentError(f"`limit` must be positive; got {limit}. Leave it out for all examples.")
+        if limit is None or limit >= len(self):
+            return self
+        positions = np.linspace(0, len(self) - 1, limit).round().astype(np.int64)
+        return View(self.array, positions if self.index is None else self.index[positions])
 
     @property
     def _arrays(self) -> list[Array]:

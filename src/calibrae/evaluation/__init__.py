@@ -20,6 +20,7 @@ from ._full import FullEvaluation as FullEvaluation
 from ._full import FullSettings as FullSettings
 from ._full import Tick as Tick
 from ._full import evaluate_further as evaluate_further
+from ._full import ticker as ticker
 from ._importance import ImportanceSummary as ImportanceSummary
 from ._importance import importance_weighted as importance_weighted
 from ._latents import LatentDiagnosis as LatentDiagnosis

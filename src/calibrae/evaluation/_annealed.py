@@ -15,6 +15,7 @@ from ..errors import ArgumentError
 from ..latents import require_density
 from ..models import VAE, evaluating
 from ._blocks import reblocked
+from ._mean import error_of_mean
 
 BLOCK_EXAMPLES = 16  # a constant, so that the result does not depend on the caller's batches
 ANNEALED_STREAM = 7
@@ -72,7 +73,7 @@ class AnnealedSummary:
     @property
     def standard_error(self) -> float:
         """Of the mean, from the spread over examples."""
-        return _error_of_mean(self.log_likelihood)
+        return error_of_mean(self.log_likelihood)
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class BidirectionalSummary:
     @property
     def gap_standard_error(self) -> float:
         """Of the gap, from its spread over examples."""
-        return _error_of_mean(self.upper - self.lower)
+        return error_of_mean(self.upper - self.lower)
 
 
 def annealed_importance(
@@ -315,7 +316,3 @@ def _relative_error(log_weights: Tensor) -> Tensor:
         return torch.full_like(log_weights[0], math.nan)
     weights = (log_weights - log_weights.logsumexp(0)).exp() * chains
     return weights.std(0) / math.sqrt(chains)
-
-
-def _error_of_mean(values: Tensor) -> float:
-    return float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else math.nan

@@ -46,6 +46,16 @@ class Residuals:
     pit: list[float]
     ks: float
 
+    @property
+    def is_true(self) -> bool:
+        """Whether sigma is within 5 % of the spread of the residuals."""
+        return abs(self.spread - 1.0) <= TRUE_WITHIN
+
+    @property
+    def is_gaussian(self) -> bool:
+        """Whether the probability integral transform is within 0.05 of a uniform one."""
+        return self.ks <= GAUSSIAN_WITHIN
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -56,14 +66,17 @@ class Calibration:
         by_channel: of each channel, where the data have some.
         by_sigma: of the elements by decile of their sigma, smallest first; empty where one sigma is shared by all.
         element_spread: root mean square residual of each element, in sigmas, `[*data]`.
-        sentence: what it means.
     """
 
     overall: Residuals
     by_channel: list[Residuals]
     by_sigma: list[Residuals]
     element_spread: Tensor
-    sentence: str
+
+    @property
+    def sentence(self) -> str:
+        """What the residuals say about sigma, in plain words."""
+        return calibration_sentence(self.overall, self.element_spread)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for JSON; of the elements the range alone."""
@@ -172,7 +185,6 @@ class _Sums:
             by_channel=[r for r in found if r.name.startswith("channel")],
             by_sigma=[r for r in found if r.name.startswith("sigma")],
             element_spread=spread,
-            sentence=calibration_sentence(found[0], spread),
         )
 
     def _residuals(self, index: int) -> Residuals:
@@ -195,15 +207,14 @@ class _Sums:
 
 def calibration_sentence(overall: Residuals, element_spread: Tensor) -> str:
     """What the residuals say about sigma, in plain words."""
-    off = overall.spread - 1.0
     covers = f"the 90 % interval holds {100 * overall.coverage['0.9']:.1f} % of the test data"
-    if abs(off) <= TRUE_WITHIN:
+    if overall.is_true:
         first = f"Sigma is true: residuals spread by {overall.spread:.3f} sigma, and {covers}."
-    elif off > 0:
+    elif overall.spread > 1.0:
         first = f"Sigma is too small: residuals spread by {overall.spread:.2f} sigma, and {covers}."
     else:
         first = f"Sigma is too large: residuals spread by {overall.spread:.2f} sigma only, and {covers}."
-    if overall.ks <= GAUSSIAN_WITHIN:
+    if overall.is_gaussian:
         return first
     low, high = torch.quantile(element_spread.flatten(), torch.tensor([0.05, 0.95], dtype=torch.float64)).tolist()
     if overall.kurtosis > NORMAL_KURTOSIS:

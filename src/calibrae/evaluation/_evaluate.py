@@ -21,7 +21,6 @@ from ._record import Evaluation, verdict
 from ._spectrum import KEPT, Spectrum, data_spectrum
 
 LATENT_STREAM = 6
-ACTIVE_ABOVE = 0.01
 FLOOR_ROWS = 4096
 
 
@@ -157,7 +156,7 @@ def _record(
         sigma=None if sigma is None else sigma.root_mean_square(),
         sigma_shared=None if sigma is None else sigma.shared,
         bits_per_dim=bits,
-        active_units=int((summary.posterior_mean_var > ACTIVE_ABOVE).sum()) if bound else None,
+        active_units=int(functional.active_latents(summary.posterior_mean_var).sum()) if bound else None,
         ppca_log_likelihood_nats=floor,
         ppca_sigma=floor_sigma,
         scale=spec.scale,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ._calibration import TRUE_WITHIN, Calibration
+from ._calibration import Calibration
 from ._latents import LatentDiagnosis
 from ._record import Evaluation
 
@@ -18,7 +18,6 @@ SURE = 4.0  # standard errors
 EARLY = 0.7  # share of the epochs before which a best epoch is early
 AT_FLOOR = 1.02
 OUTSIDE = 0.001
-HOLES = 0.1
 ORDER: tuple[Severity, ...] = ("error", "warning", "note")
 
 
@@ -153,7 +152,7 @@ def _over_fitted(e: Evidence) -> Finding | None:
 
 
 def _miscalibrated(e: Evidence) -> Finding | None:
-    if e.calibration is None or abs(e.calibration.overall.spread - 1.0) <= TRUE_WITHIN:
+    if e.calibration is None or e.calibration.overall.is_true:
         return None
     return Finding(
         "miscalibrated", "warning", e.calibration.sentence,
@@ -162,7 +161,7 @@ def _miscalibrated(e: Evidence) -> Finding | None:
 
 
 def _holes(e: Evidence) -> Finding | None:
-    if e.latents is None or e.latents.hole_share <= HOLES:
+    if e.latents is None or not e.latents.has_holes:
         return None
     return Finding(
         "holes", "note",
@@ -183,9 +182,9 @@ def _unused(e: Evidence) -> Finding | None:
 
 
 def _not_gaussian(e: Evidence) -> Finding | None:
-    if e.calibration is None or "not Gaussian" not in e.calibration.sentence:
+    if e.calibration is None or e.calibration.overall.is_gaussian:
         return None
-    if abs(e.calibration.overall.spread - 1.0) > TRUE_WITHIN:
+    if not e.calibration.overall.is_true:
         return None  # said already
     return Finding(
         "residuals-not-gaussian", "note", e.calibration.sentence,

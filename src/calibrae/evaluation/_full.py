@@ -20,6 +20,7 @@ from ._annealed import AnnealedSettings, annealed_importance, bidirectional
 from ._calibration import Calibration, calibration
 from ._importance import ImportanceSummary, importance_weighted
 from ._latents import LatentDiagnosis, diagnose_latents
+from ._mean import error_of_mean
 from ._record import Evaluation
 
 FULL_STREAM = 9
@@ -217,11 +218,10 @@ def _bounds(weighted: ImportanceSummary, data: Data, split: str, seed: int) -> l
 
 
 def _estimate(name: str, samples: int, values: Tensor, data: Data, split: str, seed: int, remark: str = "") -> Estimate:
-    n, mean = len(values), float(values.mean())
-    error = float(values.std()) / math.sqrt(n) if n > 1 else math.nan
+    mean = float(values.mean())
     levels = data.spec.density_levels
     bits = None if levels is None else functional.bits_per_dim(-mean, data.spec.data_dim, levels)
-    return Estimate(name, samples, mean, error, bits, n, split, seed, remark)
+    return Estimate(name, samples, mean, error_of_mean(values), bits, len(values), split, seed, remark)
 
 
 def _finite(value: float) -> float | None:

@@ -16,6 +16,7 @@ from ..errors import ArgumentError
 from ..latents import require_density
 from ..models import VAE, evaluating
 from ._blocks import in_threads, reblocked
+from ._mean import error_of_mean
 from ._weigh import CompileChoice, Weigher
 
 # constants: the noise, and so the result, does not depend on the caller's batches, threads or memory
@@ -35,12 +36,14 @@ class ImportanceSummary:
         effective_samples: effective sample size of each, `[N]`, between 1 and `samples`.
         samples: `K`.
         fewer: bounds of each example from the first so many samples alone, `[N]`, by number.
+        compilation: whether the weights were compiled, and why.
     """
 
     log_likelihood: Tensor
     effective_samples: Tensor
     samples: int
     fewer: dict[int, Tensor] = field(default_factory=dict)
+    compilation: str = ""
 
     @property
     def sample_error(self) -> Tensor:
@@ -55,8 +58,7 @@ class ImportanceSummary:
     @property
     def standard_error(self) -> float:
         """Of the mean, from the spread over examples."""
-        n = len(self.log_likelihood)
-        return float(self.log_likelihood.std()) / math.sqrt(n) if n > 1 else math.nan
+        return error_of_mean(self.log_likelihood)
 
 
 class _Streams:
@@ -155,7 +157,7 @@ def importance_weighted(
                 step(len(x))
     table = torch.cat(rows)
     at = {mark: table[:, i].clone() for i, mark in enumerate(marks)}
-    return ImportanceSummary(at.pop(samples), table[:, -1].clone(), samples, at)
+    return ImportanceSummary(at.pop(samples), table[:, -1].clone(), samples, at, weigher.says)
 
 
 def _peeked(batches: Iterable[tuple[int, Tensor]]) -> tuple[Tensor, Iterable[tuple[int, Tensor]]]:

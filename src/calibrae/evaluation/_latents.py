@@ -10,18 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import functional
 from ..data import mixed_seed
 from ..errors import ArgumentError
 from ..latents import require_density
 from ..models import VAE, evaluating
+from ._mean import error_of_mean
 
-ACTIVE_ABOVE = 0.01  # variance of the posterior mean over the data (Burda et al. 2016)
-CODED_ABOVE = 0.01  # nats of KL
 LATENT_DIAGNOSIS_STREAM = 8
 MOST_COMPONENTS = 10_000
 MOST_QUERIES = 1_000
 QUERIES_AT_ONCE = 50
 RARE = 0.01  # quantile of the posterior samples below which a prior sample is in a hole
+MANY_HOLES = 0.1  # share of prior samples in holes from which samples look worse than reconstructions
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,6 @@ class LatentDiagnosis:
         mutual_information_error: its standard error.
         total_correlation: $\mathrm{KL}(q(z) \| \prod_j q(z_j))$, how far the latents are from independent.
         dimensionwise_kl: $\sum_j \mathrm{KL}(q(z_j) \| p(z_j))$, how far each is from the prior.
-        aggregate_kl: $\mathrm{KL}(q(z) \| p(z))$, total correlation plus dimension-wise KL; the mean KL is this plus the
-            mutual information.
-        cap: `log components`.
         hole_share: share of prior samples in a hole, where `q(z) / p(z)` is below the 1 % quantile of that of
             posterior samples, each held out of `q(z)`; 0.01 if there are none.
         components: examples in `q(z)`.
@@ -54,8 +52,6 @@ class LatentDiagnosis:
     mutual_information_error: float
     total_correlation: float
     dimensionwise_kl: float
-    aggregate_kl: float
-    cap: float
     hole_share: float
     components: int
     queries: int
@@ -67,10 +63,30 @@ class LatentDiagnosis:
         """How many latents are active."""
         return int(self.active.sum())
 
+    @property
+    def aggregate_kl(self) -> float:
+        r"""$\mathrm{KL}(q(z) \| p(z))$, nats: total correlation plus dimension-wise KL; the mean KL is this plus the mutual information."""
+        return self.total_correlation + self.dimensionwise_kl
+
+    @property
+    def cap(self) -> float:
+        """`log components`: what the estimate of the mutual information cannot exceed."""
+        return math.log(self.components)
+
+    @property
+    def has_holes(self) -> bool:
+        """Whether more than a tenth of the prior's samples fall where no data are coded."""
+        return self.hole_share > MANY_HOLES
+
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for JSON."""
         plain = {k: v.tolist() if isinstance(v, Tensor) else v for k, v in asdict(self).items()}
-        return plain | {"active_units": self.active_units, "active_above": ACTIVE_ABOVE}
+        return plain | {
+            "active_units": self.active_units,
+            "active_above": functional.ACTIVE_ABOVE,
+            "aggregate_kl": self.aggregate_kl,
+            "cap": self.cap,
+        }
 
 
 def diagnose_latents(
@@ -113,18 +129,16 @@ def diagnose_latents(
     information = log_q_given_x - log_q
     prior = model.prior.sample(len(chosen), generator).cpu().double()
     holes = _hole_share(model, mixture, z, chosen, log_prior, prior)
-    active = variance > ACTIVE_ABOVE
+    active = functional.active_latents(variance)
     collapse, sentence = _verdict(kl.mean(0), active, float(information.mean()), math.log(len(mixture.mean)), holes)
     return LatentDiagnosis(
         kl_per_dim=kl.mean(0),
         posterior_mean_variance=variance,
         active=active,
         mutual_information=float(information.mean()),
-        mutual_information_error=float(information.std()) / math.sqrt(len(z)),
+        mutual_information_error=error_of_mean(information),
         total_correlation=float((log_q - log_marginals).mean()),
         dimensionwise_kl=float((log_marginals - log_prior).mean()),
-        aggregate_kl=float((log_q - log_prior).mean()),
-        cap=math.log(len(mixture.mean)),
         hole_share=holes,
         components=len(mixture.mean),
         queries=len(z),
@@ -198,7 +212,7 @@ def _verdict(kl: Tensor, active: Tensor, information: float, cap: float, holes: 
         )
     capped = " (at its estimator's cap, so it may be more)" if information > 0.95 * cap else ""
     first = f"The code holds {spent}; mutual information {information:.1f} nats{capped}."
-    if holes > 0.1:
+    if holes > MANY_HOLES:
         first += f" {100 * holes:.0f} % of prior samples fall into holes, where no data are coded: expect samples worse than reconstructions."
     if unused:
         return "partial", f"{first} {unused} latents are unused: fewer would do."

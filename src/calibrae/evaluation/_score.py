@@ -8,8 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .. import functional
-from ..likelihoods import GaussianLikelihood
 from ..models import VAE, evaluating
 
 
@@ -49,13 +47,6 @@ def attribute(model: VAE, batches: Iterable[tuple[int, Tensor]]) -> Attribution:
         for _, x in batches:
             x = x.to(model.device)
             conditional = model.likelihood(model.decoder(model.encode(x).mean))
-            x_hat = conditional.mean.to(x.dtype)
-            if isinstance(model.likelihood, GaussianLikelihood):
-                sigma = model.likelihood.sigma
-                conditional.nll(x)  # refuses a sigma that is not fixed
-                nll = functional.gaussian_nll(x, x_hat, sigma.spread(sigma.log_sigma).expand_as(x))
-            else:
-                nll = functional.bernoulli_nll(x, torch.logit(x_hat, eps=1e-7))
-            parts.append((nll.cpu(), x.cpu(), x_hat.cpu()))
+            parts.append((conditional.nll_per_element(x).cpu(), x.cpu(), conditional.mean.to(x.dtype).cpu()))
     per_element, originals, reconstructions = (torch.cat(part) for part in zip(*parts, strict=True))
     return Attribution(per_element, originals, reconstructions)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 from threading import Lock
 from typing import Literal, TypeAlias, final
@@ -81,8 +82,10 @@ class Weigher:
         compiled = _compiled(self.model)
         try:
             compiled(posterior, x, noise)
-        except Exception as error:  # whatever a compiler, or the lack of one, may raise
-            self.says = f"not compiled (the compiler failed: {type(error).__name__})"
+        except Exception as error:  # whatever a compiler, or the lack of one, may raise; a fault of the model is raised again, uncompiled
+            why = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+            self.says = f"not compiled (the compiler failed: {why})"
+            warnings.warn(f"importance weights are {self.says}; the numbers are the same.", stacklevel=2)
             return
         after = _seconds(lambda: compiled(posterior, x, noise))
         if self._choice == "auto" and after > (1.0 - WORTH) * before:

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from torch import Tensor
 
+from .. import functional
 from ._style import BLUE, GREY, ORANGE, new_figure, save_figure, tidy
-
-ACTIVE_ABOVE = 0.01
 
 
 def save_calibration(pit: Sequence[float], element_spread: Tensor, path: Path) -> Path:
@@ -55,11 +54,13 @@ def save_latents(kl: Tensor, variance: Tensor, path: Path) -> Path:
     positions = range(len(kl))
     tidy(left).bar(positions, kl[order].tolist(), color=BLUE)
     left.set_title(f"KL of each latent, nats (sum {float(kl.sum()):.1f})", fontsize=9)
-    colors = [BLUE if float(v) > ACTIVE_ABOVE else GREY for v in variance[order].tolist()]
+    active = functional.active_latents(variance)
+    colors = [BLUE if is_active else GREY for is_active in active[order].tolist()]
     tidy(right).bar(positions, variance[order].tolist(), color=colors)
-    right.axhline(ACTIVE_ABOVE, color=ORANGE, linestyle="--", linewidth=1.0)
-    active = int((variance > ACTIVE_ABOVE).sum())
-    right.set_title(f"variance of the posterior mean ({active} of {len(kl)} above 0.01)", fontsize=9)
+    right.axhline(functional.ACTIVE_ABOVE, color=ORANGE, linestyle="--", linewidth=1.0)
+    right.set_title(
+        f"variance of the posterior mean ({int(active.sum())} of {len(kl)} above {functional.ACTIVE_ABOVE})", fontsize=9
+    )
     for axes in (left, right):
         axes.set_xlabel("latent, by KL", fontsize=8)
     return save_figure(figure, path)

@@ -10,7 +10,9 @@ from ._ppca import PPCA as PPCA
 from ._ppca import ppca as ppca
 from ._ppca import ppca_log_likelihood as ppca_log_likelihood
 from ._ppca import spectrum as spectrum
+from ._rate import ACTIVE_ABOVE as ACTIVE_ABOVE
 from ._rate import LinearCode as LinearCode
+from ._rate import active_latents as active_latents
 from ._rate import linear_code as linear_code
 from ._reconstruction import bernoulli_nll as bernoulli_nll
 from ._reconstruction import bernoulli_nll_sum as bernoulli_nll_sum

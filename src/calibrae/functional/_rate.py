@@ -1,4 +1,4 @@
-"""What a linear model codes at a given price of a nat."""
+"""What is coded: by a linear model at a given price of a nat, and in which latents."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from ..errors import ArgumentError
+
+ACTIVE_ABOVE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +61,19 @@ def linear_code(eigenvalues: Tensor, total_variance: float, rho: float, latent_d
     kl = 0.5 * torch.log(2.0 * coded / rho).sum()
     sse = total_variance - float(coded.sum()) + len(coded) * rho / 2.0
     return LinearCode(len(coded), float(kl), sse)
+
+
+def active_latents(posterior_mean_variance: Tensor) -> Tensor:
+    r"""Which latents are active, `[d]`: $\mathrm{Var}_x E_q[z_j|x] > 0.01$, the variance over examples of the posterior mean.
+
+    Args:
+        posterior_mean_variance: that variance, `[d]`.
+
+    References:
+        Burda, Grosse & Salakhutdinov 2016, https://arxiv.org/abs/1509.00519
+
+    Example:
+        >>> active_latents(torch.tensor([0.9, 1e-4]))
+        tensor([ True, False])
+    """
+    return posterior_mean_variance > ACTIVE_ABOVE

@@ -24,6 +24,10 @@ class AbstractConditional(ABC):
     def nll(self, x: Tensor) -> Tensor:
         """`-log p(x|z)` summed over the data dimensions, `[B]`, in nats; nothing dropped."""
 
+    @abstractmethod
+    def nll_per_element(self, x: Tensor) -> Tensor:
+        """`-log p(x_i|z)` of each element, `[B, *data]`, in nats; its sum over the data dimensions is `nll`."""
+
     def sse(self, x: Tensor) -> Tensor:
         """Squared error of the mean, summed over the data dimensions, `[B]`, in float32 or better."""
         return functional.sse(x, self.mean.to(torch.promote_types(self.mean.dtype, torch.float32)))

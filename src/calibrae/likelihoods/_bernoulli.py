@@ -25,10 +25,16 @@ class BernoulliConditional(AbstractConditional):
         return torch.sigmoid(self.logits)
 
     def nll(self, x: Float[Tensor, "b *data"]) -> Float[Tensor, " b"]:
-        logits = self.logits.to(torch.promote_types(self.logits.dtype, torch.float32))
         if torch.is_grad_enabled():
-            return flatten_sum(functional.bernoulli_nll(x, logits))
-        return functional.bernoulli_nll_sum(x, logits)
+            return flatten_sum(self.nll_per_element(x))
+        return functional.bernoulli_nll_sum(x, self._wide_logits)  # twice as fast, and without a gradient
+
+    def nll_per_element(self, x: Float[Tensor, "b *data"]) -> Float[Tensor, "b *data"]:
+        return functional.bernoulli_nll(x, self._wide_logits)
+
+    @property
+    def _wide_logits(self) -> Tensor:
+        return self.logits.to(torch.promote_types(self.logits.dtype, torch.float32))
 
     def sample(self, generator: torch.Generator | None = None) -> Float[Tensor, "b *data"]:
         device = generator.device if generator is not None else self.logits.device

@@ -40,10 +40,13 @@ class GaussianConditional(AbstractConditional):
     def nll(self, x: Float[Tensor, "b *data"]) -> Float[Tensor, " b"]:
         if self._sigma.shared == "all":
             return self._nll_of_one_sigma(x)
+        return flatten_sum(self.nll_per_element(x))
+
+    def nll_per_element(self, x: Float[Tensor, "b *data"]) -> Float[Tensor, "b *data"]:
         profile = self._profile()
         mean = self._mean.to(torch.promote_types(self._mean.dtype, torch.float32))
         log_sigma = profile.spread(profile.profile(x, mean)) if profile else self._fixed_log_sigma()
-        return flatten_sum(functional.gaussian_nll(x, mean, log_sigma))
+        return functional.gaussian_nll(x, mean, log_sigma.expand_as(mean))
 
     def _nll_of_one_sigma(self, x: Tensor) -> Tensor:
         """From the squared error of each example alone: one pass over the data."""

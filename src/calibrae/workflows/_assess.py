@@ -30,12 +30,13 @@ from ..evaluation import (
     evaluate_model,
     findings,
     importance_weighted,
+    ticker,
 )
 from ..figures import save_calibration, save_latents, save_scores
 from ..likelihoods import GaussianLikelihood
 from ..models import VAE
 from ..runs import RunFolder, load_floor, replace_text
-from ._run import Run, load, run_data
+from ._run import Run, opened
 
 ASSESS_STREAM = 11
 EXAMPLES = 5000  # of each split that a diagnosis looks at
@@ -66,17 +67,6 @@ class Scores:
     def order(self) -> list[int]:
         """Positions, the most unusual first."""
         return self.nll.argsort(descending=True).tolist()
-
-
-def _opened(
-    run: str | Path | Run, data: Any, options: DataOptions | None, model: VAE | None, device: str
-) -> tuple[Path, VAE, Data]:
-    """Folder, model and data."""
-    if isinstance(run, Run) and data is None:
-        return run.path, run.model, run.data
-    path = run.path if isinstance(run, Run) else Path(run)
-    trained = load(path, model=model, device=device)
-    return path, trained, data if isinstance(data, Data) else run_data(path, data, options)
 
 
 def evaluate_full(
@@ -115,7 +105,7 @@ def evaluate_full(
     Raises:
         CalibraeError: if the run, the data or a number is not usable, saying what to do.
     """
-    path, trained, use = _opened(run, data, options, model, device)
+    path, trained, use = opened(run, data, options, model, device)
     first = evaluate_model(
         trained, use, split=split, seed=seed, batch_size=batch_size, limit=limit, floor=load_floor(path), tick=tick
     )
@@ -157,7 +147,7 @@ def diagnose(
     Raises:
         CalibraeError: if the run or the data is not usable, saying what to do.
     """
-    path, trained, use = _opened(run, data, options, model, device)
+    path, trained, use = opened(run, data, options, model, device)
     floor, rows = load_floor(path), use.rows_at_once(512)
     test = evaluate_model(trained, use, split=split, seed=seed, limit=EXAMPLES, floor=floor, tick=tick)
     train = evaluate_model(trained, use, split="train", seed=seed, limit=EXAMPLES, floor=floor)
@@ -230,24 +220,10 @@ def score(
     Raises:
         CalibraeError: if the run, the data or a number is not usable, saying what to do.
     """
-    _, trained, use = _opened(run, data, options, model, device)
-    if limit is not None and limit < 1:
-        raise ArgumentError(f"--limit must be positive; got {limit}.")
-    rows, count = use.rows_at_once(512), len(use.view(split))
-    n = min(count, limit or count)
-    done = 0
-
-    def step(more: int) -> None:
-        nonlocal done
-        done += more
-        if tick is not None:
-            tick("log p(x)", done, n)
-
-    batches = use.batches(split, rows, seed, limit)
-    bound = importance_weighted(trained, batches, importance_samples, seed, step, examples=n).log_likelihood
-    names = use.names(split)
-    if n < count:
-        names = [names[round(i * (count - 1) / max(1, n - 1))] for i in range(n)]
+    _, trained, use = opened(run, data, options, model, device)
+    rows, names = use.rows_at_once(512), use.names(split, limit)
+    batches, step = use.batches(split, rows, seed, limit), ticker(tick, "log p(x)", len(names))
+    bound = importance_weighted(trained, batches, importance_samples, seed, step, examples=len(names)).log_likelihood
     levels = use.spec.density_levels
     bits = None if levels is None else functional.bits_per_dim(-bound, use.spec.data_dim, levels)
     return Scores(

@@ -61,6 +61,17 @@ def load(run: str | Path | Run, *, model: VAE | None = None, device: str = "cpu"
     return load_model(folder, model, device)
 
 
+def opened(
+    run: str | Path | Run, data: Any, options: DataOptions | None, model: VAE | None, device: str
+) -> tuple[Path, VAE, Data]:
+    """Folder, model and data of a run, which is read from disk only where it has to be."""
+    if isinstance(run, Run) and data is None:
+        return run.path, run.model, run.data
+    path = run.path if isinstance(run, Run) else Path(run)
+    trained = load(path, model=model, device=device)
+    return path, trained, data if isinstance(data, Data) else run_data(path, data, options)
+
+
 def run_data(run: str | Path, data: Any = None, options: DataOptions | None = None) -> Data:
     """The data to evaluate a run with, prepared as the model's were.
 
@@ -162,12 +173,7 @@ def evaluate(
     Raises:
         CalibraeError: if the run, the data or a number is not usable, saying what to do.
     """
-    if isinstance(run, Run) and data is None:
-        path, trained, use = run.path, run.model, run.data
-    else:
-        path = run.path if isinstance(run, Run) else Path(run)
-        trained = load(path, model=model, device=device)
-        use = data if isinstance(data, Data) else run_data(path, data, options)
+    path, trained, use = opened(run, data, options, model, device)
     return evaluate_model(
         trained,
         use,
