@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .workflows import fit as fit
     from .workflows import load as load
     from .workflows import score as score
+    from .workflows import sweep as sweep
 
 _HOME = {
     "audit": "",
@@ -51,6 +52,7 @@ _HOME = {
     "fit": "workflows",
     "load": "workflows",
     "score": "workflows",
+    "sweep": "workflows",
     "NetworkOptions": "networks",
     "BetaELBO": "objectives",
 }

@@ -145,7 +145,7 @@ def test_summaries_agree_with_the_terms_and_do_not_depend_on_batches():
     many = summarise(model, [(i, X[i : i + 1]) for i in range(6)], lambda a, b: noise[a:b])
     for summary in (one, many):
         assert summary.elbo == pytest.approx(terms.elbo.mean().item(), rel=1e-6)
-        assert summary.loss_std == pytest.approx(terms.elbo.std().item(), rel=1e-4)
+        assert summary.elbos.std().item() == pytest.approx(terms.elbo.std().item(), rel=1e-4)
         assert summary.mse == pytest.approx(
             cb.functional.mse(X, model(X, noise).likelihood.mean).mean().item(), rel=1e-5
         )

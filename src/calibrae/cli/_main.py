@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from .. import errors
-from . import _assess, _audit, _beta, _draw, _evaluate, _train
+from . import _assess, _audit, _beta, _draw, _evaluate, _sweep, _train
 
 USAGE_ERROR, INTERRUPTED = 2, 130
 # the base of all usage errors, from click or, since typer brings its own copy of it, from there
@@ -29,6 +29,7 @@ for command in (_draw.sample, _draw.reconstruct, _draw.encode, _draw.interpolate
     app.command(command.__name__)(command)
 app.command("diagnose")(_assess.diagnose)
 app.command("score")(_assess.score)
+app.command("sweep", context_settings=_sweep.SETTINGS)(_sweep.sweep)
 app.command("audit")(_audit.audit)
 app.command("beta")(_beta.beta)
 app.command("self-test")(_evaluate.self_test)

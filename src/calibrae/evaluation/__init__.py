@@ -10,6 +10,7 @@ from ._calibration import Residuals as Residuals
 from ._calibration import calibration as calibration
 from ._evaluate import evaluate_model as evaluate_model
 from ._evaluate import mean_log_likelihood as mean_log_likelihood
+from ._evaluate import summarise_split as summarise_split
 from ._evaluate import training_ppca as training_ppca
 from ._evaluate import training_spectrum as training_spectrum
 from ._findings import Evidence as Evidence
@@ -29,6 +30,10 @@ from ._oracles import cubature_noise as cubature_noise
 from ._oracles import exact_linear_elbo as exact_linear_elbo
 from ._oracles import linear_vae_at_ppca as linear_vae_at_ppca
 from ._quadrature import quadrature_log_likelihood as quadrature_log_likelihood
+from ._rate import RatePoint as RatePoint
+from ._rate import Recommendation as Recommendation
+from ._rate import linear_curve as linear_curve
+from ._rate import recommend as recommend
 from ._record import Evaluation as Evaluation
 from ._score import Attribution as Attribution
 from ._score import attribute as attribute

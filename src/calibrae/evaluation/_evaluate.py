@@ -61,11 +61,9 @@ def evaluate_model(
             f"batch_size and limit must be positive and importance_samples not negative; got {batch_size}, {limit}, "
             f"{importance_samples}."
         )
-    n = min(len(data.view(split)), limit or len(data.view(split)))
-    noise = ExampleNoise("normal", (model.latent_dim,), mixed_seed(seed, LATENT_STREAM))
+    n = len(data.view(split).spaced(limit))
     batch_size = data.rows_at_once(batch_size)
-    batches = data.batches(split, batch_size, seed, limit)
-    summary = summarise(model, batches, noise.rows, ticker(tick, "ELBO", n))
+    summary = summarise_split(model, data, split, seed=seed, batch_size=batch_size, limit=limit, tick=tick)
     ppca, notes = (floor, ()) if floor is not None else training_ppca(model, data)
     likelihood = None if ppca is None else mean_log_likelihood(ppca, data, split, seed, limit)
     weighted = None
@@ -77,6 +75,32 @@ def evaluate_model(
             )
         notes = (*notes, *(r for r in [effective_remark(weighted)] if r.startswith("poor")))
     return _record(model, data, split, seed, summary, weighted, likelihood, ppca.sigma if ppca else None, notes)
+
+
+def summarise_split(
+    model: VAE,
+    data: Data,
+    split: Split | Literal["all"],
+    *,
+    seed: int = 0,
+    batch_size: int = 512,
+    limit: int | None = None,
+    tick: Tick | None = None,
+) -> ELBOSummary:
+    """The ELBO and its terms on a split. Models of one latent size see the same noise, so their differences have small errors.
+
+    Args:
+        model: with a fixed sigma.
+        data: split and prepared as the model's.
+        split: `train`, `validation`, `test` or `all`.
+        seed: of the dequantisation and latent noise.
+        batch_size: examples at once.
+        limit: so many examples only, evenly spaced.
+        tick: called with a stage, how much is done and how much there is, for a progress bar.
+    """
+    noise = ExampleNoise("normal", (model.latent_dim,), mixed_seed(seed, LATENT_STREAM))
+    batches = data.batches(split, data.rows_at_once(batch_size), seed, limit)
+    return summarise(model, batches, noise.rows, ticker(tick, "ELBO", len(data.view(split).spaced(limit))))
 
 
 def training_spectrum(data: Data, latent_dim: int) -> Spectrum:

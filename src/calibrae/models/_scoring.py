@@ -42,7 +42,7 @@ class ELBOSummary:
         n: number of examples.
         nll: mean of `-log p(x|z)`, nats.
         kl_per_dim: mean KL of each latent dimension, `[d]`, nats.
-        loss_std: standard deviation over examples of `nll + kl`, nats.
+        elbos: of each example at beta = 1, `[N]`, nats, float64: two models differ by the mean of the differences.
         mse: mean squared error of the reconstruction at the sampled `z`, per element.
         posterior_mean_var: variance over examples of each posterior mean, `[d]`.
         is_bound: whether `elbo` is one (a plain autoencoder has none).
@@ -51,7 +51,7 @@ class ELBOSummary:
     n: int
     nll: float
     kl_per_dim: Tensor
-    loss_std: float
+    elbos: Tensor
     mse: float
     posterior_mean_var: Tensor
     is_bound: bool
@@ -69,34 +69,34 @@ class ELBOSummary:
     @property
     def standard_error(self) -> float:
         """Of `elbo`, from its spread over examples."""
-        return self.loss_std / math.sqrt(self.n)
+        return float(self.elbos.std(correction=min(1, self.n - 1))) / math.sqrt(self.n)
 
 
 class _Sums:
-    """Running float64 sums, shifted by the first batch's mean so that no digits are lost in the variance."""
+    """Running float64 sums, shifted by the first batch's mean so that no digits are lost in the variances."""
 
     def __init__(self) -> None:
         self.n = 0
         self.count = 0
         self.parts: list[Tensor] = []
-        self.origin: tuple[Tensor, Tensor] | None = None
+        self.elbos: list[Tensor] = []
+        self.origin: Tensor | None = None
 
     def add(self, nll: Tensor, kl: Tensor, sse: Tensor, mean: Tensor, elements: int) -> None:
         nll, kl, sse, mean = (part.cpu().double() for part in (nll, kl, sse, mean))
-        loss = nll + kl.sum(1)
-        self.origin = self.origin or (loss.mean(), mean.mean(0))
-        loss, mean = loss - self.origin[0], mean - self.origin[1]
-        batch = [nll.sum(), kl.sum(0), loss.sum(), loss.square().sum(), sse.sum(), mean.sum(0), mean.square().sum(0)]
+        self.elbos.append(-(nll + kl.sum(1)))
+        self.origin = mean.mean(0) if self.origin is None else self.origin
+        mean = mean - self.origin
+        batch = [nll.sum(), kl.sum(0), sse.sum(), mean.sum(0), mean.square().sum(0)]
         self.parts = [a + b for a, b in zip(self.parts, batch, strict=True)] if self.parts else batch
         self.n += len(nll)
         self.count += elements
 
     def summary(self, is_bound: bool) -> ELBOSummary:
-        nll, kl, loss, loss_sq, sse, mean, mean_sq = self.parts
-        n = self.n
-        variance = (loss_sq - loss.square() / n).clamp_min(0.0) / max(n - 1, 1)
+        nll, kl, sse, mean, mean_sq = self.parts
+        n, elbos = self.n, torch.cat(self.elbos)
         spread = (mean_sq / n - (mean / n).square()).clamp_min(0.0)
-        return ELBOSummary(n, float(nll / n), kl / n, float(variance.sqrt()), float(sse) / self.count, spread, is_bound)
+        return ELBOSummary(n, float(nll / n), kl / n, elbos, float(sse) / self.count, spread, is_bound)
 
 
 def summarise(model: VAE, batches: Batches, noise: NoiseRows, step: Callable[[int], None] | None = None) -> ELBOSummary:

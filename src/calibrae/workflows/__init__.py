@@ -32,4 +32,7 @@ from ._run import run_data as run_data
 from ._run import run_preparation as run_preparation
 from ._self_test import Check as Check
 from ._self_test import self_test as self_test
+from ._sweep import Sweep as Sweep
+from ._sweep import run_sweep as run_sweep
+from ._sweep import sweep as sweep
 from ._train import train_run as train_run

@@ -1,0 +1,253 @@
+"""The points of a sweep in an Optuna study, which many processes and machines can share."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+from ..errors import ArgumentError, MissingExtraError, RunError
+
+if TYPE_CHECKING:
+    import optuna
+
+NAME = "calibrae-sweep"
+KINDS: dict[str, type] = {"beta": float, "sigma": float, "latent_dim": int}
+
+
+@final
+@dataclass(frozen=True)
+class Axis:
+    """What is varied: some values, or a range that is searched.
+
+    Attributes:
+        name: `beta`, `sigma` or `latent_dim`.
+        values: to be tried; empty for a search.
+        low: smallest value.
+        high: largest value.
+    """
+
+    name: str
+    values: tuple[float, ...]
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, name: str, given: str | float | Sequence[float]) -> Axis:
+        """From `'0.5,1,2'`, `'0.1:10'` or numbers.
+
+        Raises:
+            ArgumentError: if they are not positive numbers, or the range is empty.
+
+        Example:
+            >>> Axis.of("beta", "0.1:10").high
+            10.0
+        """
+        kind = KINDS[name]
+        is_range = isinstance(given, str) and ":" in given
+        parts: Sequence[Any] = (
+            given.split(":" if is_range else ",") if isinstance(given, str) else [given] if isinstance(given, int | float) else given
+        )  # fmt: skip
+        try:
+            values = [kind(part) for part in parts]
+        except ValueError:
+            values = []
+        wrong = not values or any(not 0 < value < float("inf") for value in values)
+        if wrong or (is_range and (len(values) != 2 or values[0] >= values[1])):
+            raise ArgumentError(
+                f"--{name.replace('_', '-')} of a sweep must be positive numbers, as in 8,16,32, or a range to search, as in 8:64; "
+                f"got {given}."
+            )
+        return cls(name, () if is_range else tuple(dict.fromkeys(values)), min(values), max(values))
+
+    def distribution(self) -> optuna.distributions.BaseDistribution:
+        """Log-uniform."""
+        from optuna.distributions import FloatDistribution, IntDistribution
+
+        if KINDS[self.name] is int:
+            return IntDistribution(int(self.low), int(self.high), log=True)
+        return FloatDistribution(self.low, self.high, log=True)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run to be trained.
+
+    Attributes:
+        number: of the trial.
+        name: of its folder.
+        values: of the axes.
+    """
+
+    number: int
+    name: str
+    values: dict[str, float]
+
+
+@final
+class Study:
+    """The points of a sweep: which are waiting, taken, done or failed.
+
+    Args:
+        storage: address of Optuna's database, such as `sqlite:///study.db`.
+        axes: what is varied.
+        trials: how many points are tried in all, where an axis is searched.
+        request: what all points have in common, which a study keeps.
+        take_over: whether points that another machine holds are taken from it.
+
+    Raises:
+        ArgumentError: if a search has no number of trials or a grid has one, or the study is of another sweep.
+        MissingExtraError: if Optuna is not installed.
+    """
+
+    def __init__(
+        self, storage: str, axes: Sequence[Axis], trials: int, request: Mapping[str, Any], *, take_over: bool = False
+    ) -> None:
+        try:
+            import optuna
+        except ImportError as error:
+            raise MissingExtraError("a sweep needs Optuna. Install it: pip install 'calibrae[sweep]'") from error
+        self.is_search = any(not axis.values for axis in axes)
+        if self.is_search != (trials > 0):
+            raise ArgumentError(
+                f"--trials is the number of points of a search, over a range such as --beta 0.1:10; got {trials} and "
+                f"{'a range' if self.is_search else 'no range'}."
+            )
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.axes, self.trials = list(axes), trials
+        self._held: dict[int, optuna.Trial] = {}
+        self._state = optuna.trial.TrialState
+        self._study = optuna.create_study(storage=storage, study_name=NAME, direction="maximize", load_if_exists=True)
+        self._require_same({**request, "axes": sorted(axis.name for axis in axes)})
+        self._release(take_over=take_over)
+        if not self.is_search:
+            self._enqueue([dict(zip([a.name for a in axes], values, strict=True)) for values in self._grid()])
+
+    def _grid(self) -> list[tuple[float, ...]]:
+        return list(itertools.product(*(axis.values for axis in self.axes)))
+
+    def _require_same(self, request: Mapping[str, Any]) -> None:
+        known = self._study.user_attrs.get("request")
+        if known is None:
+            self._study.set_user_attr("request", dict(request))
+        elif known != request:
+            changed = ", ".join(
+                f"{k} was {known.get(k)}, got {request[k]}" for k in request if known.get(k) != request[k]
+            )
+            raise ArgumentError(
+                f"a sweep keeps its data, its axes and its other options; {changed}. Take another --out."
+            )
+
+    def _trials(self, *states: Any) -> list[optuna.trial.FrozenTrial]:
+        return self._study.get_trials(deepcopy=False, states=states or None)
+
+    def _release(self, *, take_over: bool) -> None:
+        """Give up points whose process is gone, and put those of a search back into the queue."""
+        for trial in self._trials(self._state.RUNNING):
+            host, process = trial.user_attrs.get("host"), trial.user_attrs.get("process")
+            is_here = host == socket.gethostname()
+            if is_here and process is not None and _is_alive(int(process)):
+                continue
+            if is_here or take_over or host is None:
+                self._study.tell(trial.number, state=self._state.FAIL)
+                if self.is_search and trial.params:
+                    self._study.enqueue_trial(trial.params)
+
+    def _enqueue(self, points: list[dict[str, float]]) -> None:
+        """Queue what is neither done nor under way."""
+        present = {trial.user_attrs.get("point") for trial in self._trials(*self._open_states())}
+        for values in points:
+            name = point_name(values)
+            if name not in present:
+                self._study.enqueue_trial(values, user_attrs={"point": name})
+                present.add(name)
+
+    def _open_states(self) -> tuple[Any, ...]:
+        return self._state.WAITING, self._state.RUNNING, self._state.COMPLETE
+
+    def claim(self) -> Point | None:
+        """The next point, which nobody else gets; `None` if there is none left to begin."""
+        while self._trials(self._state.WAITING) or self._wants_more():
+            trial = self._study.ask({axis.name: axis.distribution() for axis in self.axes})
+            values = {axis.name: KINDS[axis.name](trial.params[axis.name]) for axis in self.axes}
+            name = point_name(values)
+            earlier = [t for t in self._trials(self._state.RUNNING, self._state.COMPLETE) if t.number < trial.number]
+            is_surplus = not self.is_search and "point" not in trial.user_attrs  # another machine took the last one
+            if is_surplus or name in {t.user_attrs.get("point") for t in earlier}:
+                self._study.tell(trial.number, state=self._state.FAIL)
+                if self.is_search:
+                    return None  # the search goes round in circles
+                continue
+            trial.set_user_attr("point", name)
+            trial.set_user_attr("host", socket.gethostname())
+            point = Point(trial.number, name, values)
+            self._held[point.number] = trial
+            self.hold(point, os.getpid())
+            return point
+        return None
+
+    def _wants_more(self) -> bool:
+        if not self.is_search:
+            return False
+        return len(self._trials(self._state.RUNNING, self._state.COMPLETE)) < self.trials
+
+    def hold(self, point: Point, process: int) -> None:
+        """Say which process trains a point."""
+        self._held[point.number].set_user_attr("process", process)
+
+    def finish(self, point: Point, elbo: float | None) -> None:
+        """A point is done, with a validation ELBO, or it failed."""
+        if elbo is None:
+            self._study.tell(point.number, state=self._state.FAIL)
+        else:
+            self._study.tell(point.number, elbo)
+
+    def done(self) -> list[Point]:
+        """The points that are trained, by anybody."""
+        found = {
+            trial.user_attrs["point"]: Point(trial.number, trial.user_attrs["point"], dict(trial.params))
+            for trial in self._trials(self._state.COMPLETE)
+        }
+        return sorted(found.values(), key=lambda point: tuple(point.values.values()))
+
+    def held(self) -> list[str]:
+        """Who trains the points that are under way, in words."""
+        return [
+            f"{trial.user_attrs.get('point')} (process {trial.user_attrs.get('process')} on {trial.user_attrs.get('host')})"
+            for trial in self._trials(self._state.RUNNING)
+        ]
+
+
+def point_name(values: Mapping[str, float]) -> str:
+    """Name of a point, and of its folder.
+
+    Example:
+        >>> point_name({"beta": 0.5, "latent_dim": 16})
+        'beta-0.5_latent-dim-16'
+    """
+    return "_".join(f"{name.replace('_', '-')}-{value:g}" for name, value in values.items())
+
+
+def sqlite_address(folder: Path) -> str:
+    """The database of a sweep that is on disk alone."""
+    return f"sqlite:///{(folder / 'study.db').resolve()}"
+
+
+def require_sweep_folder(folder: Path) -> None:
+    """Raise `RunError` if something other than a sweep is there."""
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / "points").is_dir())):
+        raise RunError(f"{folder} exists and is not a sweep of calibrae. Choose another place with --out.")
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,151 @@
+"""`calibrae sweep`, as a user types it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from command import call
+
+import calibrae as cb
+from calibrae.workflows._study import Axis, Study, sqlite_address
+
+BRIEF = ("--epochs", "1", "--hidden", "16", "--compile", "off")
+REQUEST = {"data": "digits", "arguments": []}
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    out = tmp_path_factory.mktemp("sweep") / "sweep"
+    found = cb.sweep(
+        "digits", out, beta=[1.0, 50.0], latent_dim=[3], jobs=2, quiet=True, epochs=2, hidden=(16,), compile="off"
+    )
+    return out, found
+
+
+def test_every_point_is_a_run_and_one_is_recommended(swept):
+    out, found = swept
+    assert [p.axes for p in found.points] == [{"beta": 1.0, "latent_dim": 3}, {"beta": 50.0, "latent_dim": 3}]
+    for point in found.points:
+        folder = out / "points" / point.name
+        assert cb.load(folder).latent_dim == 3
+        record = cb.evaluate(folder, split="validation")
+        assert point.elbo_nats == pytest.approx(record.elbo_nats, rel=1e-6)
+        assert point.kl_nats == pytest.approx(record.kl_nats, rel=1e-6)
+        assert point.sse == pytest.approx(record.mse * 64, rel=1e-6)
+    assert found.points[1].kl_nats < found.points[0].kl_nats
+    assert found.recommendation.name in {p.name for p in found.points}
+    assert (out / "sweep.png").stat().st_size > 10_000
+    assert json.loads((out / "sweep.json").read_text())["recommendation"]["name"] == found.recommendation.name
+
+
+def test_a_finished_sweep_trains_nothing_again(swept, capsys):
+    out, found = swept
+    before = {p: p.stat().st_mtime_ns for p in out.glob("points/*/model.safetensors")}
+    same = ("--beta", "1,50", "--latent-dim", 3, "--epochs", 2, "--hidden", "16", "--no-compile")
+    code, _, err = call(capsys, "sweep", "digits", "--out", out, *same)
+    assert code == 2  # other options than before
+    assert "No such option" in err
+    code, shown, _ = call(
+        capsys, "sweep", "digits", "--out", out, "--beta", "1,50", "--latent-dim", 3, "--epochs", 2, "--hidden", 16, "--compile", "off", "--json"
+    )  # fmt: skip
+    assert code == 0
+    assert json.loads(shown)["points"][0]["elbo_nats"] == pytest.approx(found.points[0].elbo_nats)
+    assert {p: p.stat().st_mtime_ns for p in out.glob("points/*/model.safetensors")} == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), "a sweep varies something"),
+        (("--beta", "0,1"), "must be positive numbers"),
+        (("--beta", "1:1", "--trials", "3"), "a range to search"),
+        (("--beta", "0.1:10"), "--trials is the number"),
+        (("--beta", "1,2", "--trials", "3"), "no range"),
+        (("--latent-dim", "4.5,8"), "must be positive numbers"),
+        (("--beta", "1,2", "--jobs", "0"), "--jobs must be at least 1"),
+        (("--beta", "1,2", "--epoch", "3"), "No such option"),
+        (("--beta", "1,2", "--resume"), "goes on by itself"),
+    ],
+)
+def test_wrong_use_is_one_line(capsys, tmp_path, arguments, says):
+    code, _, err = call(capsys, "sweep", "digits", "--out", tmp_path / "sweep", *arguments)
+    assert code == 2
+    assert says in err
+    assert err.count("\n") == 1
+
+
+def test_no_folder_of_others_is_touched(capsys, tmp_path):
+    (tmp_path / "thesis.tex").write_text("x")
+    code, _, err = call(capsys, "sweep", "digits", "--out", tmp_path, "--beta", "1,2")
+    assert code == 2
+    assert "is not a sweep" in err
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_options_that_no_run_can_use_stop_the_sweep(capsys, tmp_path):
+    code, _, err = call(capsys, "sweep", "digits", "--out", tmp_path / "s", "--beta", "1,2", "--lr", "-1", "--jobs", 1)
+    assert code == 2
+    assert "lr" in err.splitlines()[-1]
+
+
+def test_two_machines_share_a_study_and_no_point(tmp_path):
+    axes = [Axis.of("beta", "0.5,1,2")]
+    first, second = (Study(sqlite_address(tmp_path), axes, 0, REQUEST) for _ in range(2))
+    names = [study.claim().name for study in (first, second, first)]
+    assert sorted(names) == ["beta-0.5", "beta-1", "beta-2"]
+    assert first.claim() is None
+    assert second.claim() is None
+    assert len(second.held()) == 3
+
+
+def test_points_of_a_process_that_is_gone_are_taken_again(tmp_path):
+    axes = [Axis.of("beta", "0.5,1")]
+    died, lives = (point for point in (Study(sqlite_address(tmp_path), axes, 0, REQUEST),) * 2)
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    lost, kept = died.claim(), lives.claim()
+    died.hold(lost, gone.pid)
+    lives.hold(kept, os.getpid())
+    later = Study(sqlite_address(tmp_path), axes, 0, REQUEST)
+    assert later.claim().name == lost.name
+    assert later.claim() is None
+
+
+def test_a_search_has_as_many_points_as_it_was_given(tmp_path):
+    study = Study(sqlite_address(tmp_path), [Axis.of("latent_dim", "2:64")], 4, REQUEST)
+    points = []
+    while (point := study.claim()) is not None:
+        points.append(point)
+        study.finish(point, -abs(point.values["latent_dim"] - 20))
+    assert len(points) == len({p.name for p in points}) == 4
+    assert all(2 <= p.values["latent_dim"] <= 64 for p in points)
+
+
+@pytest.mark.slow
+def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path):
+    """Ctrl-C ends all runs, which keep what they have; called again, the sweep ends as if nothing had happened."""
+    np.save(tmp_path / "data.npy", np.random.default_rng(0).integers(0, 256, (3000, 1, 8, 8), dtype=np.uint8))
+    out = tmp_path / "sweep"
+    command = [
+        sys.executable, "-m", "calibrae", "sweep", str(tmp_path / "data.npy"), "--out", str(out), "--beta", "0.5,1", "--latent-dim", "3",
+        "--epochs", "30", "--hidden", "16", "--compile", "off",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    histories = [out / "points" / f"beta-{beta}_latent-dim-3" / "history.csv" for beta in ("0.5", "1")]
+    deadline = time.monotonic() + 120
+    while not all(h.exists() for h in histories) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert finished.returncode == 0, finished.stderr
+    assert "recommended" in finished.stdout
+    for history in histories:
+        epochs = [int(float(line.split(",")[0])) for line in history.read_text().splitlines()[1:]]
+        assert epochs == list(range(1, 31))
