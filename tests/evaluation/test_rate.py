@@ -12,6 +12,7 @@ from calibrae.errors import ArgumentError
 from calibrae.evaluation import (
     RatePoint,
     Spectrum,
+    data_spectrum,
     exact_linear_elbo,
     linear_curve,
     linear_vae_at_ppca,
