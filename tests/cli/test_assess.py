@@ -28,10 +28,11 @@ def run(tmp_path_factory):
 @pytest.fixture
 def few(monkeypatch):
     """Less work of the same kind."""
-    from calibrae.evaluation import AnnealedSettings, _full
+    from calibrae.evaluation import AnnealedSettings, FullSettings
+    from calibrae.workflows import _assess
 
-    small = _full.FullSettings(20, (1, 5, 40), 4, AnnealedSettings(chains=4, temperatures=8, leapfrog=2))
-    monkeypatch.setattr(_full, "FullSettings", lambda: small)
+    small = FullSettings(20, (1, 5, 40), 4, AnnealedSettings(chains=4, temperatures=8, leapfrog=2))
+    monkeypatch.setattr(_assess, "FullSettings", lambda: small)
     return small
 
 
@@ -41,18 +42,38 @@ def test_full_brings_all_into_one_json(run, capsys):
     record = json.loads(out)
     assert code == 0
     assert [(e["estimator"], e["samples"]) for e in record["estimates"]] == [
-        ("elbo", 1), ("importance-weighted", 1), ("importance-weighted", 5), ("importance-weighted", 40), ("annealed", 4),
+        ("elbo", 1),
+        ("elbo", 1), ("importance-weighted", 1), ("importance-weighted", 5), ("importance-weighted", 40),
+        ("elbo", 1), ("importance-weighted", 40), ("annealed", 4),
     ]  # fmt: skip
+    assert [e["n"] for e in record["estimates"]] == [180, 20, 20, 20, 20, 4, 4, 4]
     for estimate in record["estimates"]:
         assert set(estimate) >= {"nats", "standard_error", "n", "split", "seed", "bits_per_dim"}
         assert (estimate["seed"], estimate["split"]) == (3, "test")
-    bounds = [e["nats"] for e in record["estimates"][1:4]]
+    bounds = [e["nats"] for e in record["estimates"][2:5]]
     assert bounds == sorted(bounds)
     assert record["calibration"]["overall"]["coverage"].keys() == {"0.5", "0.9", "0.95"}
     assert len(record["latents"]["kl_per_dim"]) == 3
     assert record["elbo_nats"] == cb.evaluate(run, seed=3).elbo_nats
     assert (run / "calibration.png").stat().st_size > 1000
     assert (run / "latents.png").stat().st_size > 1000
+
+
+@pytest.mark.usefixtures("few")
+def test_sizes_of_full(run, capsys):
+    code, out, _ = call(capsys, "evaluate", run, "--full", "--json", "--annealed-examples", 3, "--temperatures", 5)
+    last = json.loads(out)["estimates"][-1]
+    assert code == 0
+    assert (last["n"], last["remark"].split(",")[0]) == (3, "5 temperatures")
+    code, _, err = call(capsys, "evaluate", run, "--temperatures", 5)
+    assert code == 2
+    assert "--full" in err
+    code, _, err = call(capsys, "evaluate", run, "--full", "--temperatures", 0)
+    assert code == 2
+    assert "temperatures" in err
+    code, _, err = call(capsys, "evaluate", run, "--full", "--annealed-examples", -1)
+    assert code == 2
+    assert "annealed_examples" in err
 
 
 @pytest.mark.usefixtures("few")

@@ -12,6 +12,7 @@ from torch import nn
 
 import calibrae as cb
 from calibrae import functional as F
+from calibrae.data import _kept, load_data
 from calibrae.errors import ArgumentError, NoDensityError
 from calibrae.evaluation import (
     AnnealedSettings,
@@ -22,6 +23,7 @@ from calibrae.evaluation import (
     linear_vae_at_ppca,
     quadrature_log_likelihood,
     sample_ppca,
+    split_bounds,
 )
 from calibrae.models import summarise
 
@@ -244,6 +246,19 @@ def test_error_bars_of_the_elbo_cover():
         summary = summarise(model, [(0, sample_ppca(ppca, 100, generator))], noise)
         covered += abs(summary.elbo + entropy) < 1.96 * summary.standard_error
     assert 930 <= covered <= 970
+
+
+def test_kept_blocks_are_those_of_the_same_numbers_of_samples(monkeypatch):
+    monkeypatch.setattr(_kept, "WRITE_EVERY", -1.0)
+    data = load_data("digits")
+    model = cb.build("vae", data_shape=(1, 8, 8), latent_dim=2, network="mlp", sigma=0.3).eval()
+    alone = split_bounds(model, data, "test", 40, limit=20)
+    found = split_bounds(model, data, "test", 40, fewer=(1, 5), limit=20)
+    again = split_bounds(model, data, "test", 40, fewer=(1, 5), limit=20)
+    assert set(found.fewer) == {1, 5}
+    torch.testing.assert_close(found.log_likelihood, alone.log_likelihood, rtol=1e-6, atol=0.0)
+    torch.testing.assert_close(found.effective_samples, alone.effective_samples, rtol=1e-4, atol=0.0)
+    assert torch.equal(again.fewer[5], found.fewer[5])
 
 
 def test_a_compiler_that_fails_costs_a_warning_and_no_number(monkeypatch):

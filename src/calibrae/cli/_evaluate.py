@@ -26,18 +26,34 @@ def evaluate(
         bool,
         typer.Option("--full", help="Also K = 1 to 5000, annealing, calibration of sigma and the latents; minutes."),
     ] = False,
+    annealed_examples: Annotated[
+        int | None, typer.Option(help="With --full: examples to anneal; by default 16.", show_default=False)
+    ] = None,
+    temperatures: Annotated[
+        int | None,
+        typer.Option(
+            help="With --full: temperatures of annealing, by default 100; more tighten it.", show_default=False
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
     json: JsonFlag = False,
 ) -> None:
     """The exact ELBO of a run in nats, beside bits/dim and the closed-form floor."""
     from ..workflows import evaluate as evaluate_run
-    from ..workflows import evaluate_full
+    from ..workflows import evaluate_full, full_settings
 
     if full and importance_samples:
         raise typer.BadParameter(
             "--full chooses its own numbers of samples; got --importance-samples too. Drop one of them."
         )
-    assess = evaluate_full if full else partial(evaluate_run, importance_samples=importance_samples)
+    if not full and (annealed_examples, temperatures) != (None, None):
+        raise typer.BadParameter("--annealed-examples and --temperatures are sizes of --full. Add it, or drop them.")
+    settings = full_settings(annealed_examples, temperatures) if full else None
+    assess = (
+        partial(evaluate_full, settings=settings)
+        if full
+        else partial(evaluate_run, importance_samples=importance_samples)
+    )
     with progress() as tick:
         record = assess(
             run, data, split=check_split(split), seed=seed, batch_size=batch_size, limit=limit, device=device, tick=tick

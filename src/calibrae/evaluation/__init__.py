@@ -5,6 +5,7 @@ from ._annealed import AnnealedSummary as AnnealedSummary
 from ._annealed import BidirectionalSummary as BidirectionalSummary
 from ._annealed import annealed_importance as annealed_importance
 from ._annealed import bidirectional as bidirectional
+from ._bounds import split_bounds as split_bounds
 from ._calibration import Calibration as Calibration
 from ._calibration import Residuals as Residuals
 from ._calibration import calibration as calibration
@@ -19,9 +20,7 @@ from ._findings import findings as findings
 from ._full import Estimate as Estimate
 from ._full import FullEvaluation as FullEvaluation
 from ._full import FullSettings as FullSettings
-from ._full import Tick as Tick
 from ._full import evaluate_further as evaluate_further
-from ._full import ticker as ticker
 from ._importance import ImportanceSummary as ImportanceSummary
 from ._importance import importance_weighted as importance_weighted
 from ._latents import LatentDiagnosis as LatentDiagnosis
@@ -41,3 +40,4 @@ from ._sources import Ring as Ring
 from ._sources import sample_ppca as sample_ppca
 from ._spectrum import Spectrum as Spectrum
 from ._spectrum import data_spectrum as data_spectrum
+from ._ticks import Tick as Tick

@@ -15,10 +15,11 @@ from ..data import Data, ExampleNoise, cached_arrays, mixed_seed
 from ..errors import ArgumentError
 from ..likelihoods import GaussianLikelihood
 from ..models import VAE, ELBOSummary, summarise
-from ._full import Tick, effective_remark, kept_bounds, ticker
-from ._importance import ImportanceSummary, importance_weighted
+from ._bounds import effective_remark, split_bounds
+from ._importance import ImportanceSummary
 from ._record import Evaluation, verdict
 from ._spectrum import KEPT, Spectrum, data_spectrum
+from ._ticks import Tick, ticker
 
 LATENT_STREAM = 6
 FLOOR_ROWS = 4096
@@ -61,18 +62,14 @@ def evaluate_model(
             f"batch_size and limit must be positive and importance_samples not negative; got {batch_size}, {limit}, "
             f"{importance_samples}."
         )
-    n = len(data.view(split).spaced(limit))
-    batch_size = data.rows_at_once(batch_size)
     summary = summarise_split(model, data, split, seed=seed, batch_size=batch_size, limit=limit, tick=tick)
     ppca, notes = (floor, ()) if floor is not None else training_ppca(model, data)
     likelihood = None if ppca is None else mean_log_likelihood(ppca, data, split, seed, limit)
     weighted = None
     if importance_samples:
-        batches = data.batches(split, batch_size, seed, limit)
-        with kept_bounds(model, data, split, seed, importance_samples, limit) as kept:
-            weighted = importance_weighted(
-                model, batches, importance_samples, seed, ticker(tick, "log p(x)", n), kept=kept, examples=n
-            )
+        weighted = split_bounds(
+            model, data, split, importance_samples, seed=seed, batch_size=batch_size, limit=limit, tick=tick
+        )
         notes = (*notes, *(r for r in [effective_remark(weighted)] if r.startswith("poor")))
     return _record(model, data, split, seed, summary, weighted, likelihood, ppca.sigma if ppca else None, notes)
 

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, final
 
-import torch
 from torch import Tensor
 
 from .. import functional
-from .._types import Split
-from ..data import Data, ExampleNoise, KeptRows, mixed_seed
+from ..data import Data, ExampleNoise, mixed_seed
+from ..errors import ArgumentError
 from ..likelihoods import GaussianLikelihood
 from ..models import VAE
 from ._annealed import AnnealedSettings, annealed_importance, bidirectional
+from ._bounds import effective_remark, split_bounds
 from ._calibration import Calibration, calibration
-from ._importance import ImportanceSummary, importance_weighted
+from ._evaluate import summarise_split
+from ._importance import ImportanceSummary
 from ._latents import LatentDiagnosis, diagnose_latents
 from ._mean import error_of_mean
 from ._record import Evaluation
+from ._ticks import Tick, ticker
 
 FULL_STREAM = 9
-POOR_EFFECTIVE_SAMPLES = 10.0
-ESTIMATORS_REVISION = 1  # part of what kept work is known by
-
-Tick = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +42,13 @@ class FullSettings:
     importance_samples: tuple[int, ...] = (1, 50, 500, 5000)
     annealed_examples: int = 16
     annealed: AnnealedSettings = field(default_factory=lambda: AnnealedSettings(chains=8, temperatures=100))
+
+    def __post_init__(self) -> None:
+        for name, value in (("examples", self.examples), ("annealed_examples", self.annealed_examples)):
+            if value < 1:
+                raise ArgumentError(f"`{name}` of a full evaluation must be at least 1; got {value}.")
+        if not self.importance_samples:
+            raise ArgumentError("`importance_samples` of a full evaluation must name one number at least; got none.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,74 +132,95 @@ def evaluate_further(
         NoDensityError: for a plain autoencoder.
         UnfrozenSigmaError: if an optimal sigma was not fixed on the training set.
     """
-    settings = settings or FullSettings()
-    split: Any = evaluation.split
-    seed, rows = evaluation.seed, data.rows_at_once(batch_size)
+    job = _Job(model, data, evaluation, settings or FullSettings(), data.rows_at_once(batch_size), tick)
+    fewest, annealed = job.annealed()
+    both = bidirectional(model, fewest, job.settings.annealed, job.seed, job.steps("both ways", fewest))
+    return FullEvaluation(
+        evaluation=evaluation,
+        estimates=[_elbo(evaluation), *job.bounds(), *annealed],
+        bidirectional_gap=both.gap,
+        bidirectional_gap_error=both.gap_standard_error,
+        calibration=job.calibration(),
+        latents=diagnose_latents(model, job.batches(), job.seed, job.steps("latents", job.n)),
+    )
 
-    def steps(stage: str, total: int) -> Callable[[int], None] | None:
-        return ticker(tick, stage, total)
 
-    few = min(settings.examples, evaluation.n)
-    largest = max(settings.importance_samples)
-    with kept_bounds(model, data, split, seed, largest, few) as kept:
-        weighted = importance_weighted(
-            model, data.batches(split, rows, seed, few), largest, seed, steps(f"log p(x), K = {largest}", few),
-            fewer=settings.importance_samples, kept=kept, examples=few,
+@final
+@dataclass(frozen=True)
+class _Job:
+    """What is evaluated, with how much work."""
+
+    model: VAE
+    data: Data
+    evaluation: Evaluation
+    settings: FullSettings
+    rows: int
+    tick: Tick | None
+
+    @property
+    def split(self) -> Any:
+        return self.evaluation.split
+
+    @property
+    def seed(self) -> int:
+        return self.evaluation.seed
+
+    @property
+    def n(self) -> int:
+        """Examples of the split."""
+        return len(self.data.view(self.split))
+
+    def batches(self, limit: int | None = None) -> Iterator[tuple[int, Tensor]]:
+        return self.data.batches(self.split, self.rows, self.seed, limit)
+
+    def steps(self, stage: str, total: int) -> Callable[[int], None] | None:
+        return ticker(self.tick, stage, total)
+
+    def bounds(self) -> list[Estimate]:
+        """The ELBO and the importance-weighted bounds of the same examples."""
+        few = min(self.settings.examples, self.n)
+        weighted = self._weighted(few, self.settings.importance_samples)
+        found = [self._estimate("importance-weighted", k, bound) for k, bound in sorted(weighted.fewer.items())]
+        remark = effective_remark(weighted)
+        last = self._estimate("importance-weighted", weighted.samples, weighted.log_likelihood, remark)
+        return [self._elbo_of(few), *found, last]
+
+    def annealed(self) -> tuple[int, list[Estimate]]:
+        """How many examples are annealed, and the ELBO, the tightest importance-weighted bound and annealing on them."""
+        few, how = min(self.settings.annealed_examples, self.n), self.settings.annealed
+        largest = max(self.settings.importance_samples)
+        weighted = self._weighted(few, (largest,))
+        found = annealed_importance(self.model, self.batches(few), how, self.seed, self.steps("annealing", few))
+        remark = f"{how.temperatures} temperatures, acceptance {float(found.acceptance.mean()):.2f}"
+        return few, [
+            self._elbo_of(few),
+            self._estimate("importance-weighted", largest, weighted.log_likelihood, effective_remark(weighted)),
+            self._estimate("annealed", how.chains, found.log_likelihood, remark),
+        ]
+
+    def calibration(self) -> Calibration | None:
+        """Of sigma, where the likelihood has one."""
+        if not isinstance(self.model.likelihood, GaussianLikelihood):
+            return None
+        noise = ExampleNoise("normal", (self.model.latent_dim,), mixed_seed(self.seed, FULL_STREAM))
+        return calibration(self.model, self.batches(), noise.rows, self.steps("calibration", self.n))
+
+    def _weighted(self, few: int, samples: tuple[int, ...]) -> ImportanceSummary:
+        return split_bounds(
+            self.model, self.data, self.split, max(samples), fewer=samples, seed=self.seed, batch_size=self.rows, limit=few, tick=self.tick
         )  # fmt: skip
-    fewest = min(settings.annealed_examples, evaluation.n)
-    annealed = annealed_importance(
-        model, data.batches(split, rows, seed, fewest), settings.annealed, seed, steps("annealing", fewest)
-    )
-    both = bidirectional(model, fewest, settings.annealed, seed, steps("both ways", fewest))
-    noise = ExampleNoise("normal", (model.latent_dim,), mixed_seed(seed, FULL_STREAM))
-    calibrated = None
-    if isinstance(model.likelihood, GaussianLikelihood):
-        batches = data.batches(split, rows, seed)
-        calibrated = calibration(model, batches, noise.rows, steps("calibration", len(data.view(split))))
-    batches = data.batches(split, rows, seed)
-    latents = diagnose_latents(model, batches, seed, steps("latents", len(data.view(split))))
-    estimates = [_elbo(evaluation), *_bounds(weighted, data, split, seed)]
-    remark = f"{settings.annealed.temperatures} temperatures, acceptance {float(annealed.acceptance.mean()):.2f}"
-    chains = settings.annealed.chains
-    estimates.append(_estimate("annealed", chains, annealed.log_likelihood, data, split, seed, remark))
-    return FullEvaluation(evaluation, estimates, both.gap, both.gap_standard_error, calibrated, latents)
 
+    def _elbo_of(self, few: int) -> Estimate:
+        summary = summarise_split(self.model, self.data, self.split, seed=self.seed, batch_size=self.rows, limit=few)
+        return self._estimate("elbo", 1, summary.elbos, "of the same examples as the next")
 
-def kept_bounds(
-    model: VAE, data: Data, split: Split | Literal["all"], seed: int, samples: int, limit: int | None
-) -> KeptRows:
-    """Where the finished blocks of an importance-weighted bound are kept, so that it can be interrupted."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    digest.update(repr(model).encode())
-    return KeptRows(("importance", ESTIMATORS_REVISION, digest.hexdigest(), data.identity(split), seed, samples, limit))
-
-
-def ticker(tick: Tick | None, stage: str, total: int) -> Callable[[int], None] | None:
-    """Counts what is done of a stage, for a progress bar."""
-    if tick is None:
-        return None
-    done = 0
-
-    def step(count: int) -> None:
-        nonlocal done
-        done += count
-        tick(stage, done, total)
-
-    return step
-
-
-def effective_remark(weighted: ImportanceSummary) -> str:
-    """The effective sample size, with a warning where it is poor."""
-    median = float(weighted.effective_samples.median())
-    if weighted.samples < POOR_EFFECTIVE_SAMPLES or median >= POOR_EFFECTIVE_SAMPLES:
-        return f"median effective samples {median:.1f}"
-    return (
-        f"poor: of {weighted.samples} samples a median of {median:.1f} count, so the bound is loose and its error bar too small; "
-        "take more samples, or anneal (--full)"
-    )
+    def _estimate(self, name: str, samples: int, values: Tensor, remark: str = "") -> Estimate:
+        mean, spec = float(values.mean()), self.data.spec
+        bits = None
+        if spec.density_levels is not None:
+            bits = functional.bits_per_dim(-mean, spec.data_dim, spec.density_levels)
+        error = error_of_mean(values)
+        return Estimate(name, samples, mean, error, bits, len(values), self.split, self.seed, remark)
 
 
 def _elbo(evaluation: Evaluation) -> Estimate:
@@ -205,23 +230,6 @@ def _elbo(evaluation: Evaluation) -> Estimate:
         "elbo", 1, evaluation.elbo_nats, math.nan if error is None else error, evaluation.bits_per_dim, evaluation.n,
         evaluation.split, evaluation.seed, "KL in closed form",
     )  # fmt: skip
-
-
-def _bounds(weighted: ImportanceSummary, data: Data, split: str, seed: int) -> list[Estimate]:
-    found = [
-        _estimate("importance-weighted", k, bound, data, split, seed) for k, bound in sorted(weighted.fewer.items())
-    ]
-    last = _estimate(
-        "importance-weighted", weighted.samples, weighted.log_likelihood, data, split, seed, effective_remark(weighted)
-    )
-    return [*found, last]
-
-
-def _estimate(name: str, samples: int, values: Tensor, data: Data, split: str, seed: int, remark: str = "") -> Estimate:
-    mean = float(values.mean())
-    levels = data.spec.density_levels
-    bits = None if levels is None else functional.bits_per_dim(-mean, data.spec.data_dim, levels)
-    return Estimate(name, samples, mean, error_of_mean(values), bits, len(values), split, seed, remark)
 
 
 def _finite(value: float) -> float | None:

@@ -47,7 +47,7 @@ class Weigher:
         self.model = model
         self.shape = shape
         self.calls = calls
-        self.says = "not compiled (as asked)"
+        self.says = f"not compiled ({'as asked' if choice == 'off' else 'too short to repay it'})"
         self._choice = choice
         self._lock = Lock()
         self._compiled: Weigh | None = None

@@ -4,6 +4,7 @@ from ._assess import Scores as Scores
 from ._assess import diagnose as diagnose
 from ._assess import draw_scores as draw_scores
 from ._assess import evaluate_full as evaluate_full
+from ._assess import full_settings as full_settings
 from ._assess import save_scores_csv as save_scores_csv
 from ._assess import score as score
 from ._audit import audit_run as audit_run

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,8 +29,7 @@ from ..evaluation import (
     evaluate_further,
     evaluate_model,
     findings,
-    importance_weighted,
-    ticker,
+    split_bounds,
 )
 from ..figures import save_calibration, save_latents, save_scores
 from ..likelihoods import GaussianLikelihood
@@ -67,6 +66,14 @@ class Scores:
     def order(self) -> list[int]:
         """Positions, the most unusual first."""
         return self.nll.argsort(descending=True).tolist()
+
+
+def full_settings(annealed_examples: int | None = None, temperatures: int | None = None) -> FullSettings:
+    """The usual amount of work of a full evaluation, with some of it changed."""
+    usual = FullSettings()
+    annealed = usual.annealed if temperatures is None else replace(usual.annealed, temperatures=temperatures)
+    examples = usual.annealed_examples if annealed_examples is None else annealed_examples
+    return replace(usual, annealed=annealed, annealed_examples=examples)
 
 
 def evaluate_full(
@@ -221,13 +228,17 @@ def score(
         CalibraeError: if the run, the data or a number is not usable, saying what to do.
     """
     _, trained, use = opened(run, data, options, model, device)
-    rows, names = use.rows_at_once(512), use.names(split, limit)
-    batches, step = use.batches(split, rows, seed, limit), ticker(tick, "log p(x)", len(names))
-    bound = importance_weighted(trained, batches, importance_samples, seed, step, examples=len(names)).log_likelihood
+    names = use.names(split, limit)
+    bound = split_bounds(trained, use, split, importance_samples, seed=seed, limit=limit, tick=tick).log_likelihood
     levels = use.spec.density_levels
     bits = None if levels is None else functional.bits_per_dim(-bound, use.spec.data_dim, levels)
     return Scores(
-        names, -bound, bits, importance_samples, seed, attribute(trained, use.batches(split, rows, seed, limit))
+        names,
+        -bound,
+        bits,
+        importance_samples,
+        seed,
+        attribute(trained, use.batches(split, use.rows_at_once(512), seed, limit)),
     )
 
 
