@@ -126,6 +126,16 @@ def test_a_search_has_as_many_points_as_it_was_given(tmp_path):
     assert all(2 <= p.values["latent_dim"] <= 64 for p in points)
 
 
+@pytest.mark.parametrize("trials", [3, 5])
+def test_a_search_of_few_whole_numbers_finds_each_once(tmp_path, trials):
+    study = Study(sqlite_address(tmp_path), [Axis.of("latent_dim", "2:4")], trials, REQUEST)
+    found = []
+    while (point := study.claim()) is not None:
+        found.append(point.values["latent_dim"])
+        study.finish(point, 0.0)
+    assert sorted(found) == [2, 3, 4]
+
+
 @pytest.mark.slow
 def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path):
     """Ctrl-C ends all runs, which keep what they have; called again, the sweep ends as if nothing had happened."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import optuna
 
 NAME = "calibrae-sweep"
+REDRAWS = 100
 KINDS: dict[str, type] = {"beta": float, "sigma": float, "latent_dim": int}
 
 
@@ -170,8 +171,12 @@ class Study:
         return self._state.WAITING, self._state.RUNNING, self._state.COMPLETE
 
     def claim(self) -> Point | None:
-        """The next point, which nobody else gets; `None` if there is none left to begin."""
-        while self._trials(self._state.WAITING) or self._wants_more():
+        """The next point, which nobody else gets; `None` if there is none left to begin.
+
+        A search that draws a point again draws another, `REDRAWS` times at most: a range of few whole numbers has no more.
+        """
+        repeated = 0
+        while repeated <= REDRAWS and (self._trials(self._state.WAITING) or self._wants_more()):
             trial = self._study.ask({axis.name: axis.distribution() for axis in self.axes})
             values = {axis.name: KINDS[axis.name](trial.params[axis.name]) for axis in self.axes}
             name = point_name(values)
@@ -179,8 +184,7 @@ class Study:
             is_surplus = not self.is_search and "point" not in trial.user_attrs  # another machine took the last one
             if is_surplus or name in {t.user_attrs.get("point") for t in earlier}:
                 self._study.tell(trial.number, state=self._state.FAIL)
-                if self.is_search:
-                    return None  # the search goes round in circles
+                repeated += self.is_search
                 continue
             trial.set_user_attr("point", name)
             trial.set_user_attr("host", socket.gethostname())
