@@ -10,25 +10,28 @@ import numpy as np
 import pytest
 import torch
 
-from calibrae.data import load_data
-from calibrae.data._mapped import RELEASE_AFTER, release, releasing
+from calibrae.data import _mapped, load_data
+from calibrae.data._files import load_numpy
+from calibrae.data._mapped import RELEASE_AFTER, RELEASE_ROWS, release, releasing, take
 
 PASS = """
-import resource, sys
+import sys
 import numpy as np, torch
 from calibrae.data import load_data
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def peak():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
+before = peak()
 data = load_data(sys.argv[1])
 order = np.random.default_rng(0).permutation(len(data.view("train")))
 generator = torch.Generator().manual_seed(0)
 rows = sum(len(x) for x in data.training_batches(order, 128, generator))
 rows += sum(len(x) for _, x in data.batches("test", 512))
-print(rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+print(rows, peak() - before)
 """
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux alone")
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
 def test_a_pass_over_mapped_data_stays_within_bounded_memory(tmp_path: Path) -> None:
     path, gigabytes = tmp_path / "large.npy", 2
     stored = np.lib.format.open_memmap(
@@ -60,9 +63,43 @@ def test_changes_to_a_private_map_survive(tmp_path: Path) -> None:
 
 def test_blocks_pass_unchanged_and_in_order() -> None:
     blocks = [np.full(RELEASE_AFTER // 8, i) for i in range(3)]
-    assert [int(block[0]) for block in releasing([np.zeros(3)], iter(blocks))] == [0, 1, 2]
+    assert [int(block[0]) for block in releasing(np.zeros(3), iter(blocks))] == [0, 1, 2]
 
 
+@pytest.fixture
+def everything_is_mapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_mapped, "IN_MEMORY", 0)
+
+
+def test_small_files_are_read_whole_and_large_ones_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((300, 1, 4, 4), dtype=np.uint8))
+    assert not isinstance(load_numpy(tmp_path / "a.npy"), np.memmap)
+    monkeypatch.setattr(_mapped, "IN_MEMORY", 300 * 16 - 1)
+    assert isinstance(load_numpy(tmp_path / "a.npy"), np.memmap)
+
+
+@pytest.mark.usefixtures("everything_is_mapped")
+def test_rows_of_a_map_are_those_asked_for(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.arange(3000).reshape(1000, 3))
+    rows = np.random.default_rng(0).integers(0, 1000, 2 * RELEASE_ROWS + 5)
+    np.testing.assert_array_equal(take(load_numpy(tmp_path / "a.npy"), rows), np.arange(3000).reshape(1000, 3)[rows])
+
+
+@pytest.mark.usefixtures("everything_is_mapped")
+@pytest.mark.parametrize(("divisor", "levels"), [(255.0, 256), (1.0, 2)])
+def test_floats_of_a_map_that_are_bytes_become_bytes_on_disk(tmp_path: Path, divisor: float, levels: int) -> None:
+    integers = np.random.default_rng(0).integers(0, levels, (300, 1, 4, 4))
+    np.save(tmp_path / "a.npy", (integers / divisor).astype(np.float32))
+    for _ in range(2):  # written, then found
+        data = load_data(str(tmp_path / "a.npy"))
+        stored = data.source.parts["all"]
+        assert isinstance(stored, np.memmap)
+        assert stored.dtype == np.uint8
+        np.testing.assert_array_equal(stored, integers)
+        assert data.spec.levels == levels
+
+
+@pytest.mark.usefixtures("everything_is_mapped")
 def test_batches_of_a_map_are_those_of_memory(tmp_path: Path) -> None:
     values = np.random.default_rng(0).integers(0, 256, (300, 1, 4, 4)).astype(np.uint8)
     np.save(tmp_path / "a.npy", values)

@@ -49,10 +49,10 @@ def from_array(
         _require_finite(f"{name} ({part})" if len(laid_out) > 1 else name, array, columns)
     fingerprint = fingerprint or "-".join(_cache.hash_array(array)[:16] for array in laid_out.values())
     if options.data_range is None and all(_is_binary(array) for array in laid_out.values()):
-        laid_out = {part: np.asarray(array).astype(np.uint8) for part, array in laid_out.items()}
+        laid_out = _as_bytes(laid_out, fingerprint, 1.0)
         notes.append("all values are 0 or 1: read as bits")
     elif options.data_range is None and all(_is_eight_bit(array) for array in laid_out.values()):
-        laid_out = {part: _to_eight_bit(array) for part, array in laid_out.items()}
+        laid_out = _as_bytes(laid_out, fingerprint, EIGHT_BIT)
         notes.append("all values are k/255: read as 8-bit data and dequantised")
     levels = _levels(name, laid_out, options, notes)
     return Source(name, laid_out, fingerprint, levels, columns, notes=tuple(dict.fromkeys(notes)))
@@ -79,7 +79,7 @@ def _lay_out(array: Array, part: str, notes: list[str]) -> Array:
 def _chunks(array: Array) -> Iterator[tuple[int, Array]]:
     rows = max(1, CHUNK_BYTES // max(1, array[:1].nbytes))
     blocks = (np.asarray(array[start : start + rows]) for start in range(0, len(array), rows))
-    return zip(range(0, len(array), rows), releasing([array], blocks), strict=True)
+    return zip(range(0, len(array), rows), releasing(array, blocks), strict=True)
 
 
 def _require_finite(name: str, array: Array, columns: tuple[str, ...]) -> None:
@@ -123,11 +123,15 @@ def _is_eight_bit(array: Array) -> bool:
     return True
 
 
-def _to_eight_bit(array: Array) -> Array:
-    integers = np.empty(array.shape, dtype=np.uint8)
-    for start, chunk in _chunks(array):
-        integers[start : start + len(chunk)] = np.rint(chunk * EIGHT_BIT)
-    return integers
+def _as_bytes(parts: Mapping[Part, Array], fingerprint: str, scale: float) -> dict[Part, Array]:
+    """Floats times a scale, as bytes; through the cache if one is mapped, as then they may be more than memory holds."""
+    blocks = {part: (np.rint(chunk * scale).astype(np.uint8) for _, chunk in _chunks(a)) for part, a in parts.items()}
+    if not any(isinstance(array, np.memmap) for array in parts.values()):
+        return {part: np.concatenate(list(chunks)) for part, chunks in blocks.items()}
+    key = f"{fingerprint}-bytes"
+    if not _cache.has(key):
+        _cache.write(key, blocks, dict)
+    return _cache.read(key)[0]
 
 
 def _levels(name: str, parts: Mapping[Part, Array], options: DataOptions, notes: list[str]) -> int | None:
@@ -166,12 +170,7 @@ def from_iterable(name: str, items: Iterable[Any], options: DataOptions) -> Sour
         raise DataError(f"{name} yields no examples.")
     reference = example_array(first)
     key = _cache.write(None, {"all": _blocks(name, itertools.chain([first], iterator), reference.shape)}, dict)
-    cached = _cache.read(key)
-    if cached is None:
-        raise DataError(
-            f"{name}: the cache {_cache.cache_root()} cannot be read. Set CALIBRAE_CACHE to a folder with space."
-        )
-    return from_array(name, {"all": cached[0]["all"]}, options, fingerprint=key)
+    return from_array(name, {"all": _cache.read(key)[0]["all"]}, options, fingerprint=key)
 
 
 def _blocks(name: str, items: Iterable[Any], shape: tuple[int, ...]) -> Iterator[Array]:

@@ -1,4 +1,4 @@
-"""Decoded data on disk, keyed by content: read through a memory map, so they may be larger than memory."""
+"""Decoded data on disk, keyed by content: read through a memory map if they are large, so they may be more than memory holds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ._mapped import releasing
+from ..errors import DataError
+from ._mapped import in_memory_if_small, releasing
 from ._source import Array, Part
 
 CHUNK = 1 << 22
@@ -45,20 +46,30 @@ def hash_array(array: Array) -> str:
     """Hash of an array's type, shape and content."""
     digest = hashlib.blake2b(f"{array.dtype}{array.shape}".encode(), digest_size=16)
     rows = max(1, CHUNK // max(1, array[:1].nbytes))
-    for block in releasing([array], (np.ascontiguousarray(array[i : i + rows]) for i in range(0, len(array), rows))):
+    for block in releasing(array, (np.ascontiguousarray(array[i : i + rows]) for i in range(0, len(array), rows))):
         digest.update(block.data)
     return digest.hexdigest()
 
 
-def read(key: str) -> tuple[dict[Part, Array], dict[str, Any]] | None:
-    """The arrays and the notes stored under a key, memory-mapped; `None` if there are none."""
+def has(key: str) -> bool:
+    """Whether arrays are stored under a key."""
+    return (cache_root() / key / "index.json").is_file()
+
+
+def read(key: str) -> tuple[dict[Part, Array], dict[str, Any]]:
+    """The arrays and the notes stored under a key; large arrays are memory-mapped.
+
+    Raises:
+        DataError: if there are none.
+    """
+    if not has(key):
+        raise DataError(f"the cache {cache_root()} cannot be read. Set CALIBRAE_CACHE to a folder with space.")
     folder = cache_root() / key
-    index = folder / "index.json"
-    if not index.is_file():
-        return None
-    meta = json.loads(index.read_text(encoding="utf-8"))
+    meta = json.loads((folder / "index.json").read_text(encoding="utf-8"))
     arrays: dict[Part, Array] = {
-        name: np.memmap(folder / f"{name}.bin", dtype=entry["dtype"], mode="r", shape=tuple(entry["shape"]))
+        name: in_memory_if_small(
+            np.memmap(folder / f"{name}.bin", dtype=entry["dtype"], mode="r", shape=tuple(entry["shape"]))
+        )
         for name, entry in meta["arrays"].items()
     }
     return arrays, meta["extra"]

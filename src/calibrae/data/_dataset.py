@@ -74,8 +74,8 @@ class Data:
         Integer data travel to the device as they are stored, with a byte of noise for each number, and become floats there.
         """
         view = self.views["train"]
-        groups = (order[start : start + batch_size] for start in range(0, len(order), batch_size))
-        for raw in view.gathered(groups):
+        for start in range(0, len(order), batch_size):
+            raw = view.gather(order[start : start + batch_size])
             if flip:
                 mirrored = torch.rand(len(raw), generator=generator) < 0.5
                 raw[mirrored] = raw[mirrored].flip(-1)

@@ -16,6 +16,7 @@ import numpy as np
 from ..errors import DataError
 from . import _cache, _pictures
 from ._arrays import from_array
+from ._mapped import in_memory_if_small
 from ._source import Array, DataOptions, Part, Source, part_of, speaks_of_labels
 
 IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
@@ -101,9 +102,9 @@ def open_numpy(path: Path, options: DataOptions) -> Source:
 
 
 def load_numpy(path: Path) -> Array:
-    """One `.npy` file, memory-mapped."""
+    """One `.npy` file, memory-mapped if it is large."""
     try:
-        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array: Array = in_memory_if_small(np.load(path, mmap_mode="r", allow_pickle=False))
     except (ValueError, OSError, EOFError) as error:
         raise DataError(f"{path} cannot be read as a NumPy file: {error}.") from error
     return array
@@ -124,14 +125,13 @@ def open_tables(files: list[Path], root: Path, options: DataOptions) -> Source:
         if column is not None:
             return _open_parquet_pictures(files, root, column, options)
     key = _cache.hash_files(files, root if root.is_dir() else root.parent, kind="table")
-    if _cache.read(key) is None:
+    if not _cache.has(key):
         columns = _columns(files[0])
         blocks = {part: _table_blocks(group, columns) for part, group in _group(files).items()}
         _cache.write(key, blocks, lambda: {"columns": columns})
-    cached = _cache.read(key)
-    if cached is None or not cached[0]:
+    arrays, extra = _cache.read(key)
+    if not arrays:
         raise DataError(f"{root} holds no rows. Check the files.")
-    arrays, extra = cached
     parts: dict[Part, Array] = {p: arrays[p] for p in _group(files) if p in arrays}
     return from_array(str(root), parts, options, columns=tuple(extra["columns"]), fingerprint=key)
 

@@ -8,7 +8,9 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-RELEASE_AFTER = 1 << 24  # bytes read between two releases; the system maps several times as much around them
+IN_MEMORY = 1 << 28  # bytes: an array up to this size is read whole, as rows of a map cost several times more
+RELEASE_AFTER = 1 << 24  # bytes read in order between two releases
+RELEASE_ROWS = 128  # rows read here and there between two releases: each may map a huge page, 2 MiB
 
 
 class Sized(Protocol):
@@ -20,6 +22,37 @@ class Sized(Protocol):
 
 
 Block = TypeVar("Block", bound=Sized)
+
+
+def in_memory_if_small(mapped: Any) -> Any:
+    """The array read whole, or the map itself where it is too large for that.
+
+    Example:
+        >>> in_memory_if_small(np.zeros(3))
+        array([0., 0., 0.])
+    """
+    return np.array(mapped) if isinstance(mapped, np.memmap) and mapped.nbytes <= IN_MEMORY else mapped
+
+
+def take(array: Any, rows: Any) -> Any:
+    """A copy of some rows, in the order given; of a memory map, at most `RELEASE_ROWS` of them are mapped at a time.
+
+    Args:
+        array: `[N, ...]`.
+        rows: positions, an integer array.
+
+    Example:
+        >>> take(np.arange(4) ** 2, np.array([3, 0]))
+        array([9, 0])
+    """
+    if not isinstance(array, np.memmap):
+        return array[rows]
+    out = np.empty((len(rows), *array.shape[1:]), dtype=array.dtype)
+    for start in range(0, len(rows), RELEASE_ROWS):
+        piece = slice(start, start + RELEASE_ROWS)
+        out[piece] = array[rows[piece]]
+        release(array)
+    return out
 
 
 def release(array: Any) -> None:
@@ -40,11 +73,11 @@ def release(array: Any) -> None:
         base.madvise(unneeded)
 
 
-def releasing(arrays: list[Any], blocks: Iterator[Block]) -> Iterator[Block]:
-    """The same blocks, copies of rows of the arrays, with the arrays' pages released as they pass.
+def releasing(array: Any, blocks: Iterator[Block]) -> Iterator[Block]:
+    """The same blocks, read from an array in order, with its pages released as they pass.
 
     Example:
-        >>> list(releasing([], iter([np.zeros(2)])))
+        >>> list(releasing(np.zeros(2), iter([np.zeros(2)])))
         [array([0., 0.])]
     """
     read = 0
@@ -53,5 +86,4 @@ def releasing(arrays: list[Any], blocks: Iterator[Block]) -> Iterator[Block]:
         read += block.nbytes
         if read >= RELEASE_AFTER:
             read = 0
-            for array in arrays:
-                release(array)
+            release(array)

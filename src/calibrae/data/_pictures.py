@@ -72,7 +72,7 @@ def decode(
     name: str, key: str, parts: Mapping[Part, Openers], options: DataOptions, *, keep_names: bool = False
 ) -> Source:
     """Decode pictures once into the cache, with their names if asked, and map them from there."""
-    if _cache.read(key) is None:
+    if not _cache.has(key):
         survey = _survey(itertools.chain.from_iterable(openers() for openers in parts.values()), options)
         broken: list[str] = survey.broken
         _complain(broken, options.skip_broken)
@@ -83,10 +83,9 @@ def decode(
         }
         _cache.write(key, blocks, lambda: {"notes": survey.notes(options), "names": kept if keep_names else {}})
         _complain(broken, options.skip_broken)
-    cached = _cache.read(key)
-    if cached is None or not cached[0]:
+    arrays, extra = _cache.read(key)
+    if not arrays:
         raise DataError(f"{name}: no picture could be decoded. Check the files.")
-    arrays, extra = cached
     present = {p: arrays[p] for p in parts if p in arrays}
     return Source(name, present, key, levels=256, names=extra.get("names", {}), notes=tuple(extra["notes"]))
 

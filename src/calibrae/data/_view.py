@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ArgumentError
-from ._mapped import releasing
+from ._mapped import releasing, take
 from ._source import Array
 
 
@@ -32,12 +32,12 @@ class Joined:
         return int(self.shape[0])
 
     def __getitem__(self, rows: Any) -> Array:
-        positions = np.arange(len(self))[rows]
+        positions = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else np.asarray(rows)
         owners = np.searchsorted(self.starts, positions, side="right") - 1
         out = np.empty((len(positions), *self.shape[1:]), dtype=np.result_type(*self.parts))
         for owner in np.unique(owners):
             mine = owners == owner
-            out[mine] = self.parts[owner][positions[mine] - self.starts[owner]]
+            out[mine] = take(self.parts[owner], positions[mine] - self.starts[owner])
         return out
 
 
@@ -60,7 +60,7 @@ class View:
     def gather(self, positions: Array) -> Tensor:
         """The stored values at some positions of the view."""
         rows = positions if self.index is None else self.index[positions]
-        return _to_tensor(self.array[rows])
+        return _to_tensor(self.array[rows] if isinstance(self.array, Joined) else take(self.array, rows))
 
     def slice(self, start: int, stop: int) -> Tensor:
         """The stored values from one position to another."""
@@ -68,14 +68,10 @@ class View:
             return self.gather(np.arange(start, stop))
         return _to_tensor(np.array(self.array[start:stop]))
 
-    def gathered(self, groups: Iterable[Array]) -> Iterator[Tensor]:
-        """The stored values at one group of positions after another; memory stays bounded however large the data are."""
-        return releasing(self._arrays, (self.gather(positions) for positions in groups))
-
     def sliced(self, rows: int) -> Iterator[Tensor]:
         """All stored values in order, so many rows at once; memory stays bounded however large the data are."""
         stop = len(self)
-        return releasing(self._arrays, (self.slice(i, min(i + rows, stop)) for i in range(0, stop, rows)))
+        return releasing(self.array, (self.slice(i, min(i + rows, stop)) for i in range(0, stop, rows)))
 
     def spaced(self, limit: int | None) -> View:
         """So many rows, evenly spaced from the first to the last; all of them if there are no more.
@@ -89,10 +85,6 @@ class View:
             return self
         positions = np.linspace(0, len(self) - 1, limit).round().astype(np.int64)
         return View(self.array, positions if self.index is None else self.index[positions])
-
-    @property
-    def _arrays(self) -> list[Array]:
-        return self.array.parts if isinstance(self.array, Joined) else [self.array]
 
 
 def _to_tensor(values: Array) -> Tensor:
