@@ -7,9 +7,12 @@ DOCS_STAMP := $(VENV)/.installed-docs
 BENCH_VENV := .venv-bench
 BENCH_STAMP := $(BENCH_VENV)/.installed
 DATA ?= data
+DEVICE ?= cpu
+THROUGHPUT = $(BIN)/python benchmarks/throughput/run.py --device $(DEVICE)
+RIVALS = --rivals $(BENCH_VENV)/bin/python
 TEST_WORKERS ?= 2
 
-.PHONY: help train test quick lint docs bench clean
+.PHONY: help train test quick lint docs bench bench-full clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -49,9 +52,19 @@ $(BENCH_STAMP):
 	$(BENCH_VENV)/bin/python -m pip install --quiet --constraint constraints.txt pythae==0.1.2 lightning
 	@touch $@
 
-bench: $(STAMP) $(BENCH_STAMP)  ## images a second beside other trainers; DATA is a folder with mnist/ and cifar10/
-	$(BIN)/python benchmarks/throughput/run.py mlp $(DATA)/mnist --rivals $(BENCH_VENV)/bin/python
-	$(BIN)/python benchmarks/throughput/run.py conv $(DATA)/cifar10 --rivals $(BENCH_VENV)/bin/python
+bench: $(STAMP) $(BENCH_STAMP)  ## images a second beside other trainers; DATA is a folder with mnist/ and cifar10/, DEVICE cpu or cuda
+	$(THROUGHPUT) mlp $(DATA)/mnist $(RIVALS)
+	$(THROUGHPUT) conv $(DATA)/cifar10 $(RIVALS)
+
+bench-full: bench  ## all of docs/speed.md: compiled, bf16, scaling, importance sampling, time to a test ELBO; hours
+	$(THROUGHPUT) mlp $(DATA)/mnist $(RIVALS) --compile on
+	$(THROUGHPUT) conv $(DATA)/cifar10 $(RIVALS) --compile on
+	$(THROUGHPUT) mlp $(DATA)/mnist $(RIVALS) --compile on --precision bf16
+	$(THROUGHPUT) conv $(DATA)/cifar10 $(RIVALS) --compile on --precision bf16
+	$(BIN)/python benchmarks/scaling.py
+	$(BIN)/python benchmarks/importance.py $(DATA)/mnist $(RIVALS)
+	$(BIN)/python benchmarks/precision.py $(DATA)/cifar10
+	$(BIN)/python benchmarks/time_to_elbo.py $(DATA)/cifar10
 
 clean:  ## remove the environment and the caches
 	rm -rf $(VENV) $(BENCH_VENV) .mypy_cache .ruff_cache .pytest_cache site

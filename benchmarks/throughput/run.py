@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from machine import peak
+from machine import name_of, peak
 from torch.utils.flop_counter import FlopCounterMode
 
 from calibrae.data import load_data
@@ -31,7 +31,7 @@ from networks import LATENTS, SHAPES, PlainVAE
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results"
-IMAGES = {"conv": 2560, "mlp": 25_600}
+IMAGES = {"cpu": {"conv": 2560, "mlp": 25_600}, "cuda": {"conv": 40_960, "mlp": 51_200}}  # of a pass
 OURS, RIVALS = ("calibrae", "bare", "examples"), ("pythae", "lightning")
 
 
@@ -78,11 +78,14 @@ def gigaflops(network: str) -> float:
 
 def measure(arguments: argparse.Namespace, images: Path) -> dict[str, list[float]]:
     """Images a second of each pass of each contender."""
-    options = [f"precision={arguments.precision}", f"compile={arguments.compile}"]
+    device = f"device={arguments.device}"
+    options = [device, f"precision={arguments.precision}", f"compile={arguments.compile}"]
     workers = [Worker(n, sys.executable, arguments.network, images, arguments.batch_size, options) for n in OURS]
     if arguments.rivals:
-        workers += [Worker(n, arguments.rivals, arguments.network, images, arguments.batch_size, []) for n in RIVALS]
-    count = IMAGES[arguments.network]
+        workers += [
+            Worker(n, arguments.rivals, arguments.network, images, arguments.batch_size, [device]) for n in RIVALS
+        ]
+    count = len(np.load(images, mmap_mode="r"))
     rates: dict[str, list[float]] = {worker.name: [] for worker in workers}
     for repeat in range(arguments.repeats):
         for worker in workers:
@@ -98,11 +101,12 @@ def measure(arguments: argparse.Namespace, images: Path) -> dict[str, list[float
 
 def report(arguments: argparse.Namespace, rates: dict[str, list[float]]) -> dict[str, Any]:
     """The record of a run, and its table on standard output."""
-    each, best = gigaflops(arguments.network), peak(torch.float32)
+    device, dtype = torch.device(arguments.device), {"fp32": torch.float32, "bf16": torch.bfloat16}[arguments.precision]
+    each, best = gigaflops(arguments.network), peak(dtype, device)
     ours = statistics.median(rates["calibrae"])
     rows = {}
     print(
-        f"{arguments.network}, batch {arguments.batch_size}, {each:.3f} GFLOP an image; matrix products {best:.0f} GFLOP/s in float32"
+        f"{arguments.network}, batch {arguments.batch_size}, {each:.3f} GFLOP an image; matrix products {best:.0f} GFLOP/s in {arguments.precision}"
     )
     print(f"{'':<12}{'images/s':>10}{'quartiles':>18}{'GFLOP/s':>10}{'of peak':>9}{'calibrae is':>13}")
     for name, values in rates.items():
@@ -114,19 +118,11 @@ def report(arguments: argparse.Namespace, rates: dict[str, list[float]]) -> dict
             f"{name:<12}{middle:>10,.0f}{span:>18}{middle * each:>10.0f}{middle * each / best:>9.0%}{ours / middle:>12.2f}x"
         )
     return {
-        "network": arguments.network, "batch_size": arguments.batch_size, "gflop_per_image": each, "peak_gflops_fp32": best,
+        "network": arguments.network, "batch_size": arguments.batch_size, "gflop_per_image": each, "peak_gflops": best,
         "precision": arguments.precision, "compile": arguments.compile, "contenders": rows, "date": date.today().isoformat(),
-        "machine": {"processor": _processor(), "threads": torch.get_num_threads(), "capability": torch.backends.cpu.get_cpu_capability()},
+        "machine": {"processor": name_of(device), "threads": torch.get_num_threads(), "capability": torch.backends.cpu.get_cpu_capability()},
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
     }  # fmt: skip
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    return next(
-        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
-    )
 
 
 def draw(record: dict[str, Any], path: Path) -> None:
@@ -143,9 +139,7 @@ def draw(record: dict[str, Any], path: Path) -> None:
     colors = ["#1f5fa8" if name == "calibrae" else "#8a8f98" for name in names]
     axes.barh(names, values, color=colors, xerr=[low, high], error_kw={"linewidth": 0.8})
     axes.set_xlabel("images a second")
-    axes.set_title(
-        f"{record['network']}, batch {record['batch_size']}, {record['machine']['threads']} threads", fontsize=10
-    )
+    axes.set_title(f"{record['network']}, batch {record['batch_size']}, {record['machine']['processor']}", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path)
 
@@ -160,15 +154,20 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
     parser.add_argument("--compile", default="off", choices=["on", "off"])
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     arguments = parser.parse_args()
     view = load_data(arguments.data).view("train")
     with tempfile.TemporaryDirectory() as folder:
         images = Path(folder) / "images.npy"
-        np.save(images, view.slice(0, IMAGES[arguments.network]).numpy())
+        count = (
+            min(IMAGES[arguments.device][arguments.network], len(view)) // arguments.batch_size * arguments.batch_size
+        )
+        np.save(images, view.slice(0, count).numpy())
         rates = measure(arguments, images)
     record = report(arguments, rates)
     RESULTS.mkdir(exist_ok=True)
-    name = f"throughput-{arguments.network}-{arguments.precision}-compile-{arguments.compile}"
+    place = "" if arguments.device == "cpu" else f"-{arguments.device}"
+    name = f"throughput-{arguments.network}{place}-{arguments.precision}-compile-{arguments.compile}"
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=2), encoding="utf-8")
     draw(record, RESULTS / f"{name}.png")
 

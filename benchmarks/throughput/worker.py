@@ -1,6 +1,6 @@
 """One contender: sets itself up, then trains one pass over the images for every line on standard input, and says how long it took.
 
-python worker.py CONTENDER NETWORK IMAGES.npy BATCH [precision=fp32|bf16] [compile=on|off]
+python worker.py CONTENDER NETWORK IMAGES.npy BATCH [device=cpu|cuda] [precision=fp32|bf16] [compile=on|off]
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from machine import wait
 
 from networks import LATENTS, SHAPES, PlainVAE, build
 
@@ -35,33 +36,36 @@ def calibrae(network: str, images: np.ndarray, batch: int, options: dict[str, st
     def one_pass() -> float:
         with tempfile.TemporaryDirectory() as folder:
             data = {"train": images, "validation": few, "test": few}
-            settings = {"batch_size": batch, "lr": 1e-3, "quiet": True, "pictures": False, **chosen}
+            settings = {"batch_size": batch, "lr": 1e-3, "clip": 0.0, "quiet": True, "pictures": False, **chosen}
+            settings["accelerator"] = options["device"]
             return cb.fit(model, data, Path(folder) / "run", epochs=1, **settings).history[-1]["seconds"]
 
     return one_pass
 
 
 def bare(network: str, images: np.ndarray, batch: int, options: dict[str, str]) -> Pass:
-    """The limit of the framework: images in memory, one gather a batch, a fused optimiser, nothing else."""
-    model = PlainVAE(network)
+    """The limit of the framework: images in the device's memory, one gather a batch, a fused optimiser, nothing else."""
+    device = torch.device(options["device"])
+    model = PlainVAE(network).to(device)
     if network == "conv":
         model = model.to(memory_format=torch.channels_last)
     step = torch.compile(model) if options.get("compile") == "on" else model
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
-    stored = torch.from_numpy(images)
+    stored = torch.from_numpy(images).to(device)
     bf16 = options.get("precision") == "bf16"
 
     def one_pass() -> float:
         started = time.perf_counter()
-        for index in torch.randperm(len(stored)).split(batch):
-            x = stored[index].float().add_(torch.rand(len(index), *SHAPES[network])).div_(256.0)
+        for index in torch.randperm(len(stored), device=device).split(batch):
+            x = stored[index].float().add_(torch.rand(len(index), *SHAPES[network], device=device)).div_(256.0)
             if network == "conv":
                 x = x.contiguous(memory_format=torch.channels_last)
-            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                loss = step(x, torch.randn(len(index), LATENTS[network]))
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                loss = step(x, torch.randn(len(index), LATENTS[network], device=device))
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
+        wait(device)
         return time.perf_counter() - started
 
     return one_pass
@@ -82,17 +86,19 @@ class Items(torch.utils.data.Dataset):
 
 def examples(network: str, images: np.ndarray, batch: int, options: dict[str, str]) -> Pass:
     """The loop of the PyTorch examples: a DataLoader of items, Adam, the loss read at every step."""
-    del options
-    model = PlainVAE(network)
+    device = torch.device(options["device"])
+    model = PlainVAE(network).to(device)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
-    loader = torch.utils.data.DataLoader(Items(images), batch_size=batch, shuffle=True)
+    pinned = device.type == "cuda"
+    loader = torch.utils.data.DataLoader(Items(images), batch_size=batch, shuffle=True, pin_memory=pinned)
 
     def one_pass() -> float:
         started, total = time.perf_counter(), 0.0
         model.train()
         for x in loader:
+            x = x.to(device, non_blocking=True)
             optimiser.zero_grad()
-            loss = model(x, torch.randn(len(x), LATENTS[network]))
+            loss = model(x, torch.randn(len(x), LATENTS[network], device=device))
             loss.backward()
             total += loss.item()
             optimiser.step()
@@ -103,7 +109,6 @@ def examples(network: str, images: np.ndarray, batch: int, options: dict[str, st
 
 def pythae(network: str, images: np.ndarray, batch: int, options: dict[str, str]) -> Pass:
     """Pythae's trainer on the same modules, an epoch of its own `train_step`."""
-    del options
     from pythae.data.datasets import BaseDataset
     from pythae.models import VAE, VAEConfig
     from pythae.models.base.base_utils import ModelOutput
@@ -140,7 +145,7 @@ def pythae(network: str, images: np.ndarray, batch: int, options: dict[str, str]
             num_epochs=1,
             learning_rate=1e-3,
             per_device_train_batch_size=batch,
-            no_cuda=True,
+            no_cuda=options["device"] != "cuda",
         ),
     )
     trainer.prepare_training()
@@ -155,7 +160,6 @@ def pythae(network: str, images: np.ndarray, batch: int, options: dict[str, str]
 
 def lightning(network: str, images: np.ndarray, batch: int, options: dict[str, str]) -> Pass:
     """A Lightning module in the usual style; the time between the start and the end of its epoch."""
-    del options
     import lightning
 
     class Module(lightning.LightningModule):
@@ -165,7 +169,7 @@ def lightning(network: str, images: np.ndarray, batch: int, options: dict[str, s
             self.seconds = 0.0
 
         def training_step(self, parts: list[torch.Tensor], _: int) -> torch.Tensor:
-            loss = self.model(parts[0], torch.randn(len(parts[0]), LATENTS[network]))
+            loss = self.model(parts[0], torch.randn(len(parts[0]), LATENTS[network], device=self.device))
             self.log("loss", loss)
             return loss
 
@@ -176,6 +180,7 @@ def lightning(network: str, images: np.ndarray, batch: int, options: dict[str, s
             self.started = time.perf_counter()
 
         def on_train_epoch_end(self) -> None:
+            wait(self.device)
             self.seconds = time.perf_counter() - self.started
 
     data = torch.utils.data.TensorDataset(torch.from_numpy(images).float() / 255.0)
@@ -189,7 +194,7 @@ def lightning(network: str, images: np.ndarray, batch: int, options: dict[str, s
             "enable_checkpointing": False,
             "enable_model_summary": False,
         }
-        lightning.Trainer(max_epochs=1, accelerator="cpu", **quiet).fit(module, loader)
+        lightning.Trainer(max_epochs=1, accelerator=options["device"], devices=1, **quiet).fit(module, loader)
         return module.seconds
 
     return one_pass

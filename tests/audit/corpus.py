@@ -42,6 +42,23 @@ class Case:
         return {"data_shape": SHAPE, "latent_dim": LATENT, "batch_size": B} | self.sizes
 
 
+def found(case, record):
+    """What an audit found, for the table of docs/audit.md: `off` are the relative errors of the weights."""
+    errors = sorted(record.codes("error"))
+    return {
+        "reconstruction": record.reconstruction,
+        "kl_kind": record.kl_kind,
+        "errors": errors,
+        "others": sorted(set(record.codes()) - set(errors)),
+        "warned": bool(record.codes("warning")),
+        "off": {
+            name: float(f"{abs(getattr(record, name) / case.truth[name] - 1.0):.1e}")
+            for name in ("reconstruction_weight", "sse_weight", "kl_weight")
+            if isinstance(case.truth.get(name), float)
+        },
+    }
+
+
 def kl_terms(mu, logvar):
     """`[B, d]`."""
     return -0.5 * (1 + logvar - mu**2 - logvar.exp())

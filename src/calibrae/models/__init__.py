@@ -1,5 +1,6 @@
 """Models: compositions of networks, a likelihood, a prior and a posterior family."""
 
+from ._compile import compile_alone as compile_alone
 from ._presets import PRESETS as PRESETS
 from ._presets import Preset as Preset
 from ._presets import build as build

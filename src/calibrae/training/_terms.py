@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, final
 
-import torch
 from torch import Tensor, nn
 
-from ..models import VAE
+from ..models import VAE, compile_alone
 from ..objectives import elbo_terms
 
 Terms = tuple[Tensor, Tensor, Tensor]
@@ -35,7 +34,11 @@ class StepTerms(nn.Module):
 
     def compile_terms(self) -> None:
         """Compile from the next call on; if the compiler fails there, go on without and say why in `failure`."""
-        self._compiled, self._is_proved, self.failure = torch.compile(self._terms, dynamic=False), False, None
+
+        def terms(x: Tensor, noise: Tensor) -> Terms:
+            return self._terms(x, noise)
+
+        self._compiled, self._is_proved, self.failure = compile_alone(terms), False, None
 
     def leave_uncompiled(self) -> None:
         """Return to eager execution."""
