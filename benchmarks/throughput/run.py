@@ -31,7 +31,7 @@ from networks import LATENTS, SHAPES, PlainVAE
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results"
-IMAGES = {"cpu": {"conv": 2560, "mlp": 25_600}, "cuda": {"conv": 40_960, "mlp": 51_200}}  # of a pass
+IMAGES = {"cpu": {"conv": 1280, "mlp": 12_800}, "cuda": {"conv": 40_960, "mlp": 51_200}}  # of a pass
 OURS, RIVALS = ("calibrae", "bare", "examples"), ("pythae", "lightning")
 
 
@@ -150,7 +150,7 @@ def main() -> None:
     parser.add_argument("network", choices=list(SHAPES))
     parser.add_argument("data")
     parser.add_argument("--rivals", default=None, help="Python of an environment with Pythae and Lightning.")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=11)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
     parser.add_argument("--compile", default="off", choices=["on", "off"])

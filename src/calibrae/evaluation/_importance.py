@@ -24,6 +24,7 @@ BLOCK_EXAMPLES = 32
 BLOCK_SAMPLES = 1 << 18  # of all examples of a block together: how much work an interruption loses at most
 ROWS_AT_ONCE = 1024
 NUMBERS_AT_ONCE = 1 << 21
+SUMMED_TOGETHER = 16  # weights of so many calls: the sums are many small operations
 IMPORTANCE_STREAM = 5
 
 
@@ -182,10 +183,16 @@ def _block_bounds(weigher: Weigher, x: Tensor, marks: Sequence[int], seed: int, 
     require_density(posterior)
     streams, samples = _Streams(marks), marks[-1]
     generator = torch.Generator().manual_seed(seed)
+    pending: list[Tensor] = []
     for first in range(0, samples, weigher.rows):
         if stop.is_set():
             break
         # drawn whole, so that fewer samples are the first of more
         noise = torch.randn(weigher.rows, len(x), model.latent_dim, generator=generator)
-        streams.add(weigher(posterior, x, noise[: samples - first].to(x)))
+        pending.append(weigher(posterior, x, noise[: samples - first].to(x)))
+        if len(pending) == SUMMED_TOGETHER:
+            streams.add(torch.cat(pending))
+            pending.clear()
+    if pending:
+        streams.add(torch.cat(pending))
     return streams.result().cpu()

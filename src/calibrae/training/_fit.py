@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import signal
 import threading
 import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from types import FrameType
 from typing import TYPE_CHECKING, Any, cast, final
 
 import numpy as np
@@ -26,6 +24,7 @@ from ..objectives import BetaELBO
 from ..runs import RunFolder, save_model
 from ._checkpoint import TrainState, load_checkpoint, save_checkpoint
 from ._hardware import choose_precision, find_device
+from ._interrupt import interruptible
 from ._optimiser import build_optimisers, learned_sigma_of, network_parameters, rate_at, set_rates
 from ._progress import REFRESH_EVERY, AbstractReporter
 from ._settings import TrainSettings
@@ -109,7 +108,7 @@ class Trainer:
         self.reporter.start(self.total_steps, self.state.step)
         tracker = Tracker(self.folder.path / "tensorboard")
         try:
-            with _interruptible() as interrupt:
+            with interruptible() as interrupt:
                 while self.state.epoch < self.settings.epochs and not self._out_of_patience():
                     self._epoch(interrupt)
                     self._close_epoch(tracker)
@@ -364,23 +363,3 @@ def _quiet_fabric() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning_fabric")
         yield
-
-
-@contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C sets, so that a step is never cut in two; the second one interrupts at once."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-
-    def handle(_signal: int, _frame: FrameType | None) -> None:
-        if event.is_set():
-            raise KeyboardInterrupt
-        event.set()
-
-    before = signal.signal(signal.SIGINT, handle)
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -191,13 +191,13 @@ def _quadrature() -> float:
 
 def _weighted() -> float:
     x, exact, model = _ring()
-    return float((importance_weighted(model, [(0, x)], 20_000).log_likelihood - exact).abs().mean())
+    return float((importance_weighted(model, [(0, x)], 20_000).log_likelihood - exact).abs().max())
 
 
 def _annealed() -> float:
     x, exact, model = _ring()
-    settings = AnnealedSettings(chains=64, temperatures=400, leapfrog=4)
-    return float((annealed_importance(model, [(0, x)], settings).log_likelihood - exact).abs().mean())
+    settings = AnnealedSettings(chains=1024, temperatures=400, leapfrog=4)
+    return float((annealed_importance(model, [(0, x)], settings).log_likelihood - exact).abs().max())
 
 
 CHECKS: tuple[tuple[str, float, str, Callable[[], float]], ...] = (
@@ -212,7 +212,7 @@ CHECKS: tuple[tuple[str, float, str, Callable[[], float]], ...] = (
     ("linear VAE trained on digits: sigma against PPCA", 0.005, "relative", _ppca_sigma),
     ("quadrature of a ring against a Bessel function", 1e-6, "nats", _quadrature),
     ("importance-weighted bound, 20,000 samples, against it", 0.05, "nats", _weighted),
-    ("annealed importance sampling against it", 0.1, "nats", _annealed),
+    ("annealed importance sampling, 1,024 chains, against it", 0.05, "nats", _annealed),
     ("ELBO for batch sizes 1, 7, 128 and N", 1e-5, "relative", _reductions),
     ("ELBO after saving and loading", 0.0, "nats", _round_trip),
 )

@@ -202,12 +202,17 @@ class _Crew:
 
         Raises:
             RunError: if the options are not usable.
+            KeyboardInterrupt: once all runs have written what they have.
         """
-        with ThreadPoolExecutor(self.jobs) as pool:
+        from ..training import interruptible
+
+        with interruptible() as interrupt, ThreadPoolExecutor(self.jobs) as pool:
             workers = [pool.submit(self._worker) for _ in range(self.jobs)]
             try:
                 while not all(worker.done() for worker in workers):
                     time.sleep(LOOKS_EVERY)
+                    if interrupt.is_set():
+                        raise KeyboardInterrupt
                     if tick is not None:
                         tick("epochs", *self._progress())
             finally:
