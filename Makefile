@@ -63,7 +63,8 @@ bench-full: bench  ## all of docs/speed.md: compiled, bf16, scaling, importance 
 	$(THROUGHPUT) conv $(DATA)/cifar10 $(RIVALS) --compile on --precision bf16
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/importance.py $(DATA)/mnist $(RIVALS)
-	$(BIN)/python benchmarks/precision.py $(DATA)/cifar10
+	$(BIN)/python benchmarks/throughput/data_path.py $(DATA)
+	$(BIN)/python benchmarks/precision.py $(DATA)/cifar10 --accelerator $(DEVICE)
 	$(BIN)/python benchmarks/time_to_elbo.py $(DATA)/cifar10
 
 clean:  ## remove the environment and the caches

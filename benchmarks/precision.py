@@ -28,11 +28,11 @@ from torch.utils._pytree import tree_map
 
 import calibrae as cb
 from calibrae.data import Data, load_data
+from calibrae.training._hardware import WORTH  # from where on `--precision auto` takes bf16
 
 RESULTS = Path(__file__).parent / "results"
 LATENTS = 50
 PRODUCTS = {nnf.linear, torch.conv1d, torch.conv2d, torch.conv_transpose1d, torch.conv_transpose2d, torch.matmul}
-WORTH = 1.3  # as `--precision auto` has it
 
 
 class Rounded(torch.autograd.Function):

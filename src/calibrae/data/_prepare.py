@@ -60,7 +60,9 @@ class Preparation:
             ).float()  # in float64: a large offset must not eat the digits
         values = raw.to(torch.float32)
         if noise.dtype == torch.uint8 and self.spec.preparation == "dequantise":
-            return values.add_(noise, alpha=1.0 / 256).add_(1.0 / 512).mul_(1.0 / self.spec.levels)
+            values.add_(noise, alpha=1.0 / 256)
+            middle = torch.full((), 1.0 / 512 / self.spec.levels, device=values.device)
+            return torch.add(middle, values, alpha=1.0 / self.spec.levels, out=values)  # in one pass
         if self.spec.preparation == "binarise":
             return (noise < values / (self.spec.levels - 1)).to(torch.float32)
         return ((values + noise) / self.spec.levels).clamp_max(BELOW_ONE)

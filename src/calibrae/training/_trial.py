@@ -48,8 +48,12 @@ def choose_compile(
     if settings.compile == "off":
         return "not compiled (as asked)"
     if settings.compile == "on":
-        terms.compile_terms()
-        return "compiled (as asked)"
+        with _undisturbed(terms):  # now rather than in the first step, whose epoch would be charged with it
+            terms.compile_terms()
+            backward(_loss(forward, batch))
+        return (
+            "compiled (as asked)" if terms.failure is None else f"not compiled (the compiler failed: {terms.failure})"
+        )
     if steps < FEWEST:
         return f"not compiled ({steps} steps cannot repay it)"
     device = batch[0].device

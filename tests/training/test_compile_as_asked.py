@@ -1,0 +1,57 @@
+"""`compile="on"`: the compiler runs before the first epoch's clock starts, and its failure is said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+import calibrae as cb
+from calibrae.training import _terms
+from calibrae.training._settings import TrainSettings
+from calibrae.training._terms import StepTerms
+from calibrae.training._trial import choose_compile
+
+
+def _choose(terms: StepTerms) -> str:
+    batch = (torch.rand(4, 1, 4, 4), torch.randn(4, 2))
+    return choose_compile(TrainSettings(compile="on"), terms, terms, lambda loss: loss.backward(), batch, steps=1)
+
+
+@pytest.fixture
+def terms() -> StepTerms:
+    torch.manual_seed(0)
+    return StepTerms(cb.build("sigma-vae", data_shape=(1, 4, 4), latent_dim=2, network="mlp").train())
+
+
+def test_it_is_compiled_before_the_first_step(terms: StepTerms, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            calls.append(arguments)
+            return function(*arguments)
+
+        return call
+
+    monkeypatch.setattr(_terms, "compile_alone", counted)
+    before = {name: value.clone() for name, value in terms.state_dict().items()}
+    assert _choose(terms) == "compiled (as asked)"
+    assert calls
+    assert terms.is_compiled
+    assert all(p.grad is None for p in terms.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in terms.state_dict().items())
+
+
+def test_a_compiler_that_fails_is_named(terms: StepTerms, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*_: Any) -> Any:
+            raise RuntimeError("no compiler here")
+
+        return call
+
+    monkeypatch.setattr(_terms, "compile_alone", broken)
+    assert _choose(terms) == "not compiled (the compiler failed: no compiler here)"
+    assert not terms.is_compiled
