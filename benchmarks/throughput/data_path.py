@@ -21,7 +21,6 @@ import torch
 
 import calibrae as cb
 from calibrae.data import Data, load_data
-
 from networks import LATENTS, build
 
 RESULTS = Path(__file__).parent.parent / "results"

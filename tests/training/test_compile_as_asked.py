@@ -46,8 +46,8 @@ def test_it_is_compiled_before_the_first_step(terms: StepTerms, monkeypatch: pyt
 
 
 def test_a_compiler_that_fails_is_named(terms: StepTerms, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*_: Any) -> Any:
+    def broken(_: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*__: Any) -> Any:
             raise RuntimeError("no compiler here")
 
         return call
