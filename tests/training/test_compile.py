@@ -1,12 +1,14 @@
 """Compiled terms are those of the model, and compiling is chosen by what it saves."""
 
+import numpy as np
 import pytest
 import torch
 
 import calibrae as cb
+from calibrae.data import load_data
 from calibrae.training import TrainSettings
 from calibrae.training import _trial as trial
-from calibrae.training._terms import StepTerms
+from calibrae.training._terms import MicroBatch, StepTerms
 
 
 @pytest.fixture
@@ -16,23 +18,38 @@ def terms():
 
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch's own, when it compiles
-BATCH = (torch.rand(8, 3, 4), torch.randn(8, 2))
+X, NOISE = torch.rand(8, 3, 4), torch.randn(8, 2)
+BATCH = MicroBatch(X, None, NOISE)
+WEIGHTS = torch.tensor([1.0, 2.0])
 
 
 def choose(terms, steps=100_000, **settings):
-    return trial.choose_compile(TrainSettings(**settings), terms, terms, lambda loss: loss.backward(), BATCH, steps)
+    step = trial.StepTrial(terms, BATCH, lambda loss: loss.backward())
+    return trial.choose_compile(TrainSettings(**settings), step, steps)
 
 
 @pytest.mark.parametrize("sigma", ["optimal", "learned", 0.3])
 @pytest.mark.parametrize("shared", ["all", "element"])
 def test_terms_are_those_of_the_elbo(sigma, shared):
     model = cb.build("sigma-vae", data_shape=(3, 4), latent_dim=2, network="mlp", sigma=sigma, sigma_shared=shared)
-    nll, kl, sse = StepTerms(model)(*BATCH)
-    expected = model.elbo(*BATCH)
-    torch.testing.assert_close(nll, expected.nll)
-    torch.testing.assert_close(kl, expected.kl)
-    mean = model(*BATCH).likelihood.mean
-    torch.testing.assert_close(sse, (BATCH[0] - mean).square().sum((1, 2)))
+    loss, (nll, kl, sse) = StepTerms(model)(BATCH, WEIGHTS)
+    expected = model.elbo(X, NOISE)
+    torch.testing.assert_close(nll, expected.nll.sum())
+    torch.testing.assert_close(kl, expected.kl.sum())
+    torch.testing.assert_close(sse, (X - model(X, NOISE).likelihood.mean).square().sum())
+    torch.testing.assert_close(loss, nll + 2.0 * kl)
+
+
+def test_stored_bytes_are_prepared_in_the_step():
+    data = load_data(np.random.default_rng(0).integers(0, 256, (40, 3, 4), dtype=np.uint8))
+    model = cb.build("sigma-vae", data_shape=(1, 3, 4), latent_dim=2, network="mlp")
+    order = np.arange(8)
+    values, bits = next(data.stored_batches(order, 8, torch.Generator().manual_seed(1)))
+    x = next(data.training_batches(order, 8, torch.Generator().manual_seed(1)))
+    assert values.dtype == bits.dtype == torch.uint8
+    terms = StepTerms(model, data.preparation)
+    stored, prepared = (terms(MicroBatch(*parts, NOISE), WEIGHTS) for parts in ((values, bits), (x, None)))
+    torch.testing.assert_close(stored, prepared, rtol=0, atol=0)
 
 
 def test_a_compiler_that_fails_is_left_with_a_word(terms, monkeypatch):
@@ -51,7 +68,7 @@ def test_a_compiler_that_fails_is_left_with_a_word(terms, monkeypatch):
 def test_what_the_model_itself_raises_is_raised(terms):
     terms.compile_terms()
     with pytest.raises(cb.errors.ShapeError, match="noise"):
-        terms(BATCH[0], torch.randn(8, 3))
+        terms(BATCH._replace(noise=torch.randn(8, 3)), WEIGHTS)
 
 
 def test_short_runs_are_not_compiled(terms):

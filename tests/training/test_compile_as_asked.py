@@ -11,13 +11,13 @@ import torch
 import calibrae as cb
 from calibrae.training import _terms
 from calibrae.training._settings import TrainSettings
-from calibrae.training._terms import StepTerms
-from calibrae.training._trial import choose_compile
+from calibrae.training._terms import MicroBatch, StepTerms
+from calibrae.training._trial import StepTrial, choose_compile
 
 
 def _choose(terms: StepTerms) -> str:
-    batch = (torch.rand(4, 1, 4, 4), torch.randn(4, 2))
-    return choose_compile(TrainSettings(compile="on"), terms, terms, lambda loss: loss.backward(), batch, steps=1)
+    batch = MicroBatch(torch.rand(4, 1, 4, 4), None, torch.randn(4, 2))
+    return choose_compile(TrainSettings(compile="on"), StepTrial(terms, batch, lambda loss: loss.backward()), steps=1)
 
 
 @pytest.fixture
@@ -29,7 +29,9 @@ def terms() -> StepTerms:
 def test_it_is_compiled_before_the_first_step(terms: StepTerms, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
-    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+    def counted(function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
+        assert device.type == "cpu"
+
         def call(*arguments: Any) -> Any:
             calls.append(arguments)
             return function(*arguments)
@@ -46,8 +48,8 @@ def test_it_is_compiled_before_the_first_step(terms: StepTerms, monkeypatch: pyt
 
 
 def test_a_compiler_that_fails_is_named(terms: StepTerms, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(_: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*__: Any) -> Any:
+    def broken(*_: Any, **__: Any) -> Callable[..., Any]:
+        def call(*_: Any) -> Any:
             raise RuntimeError("no compiler here")
 
         return call

@@ -93,11 +93,11 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path, monkeypatch, st
 
     original, count = Trainer._step, []
 
-    def interrupted(self, x):
+    def interrupted(self, *batch):
         count.append(1)
         if len(count) == stop_after:
             os.kill(os.getpid(), signal.SIGINT)
-        return original(self, x)
+        return original(self, *batch)
 
     monkeypatch.setattr(Trainer, "_step", interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -60,7 +60,7 @@ class Data:
             raise DataError(f"`split` must be one of {', '.join(self.views)} or all; got {split!r}.")
         return self.views[split]
 
-    def training_batches(
+    def stored_batches(
         self,
         order: Array,
         batch_size: int,
@@ -68,10 +68,11 @@ class Data:
         *,
         flip: bool = False,
         device: torch.device | None = None,
-    ) -> Iterator[Tensor]:
-        """Prepared batches of the training set in a given order, with fresh noise, perhaps mirrored at random.
+    ) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Batches of the training set in a given order, perhaps mirrored at random, with what is left to prepare.
 
-        Integer data travel to the device as they are stored, with a byte of noise for each number, and become floats there.
+        Integer data come as they are stored, with fresh random bytes, for `preparation(values, bits)` where they are used: they travel
+        as bytes, and a compiled step prepares them in passing. All else comes prepared, without bits.
         """
         view = self.views["train"]
         for start in range(0, len(order), batch_size):
@@ -79,13 +80,18 @@ class Data:
             if flip:
                 mirrored = torch.rand(len(raw), generator=generator) < 0.5
                 raw[mirrored] = raw[mirrored].flip(-1)
-            yield self._prepared(raw, generator, device)
+            if self.preparation.takes_bytes:
+                yield _sent(raw, device), _sent(byte_noise(raw.shape, generator), device)
+            else:
+                noise = torch.rand(raw.shape, generator=generator) if self.preparation.needs_noise else None
+                yield _sent(self.preparation(raw, noise), device), None
 
-    def _prepared(self, raw: Tensor, generator: torch.Generator, device: torch.device | None) -> Tensor:
-        if self.preparation.takes_bytes:
-            return self.preparation(_sent(raw, device), _sent(byte_noise(raw.shape, generator), device))
-        noise = torch.rand(raw.shape, generator=generator) if self.preparation.needs_noise else None
-        return _sent(self.preparation(raw, noise), device)
+    def training_batches(
+        self, order: Array, batch_size: int, generator: torch.Generator, *, flip: bool = False
+    ) -> Iterator[Tensor]:
+        """Prepared batches of the training set in a given order, with fresh noise, perhaps mirrored at random."""
+        for values, bits in self.stored_batches(order, batch_size, generator, flip=flip):
+            yield values if bits is None else self.preparation(values, bits)
 
     def batches(
         self, split: Split | Literal["all"], batch_size: int, seed: int = 0, limit: int | None = None

@@ -101,9 +101,7 @@ def _compiled(model: VAE) -> Weigh:
     def weigh(features: tuple[Tensor, ...], x: Tensor, noise: Tensor) -> Tensor:
         return log_weights(model, model.posterior.from_features(features), x, noise)
 
-    # a graph whose wrapper is C++ lets go of Python's lock for all of a call, so that blocks in threads really run side by side
-    options = {"cpp_wrapper": True} if model.device.type == "cpu" else None
-    fused = compile_alone(weigh, options=options)
+    fused = compile_alone(weigh, model.device)
 
     def call(posterior: AbstractPosterior, x: Tensor, noise: Tensor) -> Tensor:
         found: Tensor = fused(posterior.features(), x, noise)

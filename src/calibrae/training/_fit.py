@@ -22,16 +22,19 @@ from ..likelihoods import AbstractSigma
 from ..models import VAE, ELBOSummary, fix_sigma, optimal_sigma_of, optimal_sigma_over, summarise
 from ..objectives import BetaELBO
 from ..runs import RunFolder, save_model
+from ._allocator import freed_memory_kept
 from ._checkpoint import TrainState, load_checkpoint, save_checkpoint
+from ._convolutions import fast_gradients
 from ._hardware import choose_precision, find_device
 from ._interrupt import interruptible
+from ._layout import choose_layout
 from ._optimiser import build_optimisers, learned_sigma_of, network_parameters, rate_at, set_rates
 from ._progress import REFRESH_EVERY, AbstractReporter
 from ._settings import TrainSettings
 from ._step import backward_batch, clip
-from ._terms import StepTerms
+from ._terms import MicroBatch, StepTerms
 from ._tracker import Tracker
-from ._trial import choose_compile
+from ._trial import StepTrial, choose_compile
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -40,7 +43,7 @@ FREE_ON_RESUME = frozenset({"epochs", "patience", "lr", "clip", "eval_batch_size
 LATENT_STREAM, TRAIN_STREAM, VALIDATION_STREAM = 2, 3, 4
 CALIBRATION_EXAMPLES = 4096  # of the training set, for the sigma that validates an epoch
 STATISTICS_EXAMPLES = 10_000  # of the training set, for the mean image and the scale
-SMOOTHING = 0.95  # of the terms on the progress bar
+SMOOTHING = 0.95**REFRESH_EVERY  # of the terms on the progress bar
 
 
 @final
@@ -98,6 +101,10 @@ class Trainer:
             NonFiniteError: with batch, term and cause, once the last good state is on disk.
             KeyboardInterrupt: once the state is on disk.
         """
+        with freed_memory_kept(), fast_gradients(self.model):
+            return self._run(resume=resume)
+
+    def _run(self, *, resume: bool) -> list[dict[str, float]]:
         self._adapt()
         with _quiet_fabric():
             self._set_up()
@@ -167,22 +174,25 @@ class Trainer:
         if optimal is not None:
             optimal.unfreeze()
         self.optimisers = build_optimisers(self.model, settings)
-        self.terms = StepTerms(self.model)
-        self.forward, *self.optimisers = self.fabric.setup(self.terms, *self.optimisers)
-        compiled = choose_compile(
-            settings, self.terms, self.forward, self.fabric.backward, self._first_batch(), self.total_steps
-        )
+        self.parameters = network_parameters(self.model)
+        self.terms = StepTerms(self.model, self.data.preparation)
+        # one process: Fabric places and precision-wraps; called through its wrapper, a small network's step would take 5 % longer
+        _, *self.optimisers = self.fabric.setup(self.terms, *self.optimisers)
+        trial = StepTrial(self.terms, self._first_batch(), self.fabric.backward, self.fabric.autocast)
+        choose_layout(trial)
+        compiled = choose_compile(settings, trial, self.total_steps)
         if settings.averaging:
             average = torch.optim.swa_utils.get_ema_multi_avg_fn(settings.averaging)
             self.average = torch.optim.swa_utils.AveragedModel(self.model, multi_avg_fn=average, use_buffers=False)
             self.kept = cast(VAE, self.average.module)
         self.reporter.say(f"{self.fabric.device.type}, {precision} ({why}), {compiled}")
 
-    def _first_batch(self) -> tuple[Tensor, Tensor]:
+    def _first_batch(self) -> MicroBatch:
         """Data and noise of the size that a step takes at once."""
         size = -(-self.settings.batch_size // self.settings.accumulate)
-        _, x = next(self.data.batches("train", size, limit=size))
-        return x.to(self.fabric.device), torch.randn(len(x), self.model.latent_dim).to(self.fabric.device)
+        generator, device = torch.Generator().manual_seed(0), self.fabric.device
+        values, bits = next(self.data.stored_batches(np.arange(size), size, generator, device=device))
+        return MicroBatch(values, bits, torch.randn(size, self.model.latent_dim, generator=generator).to(device))
 
     def _out_of_patience(self) -> bool:
         patience = self.settings.patience
@@ -195,20 +205,20 @@ class Trainer:
         order = order[state.steps_in_epoch * settings.batch_size :]
         if state.steps_in_epoch == 0:
             state.sums = {}
-        smooth: dict[str, float] = {}
+        seen, shown = dict(state.sums), _Shown()
         started = time.perf_counter()
-        device = self.fabric.device
-        for x in self.data.training_batches(
-            order, settings.batch_size, self.generator, flip=settings.flip, device=device
-        ):
-            sums = self._step(x)
+        batches = self.data.stored_batches(
+            order, settings.batch_size, self.generator, flip=settings.flip, device=self.fabric.device
+        )
+        for values, bits in batches:
+            sums = self._step(values, bits)
             state.sums = {name: state.sums.get(name, 0.0) + value for name, value in sums.items()}
             state.step += 1
             state.steps_in_epoch += 1
-            terms = self._terms(sums)
-            smooth = {k: SMOOTHING * smooth.get(k, v) + (1 - SMOOTHING) * v for k, v in terms.items()}
             if state.step % REFRESH_EVERY == 0:
-                self.reporter.step(state.step, smooth)
+                since = {name: value - seen.get(name, 0.0) for name, value in state.sums.items()}
+                seen = state.sums
+                self.reporter.step(state.step, shown.smoothed(self._terms(since)))
             if interrupt.is_set():
                 state.seconds += time.perf_counter() - started
                 self._save("last.pt")
@@ -222,20 +232,20 @@ class Trainer:
         state.epoch += 1
         state.steps_in_epoch = 0
 
-    def _step(self, x: Tensor) -> dict[str, float]:
+    def _step(self, values: Tensor, bits: Tensor | None) -> dict[str, float]:
         state, settings = self.state, self.settings
-        noise = torch.randn(len(x), self.model.latent_dim, generator=self.generator)
-        device = self.fabric.device
-        size = -(-len(x) // settings.accumulate)
-        micro = [(a.to(device), b.to(device)) for a, b in zip(x.split(size), noise.split(size), strict=True)]
+        noise = torch.randn(len(values), self.model.latent_dim, generator=self.generator).to(self.fabric.device)
+        size = -(-len(values) // settings.accumulate)
+        pieces = [None] * settings.accumulate if bits is None else bits.split(size)
+        micro = [MicroBatch(*parts) for parts in zip(values.split(size), pieces, noise.split(size), strict=False)]
         set_rates(self.optimisers, rate_at(state.step, self.total_steps, settings.warmup))
         for optimiser in self.optimisers:
             optimiser.zero_grad(set_to_none=True)
         try:
             sums = backward_batch(
-                self.model, self.forward, self.fabric.backward, self.objective, micro, state.step, self.fabric.autocast
+                self.terms, self.fabric.backward, self.objective, micro, state.step, self.fabric.autocast
             )
-            clip(network_parameters(self.model), settings.clip)
+            clip(self.parameters, settings.clip)
         except NonFiniteError as error:
             raise NonFiniteError(
                 f"epoch {state.epoch + 1}, batch {state.steps_in_epoch + 1} (step {state.step + 1}): {error}. The last good "
@@ -355,6 +365,17 @@ class Trainer:
         self._calibrate(None)
         self.model.eval()
         save_model(self.model, self.folder.path)
+
+
+class _Shown:
+    """Running means of the terms, for the progress bar."""
+
+    def __init__(self) -> None:
+        self._means: dict[str, float] = {}
+
+    def smoothed(self, terms: dict[str, float]) -> dict[str, float]:
+        self._means = {k: SMOOTHING * self._means.get(k, v) + (1 - SMOOTHING) * v for k, v in terms.items()}
+        return self._means
 
 
 @contextmanager

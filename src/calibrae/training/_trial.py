@@ -5,14 +5,17 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ._hardware import synchronise
 from ._settings import TrainSettings
-from ._terms import StepTerms
+from ._step import Autocast
+from ._terms import MicroBatch, StepTerms
 
 WARM, TIMED = 2, 5
 HOPED = 0.25  # share of a step that a compiler saves where it does well
@@ -20,17 +23,50 @@ COST = {"cpu": 20.0, "cuda": 40.0}  # seconds that a first compilation takes
 FEWEST = 500  # steps, under which nothing is even timed
 WORTH = 0.03  # share of a step for which to keep it
 
-Step = Callable[[], None]
+
+@final
+@dataclass(frozen=True)
+class StepTrial:
+    """A step without its consequences: forward and backward on one batch, nothing of which stays.
+
+    Attributes:
+        terms: of the model.
+        batch: as a step takes it.
+        backward: of a scalar, under the run's precision.
+        autocast: of the networks.
+    """
+
+    terms: StepTerms
+    batch: MicroBatch
+    backward: Callable[[Tensor], None]
+    autocast: Autocast = nullcontext
+
+    def __call__(self) -> None:
+        """Forward and backward."""
+        with self.autocast():
+            loss, _ = self.terms(self.batch, self.batch.noise.new_ones(2))
+        self.backward(loss)
+
+    def seconds(self) -> float:
+        """Median of a few, after some to warm up."""
+        return _seconds_of_a_step(self, self.batch.noise.device)
+
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Buffers, gradients and the global generators as they were before."""
+        buffers = {name: buffer.clone() for name, buffer in self.terms.named_buffers()}
+        devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+        try:
+            with torch.random.fork_rng(devices=devices):
+                yield
+        finally:
+            with torch.no_grad():
+                for name, buffer in self.terms.named_buffers():
+                    buffer.copy_(buffers[name])
+            self.terms.zero_grad(set_to_none=True)
 
 
-def choose_compile(
-    settings: TrainSettings,
-    terms: StepTerms,
-    forward: nn.Module,
-    backward: Callable[[Tensor], None],
-    batch: tuple[Tensor, Tensor],
-    steps: int,
-) -> str:
+def choose_compile(settings: TrainSettings, trial: StepTrial, steps: int) -> str:
     """Compile the terms where that pays, and say what was chosen and why.
 
     A run is timed for a few steps. Where even a good gain over all its steps would not repay the compiler's own seconds,
@@ -39,35 +75,28 @@ def choose_compile(
 
     Args:
         settings: `compile` is `on`, `off` or `auto`.
-        terms: of the model.
-        forward: the same under the run's precision.
-        backward: of a scalar, under the same.
-        batch: data and noise, as a step takes them.
+        trial: a step.
         steps: of the run.
     """
+    terms = trial.terms
     if settings.compile == "off":
         return "not compiled (as asked)"
     if settings.compile == "on":
-        with _undisturbed(terms):  # now rather than in the first step, whose epoch would be charged with it
+        with trial.undisturbed():  # now rather than in the first step, whose epoch would be charged with it
             terms.compile_terms()
-            backward(_loss(forward, batch))
+            trial()
         return (
             "compiled (as asked)" if terms.failure is None else f"not compiled (the compiler failed: {terms.failure})"
         )
     if steps < FEWEST:
         return f"not compiled ({steps} steps cannot repay it)"
-    device = batch[0].device
-    with _undisturbed(terms):
-
-        def seconds() -> float:
-            return _seconds_of_a_step(lambda: backward(_loss(forward, batch)), device)
-
-        eager = seconds()
-        cost = COST.get(device.type, COST["cuda"])
+    with trial.undisturbed():
+        eager = trial.seconds()
+        cost = COST.get(trial.batch.noise.device.type, COST["cuda"])
         if HOPED * eager * steps < cost:
             return f"not compiled (the steps take about {_duration(eager * steps)}, too short to repay it)"
         terms.compile_terms()
-        compiled = seconds()
+        compiled = trial.seconds()
     if terms.failure is not None:
         return f"not compiled (the compiler failed: {terms.failure})"
     if compiled > (1.0 - WORTH) * eager:
@@ -76,13 +105,7 @@ def choose_compile(
     return f"compiled (measured: {1e3 * compiled:.3g} ms a step instead of {1e3 * eager:.3g})"
 
 
-def _loss(forward: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-    nll, kl, _ = forward(*batch)
-    loss: Tensor = nll.sum() + kl.sum()
-    return loss
-
-
-def _seconds_of_a_step(step: Step, device: torch.device) -> float:
+def _seconds_of_a_step(step: Callable[[], None], device: torch.device) -> float:
     """Median of a few steps, forward and backward, after some to warm up."""
     for _ in range(WARM):
         step()
@@ -94,19 +117,6 @@ def _seconds_of_a_step(step: Step, device: torch.device) -> float:
         synchronise(device)
         found.append(time.perf_counter() - started)
     return statistics.median(found)
-
-
-@contextmanager
-def _undisturbed(module: nn.Module) -> Iterator[None]:
-    """Buffers, gradients and the global generators as they were before."""
-    buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=devices):
-        yield
-    with torch.no_grad():
-        for name, buffer in module.named_buffers():
-            buffer.copy_(buffers[name])
-    module.zero_grad(set_to_none=True)
 
 
 def _duration(seconds: float) -> str:

@@ -1,0 +1,97 @@
+"""Faster gradients of strided convolutions are those of autograd."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from calibrae.training import _convolutions
+from calibrae.training._convolutions import StridedConvolution, fast_gradients, windows
+
+PAIRS = st.tuples(st.integers(1, 3), st.integers(1, 3))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    kernel=PAIRS,
+    stride=PAIRS,
+    padding=st.tuples(st.integers(0, 1), st.integers(0, 1)),
+    transposed=st.booleans(),
+    data=st.data(),
+)
+def test_gradients_are_those_of_autograd(kernel, stride, padding, transposed, data) -> None:
+    """Of any kernel, stride and padding, and of the leftover rows that no window reaches, in float64."""
+    extra = tuple(data.draw(st.integers(0, s - 1)) for s in stride) if transposed else (0, 0)
+    padding = tuple(min(a, k - 1) for a, k in zip(padding, kernel, strict=True))
+    torch.manual_seed(data.draw(st.integers(0, 99)))
+    kind = nn.ConvTranspose2d if transposed else nn.Conv2d
+    options = {"output_padding": extra} if transposed else {}
+    layer = kind(2, 3, kernel, stride, padding, bias=False, **options).double()
+    x = torch.randn(
+        2, 2, data.draw(st.integers(3, 6)), data.draw(st.integers(3, 6)), dtype=torch.float64
+    ).requires_grad_()
+    y = layer(x)
+    up = torch.randn_like(y)
+    expected = torch.autograd.grad(y, [x, layer.weight], up)
+    ours = StridedConvolution.apply(x, layer.weight, layer.stride, layer.padding, extra, transposed)
+    torch.testing.assert_close(ours, y, rtol=0, atol=0)
+    found = torch.autograd.grad(ours, [x, layer.weight], up)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_windows_are_those_of_unfold() -> None:
+    x = torch.randn(2, 3, 6, 5)
+    ours = windows(x, (3, 2), (2, 1), (1, 1))  # kernel positions, then channels
+    theirs = nn.functional.unfold(x, (3, 2), padding=1, stride=(2, 1))  # channels, then kernel positions
+    theirs = theirs.view(2, 3, 6, -1).permute(0, 3, 2, 1).reshape(ours.shape)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 4, 2, 1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(),
+        nn.ConvTranspose2d(4, 3, 4, 2, 1), nn.Conv2d(3, 3, 2, 2, groups=3),
+    )  # fmt: skip
+
+
+def test_only_plain_strided_convolutions_are_changed_and_only_meanwhile() -> None:
+    model = network()
+    with fast_gradients(model):
+        changed = [name for name, module in model.named_modules() if "forward" in vars(module)]
+        again = copy.deepcopy(model)  # as averaging makes one: with methods of its own modules
+        assert again[0].forward.__self__ is again[0]
+    assert changed == ["0", "4"]
+    assert not [module for module in model.modules() if "forward" in vars(module)]
+
+
+def test_nothing_changes_but_in_compiled_bf16() -> None:
+    model, x = network(), torch.randn(2, 3, 8, 8)
+    expected = model(x)
+    with fast_gradients(model):
+        torch.testing.assert_close(model(x), expected, rtol=0, atol=0)
+        with torch.autocast("cpu", torch.bfloat16):
+            torch.testing.assert_close(model(x).float(), expected, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch's own, when it compiles
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+def test_compiled_in_bf16_they_are_taken_and_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = network().to(memory_format=torch.channels_last), torch.randn(4, 3, 16, 16)
+    model(x).square().sum().backward()
+    exact = {name: p.grad.clone() for name, p in model.named_parameters()}
+    taken: list[bool] = []
+    pays = _convolutions._pays
+    monkeypatch.setattr(_convolutions, "_pays", lambda *given: (taken.append(pays(*given)), pays(*given))[1])
+    model.zero_grad()
+    with fast_gradients(model), torch.autocast("cpu", torch.bfloat16):
+        torch.compile(model, dynamic=False, backend="aot_eager")(x).float().square().sum().backward()
+    assert taken == [True, True]
+    for name, p in model.named_parameters():
+        assert (p.grad - exact[name]).norm() < 0.03 * exact[name].norm(), name
