@@ -31,7 +31,7 @@ from networks import LATENTS, SHAPES, PlainVAE
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results"
-IMAGES = {"cpu": {"conv": 1280, "mlp": 12_800}, "cuda": {"conv": 40_960, "mlp": 51_200}}  # of a pass
+IMAGES = {"cpu": {"conv": 2560, "mlp": 25_600}, "cuda": {"conv": 40_960, "mlp": 51_200}}  # of a pass
 OURS, RIVALS = ("calibrae", "bare", "examples"), ("pythae", "lightning")
 
 

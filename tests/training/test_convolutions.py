@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from calibrae.training import _convolutions
-from calibrae.training._convolutions import StridedConvolution, fast_gradients, windows
+from calibrae.training._convolutions import StridedConvolution, doubles, fast_gradients, subpixels, windows
 
 PAIRS = st.tuples(st.integers(1, 3), st.integers(1, 3))
 
@@ -38,10 +38,22 @@ def test_gradients_are_those_of_autograd(kernel, stride, padding, transposed, da
     y = layer(x)
     up = torch.randn_like(y)
     expected = torch.autograd.grad(y, [x, layer.weight], up)
-    ours = StridedConvolution.apply(x, layer.weight, layer.stride, layer.padding, extra, transposed)
-    torch.testing.assert_close(ours, y, rtol=0, atol=0)
-    found = torch.autograd.grad(ours, [x, layer.weight], up)
-    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    for most in (64, 1 << 24):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(_convolutions, "AT_ONCE", most)
+            ours = StridedConvolution.apply(x, layer.weight, layer.stride, layer.padding, extra, transposed)
+            torch.testing.assert_close(ours, y, rtol=0, atol=1e-12)
+            found = torch.autograd.grad(ours, [x, layer.weight], up)
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(4, 2, 1), (3, 1, 1), (6, 2, 2), (8, 4, 2), (9, 3, 3)])
+def test_subpixels_are_a_transposed_convolution(kernel: int, stride: int, padding: int) -> None:
+    assert doubles(kernel, stride, padding, 0)
+    torch.manual_seed(0)
+    layer = nn.ConvTranspose2d(2, 3, (kernel, 4), (stride, 2), (padding, 1), bias=False).double()
+    x = torch.randn(2, 2, 5, 4, dtype=torch.float64)
+    torch.testing.assert_close(subpixels(x, layer.weight, layer.stride, layer.padding), layer(x), rtol=0, atol=1e-12)
 
 
 def test_windows_are_those_of_unfold() -> None:
