@@ -1,9 +1,12 @@
-"""Functions that are made anew for every model are all compiled."""
+"""Functions that are made anew for every model are all compiled, and those that are called often only where it pays."""
+
+import subprocess
+import sys
 
 import pytest
 import torch
 
-from calibrae.models import compile_alone
+from calibrae.models import CompiledIfItPays, _compile, compile_alone
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch's own, when it compiles
 
@@ -27,3 +30,71 @@ def test_the_ninth_function_is_compiled_like_the_first():
         plain[0](torch.ones(2))
         with pytest.raises(Exception, match="limit"):  # the compiler's own behaviour, that this is there for
             plain[1](torch.ones(2))
+
+
+def timed(monkeypatch, eager, compiled):
+    """Seconds of a call, by decree; whatever is called, is called."""
+    by = {True: eager, False: compiled}
+    monkeypatch.setattr(CompiledIfItPays, "_seconds", lambda self, call, *x: (call(*x), by[call is self._function])[1])
+    monkeypatch.setattr(_compile, "compile_alone", lambda function, _: lambda *x: function(*x))
+
+
+def double(x):
+    return (2.0 * x,)
+
+
+@pytest.mark.parametrize(
+    ("choice", "calls", "eager", "compiled", "says"),
+    [
+        ("off", 1e6, 1.0, 0.1, "not compiled (as asked)"),
+        ("auto", 0, 1.0, 0.1, "not compiled (too short to repay it)"),
+        ("auto", 50, 1.0, 0.1, "not compiled (too short to repay it)"),  # 30 % of 50 s are not 20 s
+        ("auto", 100, 1.0, 0.1, "compiled (measured: 100 ms instead of 1e+03)"),
+        ("auto", 100, 1.0, 0.99, "not compiled (measured: 990 ms instead of 1e+03)"),
+        ("on", 1, 1.0, 2.0, "compiled (measured: 2e+03 ms instead of 1e+03)"),
+    ],
+)
+def test_it_is_compiled_where_that_pays(monkeypatch, choice, calls, eager, compiled, says):
+    timed(monkeypatch, eager, compiled)
+    function = CompiledIfItPays(double, torch.device("cpu"), calls, choice)
+    for _ in range(2):
+        assert function(torch.ones(3))[0].tolist() == [2.0] * 3
+    assert function.says == says
+    assert (function._compiled is not None) == says.startswith("compiled")
+
+
+def test_calls_of_other_shapes_run_as_they_are(monkeypatch):
+    timed(monkeypatch, 1.0, 0.1)
+    function = CompiledIfItPays(double, torch.device("cpu"), 1000)
+    function(torch.ones(3))
+    function._compiled = lambda x: (x + 100.0,)
+    assert function(torch.ones(3))[0].tolist() == [101.0] * 3
+    assert function(torch.ones(2))[0].tolist() == [2.0] * 2
+
+
+SUMMARY = """
+import torch, calibrae as cb
+from calibrae.models import CompiledIfItPays, Scorer, _compile, summarise
+torch.manual_seed(0)
+model = cb.build("sigma-vae", data_shape=(1, 4, 4), latent_dim=2, network="mlp", sigma=0.3).eval()
+x, noise = torch.rand(20, 1, 4, 4), torch.randn(20, 2)
+batches = [(i, x[i : i + 8]) for i in range(0, 20, 8)]
+plain = summarise(model, batches, lambda a, b: noise[a:b])
+_compile.COST = 0.0
+CompiledIfItPays._seconds = lambda self, call, *given: (call(*given), float(call is self._function))[1]
+scorer = Scorer(model, examples=20, batch_size=8)
+found = summarise(model, batches, lambda a, b: noise[a:b], scorer=scorer)
+print(scorer._score.says)
+print(float((found.elbos - plain.elbos).abs().max()), abs(found.mse / plain.mse - 1.0))
+"""
+
+
+@pytest.mark.slow
+def test_a_compiled_summary_is_the_same():
+    """In a process of its own: the tests' shape checks cannot be traced."""
+    out = subprocess.run([sys.executable, "-c", SUMMARY], capture_output=True, text=True, check=True).stdout
+    says, differences = out.splitlines()
+    assert says.startswith("compiled")
+    elbo, mse = map(float, differences.split())
+    assert elbo < 1e-4
+    assert mse < 1e-5

@@ -14,7 +14,7 @@ from .._types import Split
 from ..data import Data, ExampleNoise, cached_arrays, mixed_seed
 from ..errors import ArgumentError
 from ..likelihoods import GaussianLikelihood
-from ..models import VAE, ELBOSummary, summarise
+from ..models import VAE, ELBOSummary, Scorer, summarise
 from ._bounds import effective_remark, split_bounds
 from ._importance import ImportanceSummary
 from ._record import Evaluation, verdict
@@ -96,8 +96,9 @@ def summarise_split(
         tick: called with a stage, how much is done and how much there is, for a progress bar.
     """
     noise = ExampleNoise("normal", (model.latent_dim,), mixed_seed(seed, LATENT_STREAM))
-    batches = data.batches(split, data.rows_at_once(batch_size), seed, limit)
-    return summarise(model, batches, noise.rows, ticker(tick, "ELBO", len(data.view(split).spaced(limit))))
+    size, count = data.rows_at_once(batch_size), len(data.view(split).spaced(limit))
+    batches = data.batches(split, size, seed, limit)
+    return summarise(model, batches, noise.rows, ticker(tick, "ELBO", count), Scorer(model, count, size))
 
 
 def training_spectrum(data: Data, latent_dim: int) -> Spectrum:

@@ -14,10 +14,10 @@ from torch import Tensor
 from ..data import KeptRows, mixed_seed
 from ..errors import ArgumentError
 from ..latents import require_density
-from ..models import VAE, evaluating
+from ..models import VAE, CompileChoice, evaluating
 from ._blocks import in_threads, reblocked
 from ._mean import error_of_mean
-from ._weigh import CompileChoice, Weigher
+from ._weigh import Weigher
 
 # constants: the noise, and so the result, does not depend on the caller's batches, threads or memory
 BLOCK_EXAMPLES = 32

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from .. import functional
 from ..errors import ArgumentError
 from ..likelihoods import AbstractSigma, GaussianLikelihood, OptimalSigma
 from ..objectives import elbo_terms
+from ._compile import CompiledIfItPays
 from ._vae import VAE
 
 Batches = Iterable[tuple[int, Tensor]]
@@ -82,7 +83,7 @@ class _Sums:
         self.elbos: list[Tensor] = []
         self.origin: Tensor | None = None
 
-    def add(self, nll: Tensor, kl: Tensor, sse: Tensor, mean: Tensor, elements: int) -> None:
+    def add(self, elements: int, nll: Tensor, kl: Tensor, sse: Tensor, mean: Tensor) -> None:
         nll, kl, sse, mean = (part.cpu().double() for part in (nll, kl, sse, mean))
         self.elbos.append(-(nll + kl.sum(1)))
         self.origin = mean.mean(0) if self.origin is None else self.origin
@@ -99,7 +100,39 @@ class _Sums:
         return ELBOSummary(n, float(nll / n), kl / n, elbos, float(sse) / self.count, spread, is_bound)
 
 
-def summarise(model: VAE, batches: Batches, noise: NoiseRows, step: Callable[[int], None] | None = None) -> ELBOSummary:
+@final
+class Scorer:
+    """NLL `[B]`, KL `[B, d]`, squared error `[B]` and posterior mean `[B, d]` of batches, compiled if enough of them are to come.
+
+    Args:
+        model: with a fixed sigma.
+        examples: how many will be scored, if it is known.
+        batch_size: examples at once.
+    """
+
+    def __init__(self, model: VAE, examples: int | None = None, batch_size: int = 1) -> None:
+        def score(x: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
+            output = model(x, noise)
+            terms = elbo_terms(output, x)
+            x_hat = output.likelihood.mean.to(x.dtype)
+            return terms.nll, terms.kl, functional.sse(x, x_hat), output.posterior.mean
+
+        self.model = model
+        self._score = CompiledIfItPays(score, model.device, (examples or 0) // batch_size)
+
+    def __call__(self, x: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
+        """The terms of a batch `[B, *data]` at the sample that noise `[B, d]` gives."""
+        x = x.to(self.model.device)
+        return self._score(x, noise.to(x))
+
+
+def summarise(
+    model: VAE,
+    batches: Batches,
+    noise: NoiseRows,
+    step: Callable[[int], None] | None = None,
+    scorer: Scorer | None = None,
+) -> ELBOSummary:
     """The ELBO's terms over a data set, one sample of `z` per example, weighted by example.
 
     Args:
@@ -107,22 +140,18 @@ def summarise(model: VAE, batches: Batches, noise: NoiseRows, step: Callable[[in
         batches: pairs of the first example's position and the batch.
         noise: standard normal noise of the examples from one position to another.
         step: called with the size of each batch, for a progress bar.
+        scorer: of the model, which may be compiled; one can serve several data sets.
 
     Raises:
         UnfrozenSigmaError: if an optimal sigma was not fixed.
     """
-    sums = _Sums()
-    is_bound = model.posterior.is_density
+    sums, scorer = _Sums(), scorer or Scorer(model)
     with evaluating(model):
         for start, x in batches:
-            x = x.to(model.device)
-            output = model(x, noise(start, start + len(x)).to(x))
-            terms = elbo_terms(output, x)
-            x_hat = output.likelihood.mean.to(x.dtype)
-            sums.add(terms.nll, terms.kl, functional.sse(x, x_hat), output.posterior.mean, x.numel())
+            sums.add(x.numel(), *scorer(x, noise(start, start + len(x))))
             if step is not None:
                 step(len(x))
-    return sums.summary(is_bound)
+    return sums.summary(model.posterior.is_density)
 
 
 def optimal_sigma_over(model: VAE, sigma: AbstractSigma, batches: Batches, noise: NoiseRows) -> Tensor:

@@ -19,7 +19,7 @@ from .. import functional
 from ..data import Data, ExampleNoise, mixed_seed
 from ..errors import DataError, NonFiniteError, RunError
 from ..likelihoods import AbstractSigma
-from ..models import VAE, ELBOSummary, fix_sigma, optimal_sigma_of, optimal_sigma_over, summarise
+from ..models import VAE, ELBOSummary, Scorer, fix_sigma, optimal_sigma_of, optimal_sigma_over, summarise
 from ..objectives import BetaELBO
 from ..runs import RunFolder, save_model
 from ._allocator import freed_memory_kept
@@ -185,6 +185,8 @@ class Trainer:
             average = torch.optim.swa_utils.get_ema_multi_avg_fn(settings.averaging)
             self.average = torch.optim.swa_utils.AveragedModel(self.model, multi_avg_fn=average, use_buffers=False)
             self.kept = cast(VAE, self.average.module)
+        validated = settings.epochs * len(self.data.view("validation"))
+        self.scorer = Scorer(self.kept, 0 if settings.compile == "off" else validated, self.eval_batch)
         self.reporter.say(f"{self.fabric.device.type}, {precision} ({why}), {compiled}")
 
     def _first_batch(self) -> MicroBatch:
@@ -290,7 +292,7 @@ class Trainer:
         """Terms on the validation split, with sigma fixed on (some of) the training set."""
         self._calibrate(CALIBRATION_EXAMPLES)
         batches = self.data.batches("validation", self.eval_batch, seed=self.settings.seed)
-        return summarise(self.kept, batches, self._noise(VALIDATION_STREAM).rows)
+        return summarise(self.kept, batches, self._noise(VALIDATION_STREAM).rows, scorer=self.scorer)
 
     def _close_epoch(self, tracker: Tracker) -> None:
         state = self.state

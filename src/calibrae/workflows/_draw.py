@@ -17,13 +17,14 @@ from .._types import Split
 from ..data import Data, ExampleNoise
 from ..errors import ArgumentError
 from ..figures import save_curves, save_grid, save_histograms, save_pairs, save_walks
-from ..models import VAE, evaluating, interpolation, summarise, traversal
+from ..models import VAE, CompiledIfItPays, evaluating, interpolation, summarise, traversal
 from ..runs import RunFolder, replace_file, replace_text
 from ._run import Run, stored_data
 
 ROWS, COLUMNS = 4, 10
 SAMPLED_ROWS = 1000  # of a table, whose pictures are histograms and scatter plots
 TRAVERSED, STEPS = 10, 11
+AT_ONCE = 512  # examples
 DIAGNOSED = 2000  # examples that rank the latents
 
 
@@ -45,8 +46,15 @@ def sample(model: VAE, n: int, *, noise: bool = False, seed: int = 0) -> Tensor:
     if n < 1:
         raise ArgumentError(f"the number of samples must be at least 1; got {n}.")
     generator = torch.Generator().manual_seed(seed)
+    decode = CompiledIfItPays(lambda z: (model.decode(z),), model.device, n // AT_ONCE, what="sampling")
+
+    def drawn(count: int) -> Tensor:
+        if noise or not model.posterior.is_density:
+            return model.sample(count, noise, generator)
+        return decode(model.prior.sample(count, generator))[0]
+
     with evaluating(model):
-        return torch.cat([model.sample(min(512, n - i), noise, generator).cpu() for i in range(0, n, 512)])
+        return torch.cat([drawn(min(AT_ONCE, n - i)).cpu() for i in range(0, n, AT_ONCE)])
 
 
 def encode(
@@ -60,19 +68,20 @@ def encode(
     """Codes of a split, `[N, d]`: posterior means by default, or samples, or log standard deviations."""
     if what not in ("mean", "sample", "log_std"):
         raise ArgumentError(f"`what` must be mean, sample or log_std; got {what!r}.")
-    noise = ExampleNoise("normal", (model.latent_dim,), seed)
-    codes = []
+    if what == "log_std" and not model.posterior.is_density:
+        raise ArgumentError("a plain autoencoder's code has no standard deviation. Take what='mean'.")
+
+    def codes(x: Tensor, noise: Tensor) -> tuple[Tensor]:
+        posterior = model.encode(x)
+        if what == "sample":
+            return (posterior.sample(noise),)
+        return (posterior.mean if what == "mean" else posterior.features()[1],)
+
+    size, drawn = data.rows_at_once(AT_ONCE), ExampleNoise("normal", (model.latent_dim,), seed)
+    found = CompiledIfItPays(codes, model.device, len(data.view(split)) // size, what="encoding")
     with evaluating(model):
-        for start, x in data.batches(split, data.rows_at_once(512), seed):
-            posterior = model.encode(x.to(model.device))
-            if what == "log_std":
-                if not hasattr(posterior, "log_std"):
-                    raise ArgumentError("a plain autoencoder's code has no standard deviation. Take what='mean'.")
-                codes.append(posterior.log_std.cpu())
-            else:
-                drawn = noise.rows(start, start + len(x)).to(posterior.mean)
-                codes.append((posterior.mean if what == "mean" else posterior.sample(drawn)).cpu())
-    return torch.cat(codes)
+        batches = ((start, x.to(model.device)) for start, x in data.batches(split, size, seed))
+        return torch.cat([found(x, drawn.rows(start, start + len(x)).to(x))[0].cpu() for start, x in batches])
 
 
 def interpolate(model: VAE, corners: Tensor, steps: int) -> Tensor:
