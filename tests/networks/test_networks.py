@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 import calibrae as cb
 from calibrae.errors import ArgumentError, ShapeError
 from calibrae.networks import Grid, build_networks, resolve_network
+from calibrae.networks._activation import LeakyReLU
 from calibrae.networks._conv import unpatch
 
 sides = st.integers(1, 40)
@@ -50,6 +51,19 @@ def test_a_grid_pads_to_what_it_halves(height, width):
     assert grid.padded[1] >= width
     assert max(grid.coarse) <= 4
     assert grid.coarse[0] * grid.total_stride[0] == grid.padded[0]
+
+
+def test_leaky_relu_and_its_gradients_are_those_of_torch():
+    x = torch.randn(40, dtype=torch.float64).requires_grad_()
+    ours, theirs = LeakyReLU(0.2)(x), torch.nn.functional.leaky_relu(x, 0.2)
+    assert torch.equal(ours, theirs)
+    assert torch.equal(*(torch.autograd.grad(y.square().sum(), x)[0] for y in (ours, theirs)))
+    assert torch.autograd.gradgradcheck(LeakyReLU(0.2), (x,))
+
+
+def test_unpatch_keeps_channels_last():
+    h = torch.randn(2, 12, 3, 5).contiguous(memory_format=torch.channels_last)
+    assert unpatch(h, (2, 2)).is_contiguous(memory_format=torch.channels_last)
 
 
 def test_unpatch_is_pixel_shuffle_where_patches_are_square():

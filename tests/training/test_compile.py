@@ -60,7 +60,7 @@ def test_a_compiler_that_fails_is_left_with_a_word(terms, monkeypatch):
         return run
 
     monkeypatch.setattr(torch, "compile", failing)
-    monkeypatch.setattr(trial, "_seconds_of_a_step", lambda step, _: (step(), 1.0)[1])
+    monkeypatch.setattr(trial, "_seconds_in_turns", lambda steps, _: [(step(), 1.0)[1] for step in steps])
     assert choose(terms) == "not compiled (the compiler failed: no C++ compiler found)"
     assert not terms.is_compiled
 
@@ -80,7 +80,7 @@ def test_short_runs_are_not_compiled(terms):
 
 @pytest.mark.parametrize(("compiled", "kept"), [(0.5, True), (0.98, False), (2.0, False)])
 def test_the_faster_one_is_kept(terms, monkeypatch, compiled, kept):
-    monkeypatch.setattr(trial, "_seconds_of_a_step", lambda *_: compiled if terms.is_compiled else 1.0)
+    monkeypatch.setattr(trial, "_seconds_in_turns", lambda steps, _: [1.0, compiled][: len(steps)])
     message = choose(terms)
     assert terms.is_compiled == kept
     assert message.startswith("compiled (measured: 500 ms" if kept else "not compiled (measured:")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import Lock
 from types import FunctionType
 from typing import Any, Literal, ParamSpec, TypeAlias, TypeVar, final
@@ -98,7 +98,7 @@ class CompiledIfItPays:
         return self._compiled(*tensors)
 
     def _decide(self, *tensors: Tensor) -> None:
-        before = self._seconds(self._function, *tensors)
+        (before,) = self._seconds([self._function], *tensors)
         if self._choice == "auto" and HOPED * before * self._calls < COST:
             return
         compiled = compile_alone(self._function, self._device)
@@ -109,7 +109,7 @@ class CompiledIfItPays:
             self.says = f"not compiled (the compiler failed: {why})"
             warnings.warn(f"{self._what} is {self.says}; the numbers are the same.", stacklevel=2)
             return
-        after = self._seconds(compiled, *tensors)
+        before, after = self._seconds([self._function, compiled], *tensors)
         measured = f"(measured: {1e3 * after:.3g} ms instead of {1e3 * before:.3g})"
         if self._choice == "auto" and after > (1.0 - WORTH) * before:
             self.says = f"not compiled {measured}"
@@ -117,13 +117,14 @@ class CompiledIfItPays:
         self.says = f"compiled {measured}"
         self._compiled, self._shapes = compiled, tuple(x.shape for x in tensors)
 
-    def _seconds(self, function: Callable[..., Tensors], *tensors: Tensor) -> float:
-        """The quickest of a few calls."""
-        found = []
+    def _seconds(self, functions: Sequence[Callable[..., Tensors]], *tensors: Tensor) -> list[float]:
+        """The quickest of a few calls of each, in turns."""
+        found: list[list[float]] = [[] for _ in functions]
         for _ in range(TIMED):
-            started = time.perf_counter()
-            function(*tensors)
-            if self._device.type == "cuda":
-                torch.cuda.synchronize()
-            found.append(time.perf_counter() - started)
-        return min(found)
+            for function, seconds in zip(functions, found, strict=True):
+                started = time.perf_counter()
+                function(*tensors)
+                if self._device.type == "cuda":
+                    torch.cuda.synchronize()
+                seconds.append(time.perf_counter() - started)
+        return [min(seconds) for seconds in found]

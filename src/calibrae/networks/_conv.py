@@ -14,6 +14,7 @@ import torch.nn.functional as F  # noqa: N812 (the field's name for it)
 from torch import Tensor, nn
 
 from .._types import Shape
+from ._activation import LeakyReLU
 from ._grid import Grid, Pair
 
 WIDEST = 256
@@ -44,7 +45,7 @@ def stage_widths(width: int, stages: int) -> list[int]:
 
 
 def unpatch(h: Tensor, patch: Pair) -> Tensor:
-    """`[B, C * p * q, H, W]` to `[B, C, H * p, W * q]`: each group of channels becomes a patch of pixels.
+    """`[B, C * p * q, H, W]` to `[B, C, H * p, W * q]`: each group of channels becomes a patch of pixels. Channels-last stays so.
 
     Example:
         >>> unpatch(torch.arange(4.0).reshape(1, 4, 1, 1), (2, 2))
@@ -53,12 +54,13 @@ def unpatch(h: Tensor, patch: Pair) -> Tensor:
     """
     batch, channels, height, width = h.shape
     p, q = patch
-    h = h.reshape(batch, channels // (p * q), p, q, height, width)
-    return h.permute(0, 1, 4, 2, 5, 3).reshape(batch, channels // (p * q), height * p, width * q)
+    h = h.permute(0, 2, 3, 1).reshape(batch, height, width, channels // (p * q), p, q)
+    h = h.permute(0, 1, 4, 2, 5, 3).reshape(batch, height * p, width * q, channels // (p * q))
+    return h.permute(0, 3, 1, 2)
 
 
 def _act() -> nn.Module:
-    return nn.LeakyReLU(SLOPE)
+    return LeakyReLU(SLOPE)
 
 
 class _Residual(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
@@ -383,6 +384,12 @@ class _Shown:
 @contextmanager
 def _quiet_fabric() -> Iterator[None]:
     """Without Fabric's hints on the environment, which a user of ours cannot act on."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="lightning_fabric")
-        yield
+    log = logging.getLogger("lightning_fabric")
+    level = log.level
+    log.setLevel(logging.ERROR)  # it announces the precision, as we do
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning_fabric")
+            yield
+    finally:
+        log.setLevel(level)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, final
 
 import torch
@@ -62,6 +63,15 @@ class StepTerms(nn.Module):
     def leave_uncompiled(self) -> None:
         """Return to eager execution."""
         self._compiled = None
+
+    @contextmanager
+    def eagerly(self) -> Iterator[None]:
+        """Without the compiled code for a while."""
+        compiled, self._compiled = self._compiled, None
+        try:
+            yield
+        finally:
+            self._compiled = compiled
 
     @property
     def is_compiled(self) -> bool:

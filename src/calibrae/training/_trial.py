@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import final
@@ -49,7 +49,17 @@ class StepTrial:
 
     def seconds(self) -> float:
         """Median of a few, after some to warm up."""
-        return _seconds_of_a_step(self, self.batch.noise.device)
+        return _seconds_in_turns([self], self.batch.noise.device)[0]
+
+    def seconds_eager_and_compiled(self) -> tuple[float, float]:
+        """The same both ways, in turns, so that a busy machine hurts both."""
+
+        def eager() -> None:
+            with self.terms.eagerly():
+                self()
+
+        before, after = _seconds_in_turns([eager, self], self.batch.noise.device)
+        return before, after
 
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
@@ -96,7 +106,7 @@ def choose_compile(settings: TrainSettings, trial: StepTrial, steps: int) -> str
         if HOPED * eager * steps < cost:
             return f"not compiled (the steps take about {_duration(eager * steps)}, too short to repay it)"
         terms.compile_terms()
-        compiled = trial.seconds()
+        eager, compiled = trial.seconds_eager_and_compiled()
     if terms.failure is not None:
         return f"not compiled (the compiler failed: {terms.failure})"
     if compiled > (1.0 - WORTH) * eager:
@@ -105,18 +115,17 @@ def choose_compile(settings: TrainSettings, trial: StepTrial, steps: int) -> str
     return f"compiled (measured: {1e3 * compiled:.3g} ms a step instead of {1e3 * eager:.3g})"
 
 
-def _seconds_of_a_step(step: Callable[[], None], device: torch.device) -> float:
-    """Median of a few steps, forward and backward, after some to warm up."""
-    for _ in range(WARM):
-        step()
-    found = []
-    for _ in range(TIMED):
-        synchronise(device)
-        started = time.perf_counter()
-        step()
-        synchronise(device)
-        found.append(time.perf_counter() - started)
-    return statistics.median(found)
+def _seconds_in_turns(steps: Sequence[Callable[[], None]], device: torch.device) -> list[float]:
+    """Median of each of some steps, forward and backward, after some to warm up."""
+    found: list[list[float]] = [[] for _ in steps]
+    for _ in range(WARM + TIMED):
+        for step, seconds in zip(steps, found, strict=True):
+            synchronise(device)
+            started = time.perf_counter()
+            step()
+            synchronise(device)
+            seconds.append(time.perf_counter() - started)
+    return [statistics.median(seconds[WARM:]) for seconds in found]
 
 
 def _duration(seconds: float) -> str:
