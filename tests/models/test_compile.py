@@ -34,7 +34,7 @@ def test_the_ninth_function_is_compiled_like_the_first():
 
 def timed(monkeypatch, eager, compiled):
     """Seconds of a call, by decree, and a compiler that returns what it is given."""
-    monkeypatch.setattr(CompiledIfItPays, "_seconds", lambda _, functions, *x: [eager, compiled][: len(functions)])
+    monkeypatch.setattr(CompiledIfItPays, "_seconds", lambda _, functions, *__: [eager, compiled][: len(functions)])
     monkeypatch.setattr(_compile, "compile_alone", lambda function, _: lambda *x: function(*x))
 
 
