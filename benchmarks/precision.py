@@ -1,6 +1,6 @@
 """What training in bf16 moves the final ELBO by: the same seeds in float32 and in bf16, evaluated alike in float32.
 
-    python benchmarks/precision.py path/to/cifar10 [--epochs 3] [--seeds 0 1 2] [--accelerator cpu]
+    python benchmarks/precision.py path/to/cifar10 [--epochs 3] [--seeds 0 1 2] [--accelerator cpu] [--compile on]
 
 Where the machine has no bf16 (`--precision auto` would not take it), its rounding is put in by hand: inputs, weights and results of every
 matrix product and convolution are rounded to bf16, gradients likewise, and the sums inside of them are in float32, as bf16 hardware does.
@@ -76,7 +76,7 @@ def trained(
         with mode:
             run = cb.fit(
                 model, data, f"{folder}/run", epochs=arguments.epochs, seed=seed, quiet=True, pictures=False,
-                compile="off", precision=precision, accelerator=arguments.accelerator,
+                compile=arguments.compile, precision=precision, accelerator=arguments.accelerator,
             )  # fmt: skip
         elbo = cb.evaluate(run).elbo_nats
     assert elbo is not None
@@ -114,6 +114,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--accelerator", default="cpu")
+    parser.add_argument("--compile", default="off", choices=["on", "off"])
     parser.add_argument("--check", action="store_true", help="Compare the rounding by hand with autocast, and stop.")
     arguments = parser.parse_args()
     if arguments.check:
@@ -138,7 +139,7 @@ def main() -> None:
     how = "rounded by hand" if by_hand else "autocast"
     print(f"bf16 ({how}) moves the ELBO by {moved:+.2f} +- {error:.2f} nats, {per_thousand:+.2f} per 1000")
     record = {
-        "data": Path(arguments.data).name, "epochs": arguments.epochs, "seeds": arguments.seeds, "how": how, "nats": pairs, "moved": moved,
+        "data": Path(arguments.data).name, "epochs": arguments.epochs, "seeds": arguments.seeds, "how": how, "compile": arguments.compile, "nats": pairs, "moved": moved,
         "standard_error": error, "per_thousand": per_thousand, "date": date.today().isoformat(), "torch": torch.__version__,
     }  # fmt: skip
     RESULTS.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""What the data cost of a training step: gather, noise and conversion of a batch, beside all of the step.
+"""What the data cost of a training step: gather, noise and, unless the step does it in passing, conversion of a batch.
 
     python benchmarks/throughput/data_path.py path/to/data [--batch-size 128] [--repeats 5]
 
@@ -25,6 +25,7 @@ from networks import LATENTS, build
 
 RESULTS = Path(__file__).parent.parent / "results"
 CASES = {"mlp": ("mnist", 12_800), "conv": ("cifar10", 1_280)}
+SETTINGS = (("fp32", "off"), ("bf16", "on"))  # precision, compile
 
 
 def batches_alone(data: Data, batch_size: int) -> float:
@@ -36,7 +37,7 @@ def batches_alone(data: Data, batch_size: int) -> float:
     return (time.perf_counter() - started) / count
 
 
-def training(network: str, images: np.ndarray, batch_size: int) -> float:
+def training(network: str, images: np.ndarray, batch_size: int, precision: str, compile_: str) -> float:
     """Seconds a step of an epoch, by the trainer's own clock."""
     encoder, decoder = build(network)
     model = cb.VAE(encoder, decoder, cb.GaussianLikelihood(1.0), cb.StandardNormalPrior(LATENTS[network]))
@@ -44,7 +45,7 @@ def training(network: str, images: np.ndarray, batch_size: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         run = cb.fit(
             model, {"train": images, "validation": few, "test": few}, Path(folder) / "run", epochs=1, batch_size=batch_size,
-            lr=1e-3, clip=0.0, quiet=True, pictures=False, precision="fp32", compile="off",
+            lr=1e-3, clip=0.0, quiet=True, pictures=False, precision=precision, compile=compile_,
         )  # fmt: skip
     return float(run.history[-1]["seconds"]) / (len(images) // batch_size)
 
@@ -61,13 +62,15 @@ def main() -> None:
         view = load_data(str(arguments.data / name)).view("train")
         images = view.slice(0, count).numpy()
         data = load_data({"train": images, "validation": images[:256], "test": images[:256]})
-        alone, step = [], []
-        for _ in range(arguments.repeats):
-            alone.append(batches_alone(data, arguments.batch_size))
-            step.append(training(network, images, arguments.batch_size))
-        batch, whole = statistics.median(alone), statistics.median(step)
-        rows[network] = {"batch_ms": 1e3 * batch, "step_ms": 1e3 * whole, "share": batch / whole}
-        print(f"{network}: {1e3 * batch:.3f} of {1e3 * whole:.2f} ms a step, {batch / whole:.2%}", flush=True)
+        for precision, compile_ in SETTINGS:
+            alone, step = [], []
+            for _ in range(arguments.repeats):
+                alone.append(batches_alone(data, arguments.batch_size))
+                step.append(training(network, images, arguments.batch_size, precision, compile_))
+            batch, whole = statistics.median(alone), statistics.median(step)
+            key = f"{network} {precision} compile {compile_}"
+            rows[key] = {"batch_ms": 1e3 * batch, "step_ms": 1e3 * whole, "share": batch / whole}
+            print(f"{key}: {1e3 * batch:.3f} of {1e3 * whole:.2f} ms a step, {batch / whole:.2%}", flush=True)
     record = {
         "batch_size": arguments.batch_size,
         "rows": rows,

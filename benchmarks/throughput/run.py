@@ -27,6 +27,7 @@ from machine import name_of, peak
 from torch.utils.flop_counter import FlopCounterMode
 
 from calibrae.data import load_data
+from calibrae.training._hardware import WORTH  # from where on `--precision auto` takes bf16
 from networks import LATENTS, SHAPES, PlainVAE
 
 HERE = Path(__file__).parent
@@ -152,10 +153,15 @@ def main() -> None:
     parser.add_argument("--rivals", default=None, help="Python of an environment with Pythae and Lightning.")
     parser.add_argument("--repeats", type=int, default=11)
     parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16", "auto"])
     parser.add_argument("--compile", default="off", choices=["on", "off"])
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     arguments = parser.parse_args()
+    if arguments.precision == "auto":
+        gain = peak(torch.bfloat16, torch.device(arguments.device)) / peak(
+            torch.float32, torch.device(arguments.device)
+        )
+        arguments.precision = "bf16" if gain >= WORTH else "fp32"
     view = load_data(arguments.data).view("train")
     with tempfile.TemporaryDirectory() as folder:
         images = Path(folder) / "images.npy"
