@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import calibrae as cb
-from calibrae.data import load_data
+from calibrae.data import byte_source, load_data
 from calibrae.training import TrainSettings
 from calibrae.training import _trial as trial
 from calibrae.training._terms import MicroBatch, StepTerms
@@ -44,8 +44,8 @@ def test_stored_bytes_are_prepared_in_the_step():
     data = load_data(np.random.default_rng(0).integers(0, 256, (40, 3, 4), dtype=np.uint8))
     model = cb.build("sigma-vae", data_shape=(1, 3, 4), latent_dim=2, network="mlp")
     order = np.arange(8)
-    values, bits = next(data.stored_batches(order, 8, torch.Generator().manual_seed(1)))
-    x = next(data.training_batches(order, 8, torch.Generator().manual_seed(1)))
+    values, bits = next(data.stored_batches(order, 8, torch.Generator(), byte_source(1)))
+    x = data.preparation(values, bits)
     assert values.dtype == bits.dtype == torch.uint8
     terms = StepTerms(model, data.preparation)
     stored, prepared = (terms(MicroBatch(*parts, NOISE), WEIGHTS) for parts in ((values, bits), (x, None)))

@@ -7,6 +7,8 @@ from ._dataset import load_data as load_data
 from ._hub import NAMES as NAMES
 from ._kept import KeptRows as KeptRows
 from ._noise import ExampleNoise as ExampleNoise
+from ._noise import byte_noise as byte_noise
+from ._noise import byte_source as byte_source
 from ._noise import mixed_seed as mixed_seed
 from ._open import open_source as open_source
 from ._prepare import Preparation as Preparation

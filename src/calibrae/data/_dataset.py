@@ -14,7 +14,7 @@ from .._types import DataSpec, Split
 from ..errors import DataError
 from ._arrays import value_range
 from ._cache import hash_array
-from ._noise import ExampleNoise, byte_noise, mixed_seed
+from ._noise import ExampleNoise, byte_noise, byte_source, mixed_seed
 from ._open import open_source
 from ._prepare import Preparation, prepare, require_range
 from ._source import Array, DataOptions, Part, Source
@@ -65,6 +65,7 @@ class Data:
         order: Array,
         batch_size: int,
         generator: torch.Generator,
+        source: np.random.Generator,
         *,
         flip: bool = False,
         device: torch.device | None = None,
@@ -73,6 +74,14 @@ class Data:
 
         Integer data come as they are stored, with fresh random bytes, for `preparation(values, bits)` where they are used: they travel
         as bytes, and a compiled step prepares them in passing. All else comes prepared, without bits.
+
+        Args:
+            order: positions in the training set.
+            batch_size: rows a batch.
+            generator: of mirrors, and of noise that is not bytes.
+            source: of the bytes; see `byte_source`.
+            flip: mirror examples left to right at random.
+            device: where they go.
         """
         view = self.views["train"]
         for start in range(0, len(order), batch_size):
@@ -81,7 +90,7 @@ class Data:
                 mirrored = torch.rand(len(raw), generator=generator) < 0.5
                 raw[mirrored] = raw[mirrored].flip(-1)
             if self.preparation.takes_bytes:
-                yield _sent(raw, device), _sent(byte_noise(raw.shape, generator), device)
+                yield _sent(raw, device), _sent(byte_noise(raw.shape, source), device)
             else:
                 noise = torch.rand(raw.shape, generator=generator) if self.preparation.needs_noise else None
                 yield _sent(self.preparation(raw, noise), device), None
@@ -90,7 +99,8 @@ class Data:
         self, order: Array, batch_size: int, generator: torch.Generator, *, flip: bool = False
     ) -> Iterator[Tensor]:
         """Prepared batches of the training set in a given order, with fresh noise, perhaps mirrored at random."""
-        for values, bits in self.stored_batches(order, batch_size, generator, flip=flip):
+        source = byte_source(int(torch.randint(1 << 62, (), generator=generator)))
+        for values, bits in self.stored_batches(order, batch_size, generator, source, flip=flip):
             yield values if bits is None else self.preparation(values, bits)
 
     def batches(

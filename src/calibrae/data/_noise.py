@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, final
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,16 +32,26 @@ def mixed_seed(*parts: int) -> int:
     return state
 
 
-def byte_noise(shape: Shape, generator: torch.Generator) -> Tensor:
+def byte_source(*parts: int) -> np.random.Generator:
+    """A source of `byte_noise`, from the numbers that make its seed: the fastest generator of NumPy's.
+
+    Example:
+        >>> byte_source(0, 1).bytes(2) == byte_source(0, 1).bytes(2)
+        True
+    """
+    return np.random.Generator(np.random.SFC64(mixed_seed(*parts)))
+
+
+def byte_noise(shape: Shape, source: np.random.Generator) -> Tensor:
     """Random bytes: uniform noise in 256 steps, several times cheaper than 24 bits of it.
 
     Example:
-        >>> byte_noise((2, 3), torch.Generator().manual_seed(0)).dtype
+        >>> byte_noise((2, 3), byte_source(0)).dtype
         torch.uint8
     """
     count = torch.Size(shape).numel()
-    words = torch.empty(-(-count // 8), dtype=torch.int64).random_(-(1 << 63), None, generator=generator)
-    return words.view(torch.uint8)[:count].reshape(shape)
+    words = source.integers(0, 1 << 64, -(-count // 8), dtype=np.uint64)
+    return torch.from_numpy(words.view(np.uint8)[:count]).reshape(shape)
 
 
 @final

@@ -63,7 +63,12 @@ def _draw_curve(
     panel.set_ylabel("distortion: squared error" if has_sse else "distortion: -log p(x|z), nats", fontsize=8)
     panel.set_title(f"rate and distortion, by {' and '.join(LABELS[a] for a in points[0].axes)}", fontsize=9)
     if has_sse:
+        from matplotlib.ticker import LogFormatter
+
         panel.set_yscale("log")
+        plain = LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5))
+        panel.yaxis.set_major_formatter(plain)
+        panel.yaxis.set_minor_formatter(plain)
         panel.tick_params(axis="y", which="both", labelsize=8)
         panel.legend(fontsize=7, frameon=False)
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .. import functional
-from ..data import Data, ExampleNoise, mixed_seed
+from ..data import Data, ExampleNoise, byte_noise, byte_source, mixed_seed
 from ..errors import DataError, NonFiniteError, RunError
 from ..likelihoods import AbstractSigma
 from ..models import VAE, ELBOSummary, Scorer, fix_sigma, optimal_sigma_of, optimal_sigma_over, summarise
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 FREE_ON_RESUME = frozenset({"epochs", "patience", "lr", "clip", "eval_batch_size"})
-LATENT_STREAM, TRAIN_STREAM, VALIDATION_STREAM = 2, 3, 4
+LATENT_STREAM, TRAIN_STREAM, VALIDATION_STREAM, BYTE_STREAM = 2, 3, 4, 7
 CALIBRATION_EXAMPLES = 4096  # of the training set, for the sigma that validates an epoch
 STATISTICS_EXAMPLES = 10_000  # of the training set, for the mean image and the scale
 SMOOTHING = 0.95**REFRESH_EVERY  # of the terms on the progress bar
@@ -176,6 +176,7 @@ class Trainer:
             optimal.unfreeze()
         self.optimisers = build_optimisers(self.model, settings)
         self.parameters = network_parameters(self.model)
+        self.trained = list(self.model.parameters())
         self.terms = StepTerms(self.model, self.data.preparation)
         # one process: Fabric places and precision-wraps; called through its wrapper, a small network's step would take 5 % longer
         _, *self.optimisers = self.fabric.setup(self.terms, *self.optimisers)
@@ -194,7 +195,7 @@ class Trainer:
         """Data and noise of the size that a step takes at once."""
         size = -(-self.settings.batch_size // self.settings.accumulate)
         generator, device = torch.Generator().manual_seed(0), self.fabric.device
-        values, bits = next(self.data.stored_batches(np.arange(size), size, generator, device=device))
+        values, bits = next(self.data.stored_batches(np.arange(size), size, generator, byte_source(0), device=device))
         return MicroBatch(values, bits, torch.randn(size, self.model.latent_dim, generator=generator).to(device))
 
     def _out_of_patience(self) -> bool:
@@ -211,7 +212,7 @@ class Trainer:
         seen, shown = dict(state.sums), _Shown()
         started = time.perf_counter()
         batches = self.data.stored_batches(
-            order, settings.batch_size, self.generator, flip=settings.flip, device=self.fabric.device
+            order, settings.batch_size, self.generator, self._bytes(), flip=settings.flip, device=self.fabric.device
         )
         for values, bits in batches:
             sums = self._step(values, bits)
@@ -235,6 +236,13 @@ class Trainer:
         state.epoch += 1
         state.steps_in_epoch = 0
 
+    def _bytes(self) -> np.random.Generator:
+        """Of this epoch's dequantisation, from the step on that it is at."""
+        source = byte_source(self.settings.seed, BYTE_STREAM, self.state.epoch)
+        for _ in range(self.state.steps_in_epoch):
+            byte_noise((self.settings.batch_size, *self.data.spec.data_shape), source)
+        return source
+
     def _step(self, values: Tensor, bits: Tensor | None) -> dict[str, float]:
         state, settings = self.state, self.settings
         noise = torch.randn(len(values), self.model.latent_dim, generator=self.generator).to(self.fabric.device)
@@ -242,8 +250,8 @@ class Trainer:
         pieces = [None] * settings.accumulate if bits is None else bits.split(size)
         micro = [MicroBatch(*parts) for parts in zip(values.split(size), pieces, noise.split(size), strict=False)]
         set_rates(self.optimisers, rate_at(state.step, self.total_steps, settings.warmup))
-        for optimiser in self.optimisers:
-            optimiser.zero_grad(set_to_none=True)
+        for parameter in self.trained:
+            parameter.grad = None
         try:
             sums = backward_batch(
                 self.terms, self.fabric.backward, self.objective, micro, state.step, self.fabric.autocast
