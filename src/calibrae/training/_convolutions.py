@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 Pair: TypeAlias = tuple[int, int]
 Strided: TypeAlias = nn.Conv2d | nn.ConvTranspose2d
-AT_ONCE = 1 << 24  # bytes of windows; more are made and multiplied in pieces
+MOST_BYTES = 1 << 24  # of windows: more leave the cache before they are multiplied
 
 NARROW = 8  # output channels up to which a transposed convolution is computed as `subpixels`
 
@@ -86,7 +86,7 @@ def subpixels(x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Tensor:
 
 
 class StridedConvolution(torch.autograd.Function):
-    """A convolution, or its transpose, without bias; the gradient of the weights is a product with `windows`."""
+    """A convolution, or its transpose, without bias; the gradient of the weights is a product with `windows` where they are few."""
 
     @staticmethod
     def forward(
@@ -110,31 +110,16 @@ class StridedConvolution(torch.autograd.Function):
             of_x, _, _ = torch.ops.aten.convolution_backward(grad, x, weight, None, *ctx.geometry, [True, False, False])
         # the transpose swaps the parts of input and output
         few, many = (x, grad) if transposed else (grad, x)
-        of_weight = product_with_windows(few, many, (weight.shape[2], weight.shape[3]), stride, padding)
-        return of_x, of_weight.to(weight.dtype), None, None, None, None
-
-
-def product_with_windows(few: Tensor, many: Tensor, kernel: Pair, stride: Pair, padding: Pair) -> Tensor:
-    """Gradient of a convolution's weights, `[O, C, p, q]`, in float32 or better.
-
-    Args:
-        few: at the smaller size, `[B, O, h, w]`.
-        many: at the larger one, `[B, C, H, W]`.
-        kernel: `(p, q)`.
-        stride: of both axes.
-        padding: of both.
-    """
-    batch, outer, rows, columns = few.shape
-    inner, (p, q) = many.shape[1], kernel
-    size = batch * rows * columns * inner * p * q * many.element_size()
-    pieces = min(batch, -(-size // AT_ONCE))
-    total: Tensor | None = None
-    for part, seen in zip(few.tensor_split(pieces), many.tensor_split(pieces), strict=True):
-        each = part.permute(0, 2, 3, 1).reshape(-1, outer)
-        product = (each.t() @ windows(seen, kernel, stride, padding)).to(torch.promote_types(few.dtype, torch.float32))
-        total = product if total is None else total + product
-    assert total is not None
-    return total.view(outer, p, q, inner).permute(0, 3, 1, 2)
+        outer, inner, p, q = weight.shape
+        each = few.permute(0, 2, 3, 1).reshape(-1, outer)
+        if len(each) * inner * p * q * many.element_size() > MOST_BYTES:
+            _, of_weight, _ = torch.ops.aten.convolution_backward(
+                grad, x, weight, None, *ctx.geometry, [False, True, False]
+            )
+        else:
+            product = each.t() @ windows(many, (p, q), stride, padding)
+            of_weight = product.view(outer, p, q, inner).permute(0, 3, 1, 2)
+        return of_x, of_weight, None, None, None, None
 
 
 def _doubles(weight: Tensor, stride: Pair, padding: Pair, extra: Pair) -> bool:
