@@ -47,7 +47,7 @@ def double(x):
     [
         ("off", 1e6, 1.0, 0.1, "not compiled (as asked)"),
         ("auto", 0, 1.0, 0.1, "not compiled (too short to repay it)"),
-        ("auto", 50, 1.0, 0.1, "not compiled (too short to repay it)"),  # 30 % of 50 s are not 20 s
+        ("auto", 40, 1.0, 0.1, "not compiled (too short to repay it)"),  # 30 % of 40 s are not 13 s
         ("auto", 100, 1.0, 0.1, "compiled (measured: 100 ms instead of 1e+03)"),
         ("auto", 100, 1.0, 0.99, "not compiled (measured: 990 ms instead of 1e+03)"),
         ("on", 1, 1.0, 2.0, "compiled (measured: 2e+03 ms instead of 1e+03)"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -57,3 +59,22 @@ def test_a_compiler_that_fails_is_named(terms: StepTerms, monkeypatch: pytest.Mo
     monkeypatch.setattr(_terms, "compile_alone", broken)
     assert _choose(terms) == "not compiled (the compiler failed: no compiler here)"
     assert not terms.is_compiled
+
+
+PROGRAM = """
+import sys, tempfile, torch, calibrae as cb
+from torch._dynamo.utils import counters
+model = cb.build("sigma-vae", data_shape=(1, 8, 8), latent_dim=2, network="linear")
+with tempfile.TemporaryDirectory() as folder:
+    cb.fit(model, "digits", folder + "/run", epochs=3, compile="on", precision="fp32", quiet=True, pictures=False,
+           accumulate=int(sys.argv[1]), kl_warmup=2.0)
+print(counters["stats"]["unique_graphs"], sum(counters["graph_break"].values()))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("accumulate", ["1", "2"])
+def test_one_graph_serves_the_whole_run(accumulate: str) -> None:
+    """Through a warm-up of beta, validation and a held sigma; in a process of its own, as shape checks cannot be traced."""
+    done = subprocess.run([sys.executable, "-c", PROGRAM, accumulate], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1", "0"]

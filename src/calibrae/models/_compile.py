@@ -18,7 +18,7 @@ Tensors: TypeAlias = tuple[Tensor, ...]
 CompileChoice: TypeAlias = Literal["auto", "on", "off"]
 
 HOPED = 0.3  # share of the time that a compiler saves where it does well
-COST = 20.0  # seconds that it takes
+COST = 13.0  # seconds that it takes the first time; a quarter of that from then on
 WORTH = 0.03  # share of the time for which to keep it
 TIMED = 3
 

@@ -180,7 +180,8 @@ class Trainer:
         self.terms = StepTerms(self.model, self.data.preparation)
         # one process: Fabric places and precision-wraps; called through its wrapper, a small network's step would take 5 % longer
         _, *self.optimisers = self.fabric.setup(self.terms, *self.optimisers)
-        trial = StepTrial(self.terms, self._first_batch(), self.fabric.backward, self.fabric.autocast)
+        holds = settings.accumulate > 1
+        trial = StepTrial(self.terms, self._first_batch(), self.fabric.backward, self.fabric.autocast, holds)
         choose_layout(trial)
         compiled = choose_compile(settings, trial, self.total_steps)
         if settings.averaging:

@@ -12,6 +12,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from ..models import optimal_sigma_of
 from ._hardware import synchronise
 from ._settings import TrainSettings
 from ._step import Autocast
@@ -19,7 +20,7 @@ from ._terms import MicroBatch, StepTerms
 
 WARM, TIMED = 2, 5
 HOPED = 0.25  # share of a step that a compiler saves where it does well
-COST = {"cpu": 20.0, "cuda": 40.0}  # seconds that a first compilation takes
+COST = {"cpu": 15.0, "cuda": 40.0}  # seconds that a first compilation takes
 FEWEST = 500  # steps, under which nothing is even timed
 WORTH = 0.03  # share of a step for which to keep it
 
@@ -34,12 +35,14 @@ class StepTrial:
         batch: as a step takes it.
         backward: of a scalar, under the run's precision.
         autocast: of the networks.
+        holds_sigma: whether a step holds an optimal sigma, as it does over several micro-batches: other code is compiled for it.
     """
 
     terms: StepTerms
     batch: MicroBatch
     backward: Callable[[Tensor], None]
     autocast: Autocast = nullcontext
+    holds_sigma: bool = False
 
     def __call__(self) -> None:
         """Forward and backward."""
@@ -66,10 +69,15 @@ class StepTrial:
         """Buffers, gradients and the global generators as they were before."""
         buffers = {name: buffer.clone() for name, buffer in self.terms.named_buffers()}
         devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+        sigma = optimal_sigma_of(self.terms.model) if self.holds_sigma else None
+        if sigma is not None:
+            sigma.freeze(self.batch.noise.new_ones(sigma.sigma_shape))
         try:
             with torch.random.fork_rng(devices=devices):
                 yield
         finally:
+            if sigma is not None:
+                sigma.unfreeze()
             with torch.no_grad():
                 for name, buffer in self.terms.named_buffers():
                     buffer.copy_(buffers[name])
