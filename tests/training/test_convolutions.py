@@ -82,6 +82,27 @@ def test_only_plain_strided_convolutions_are_changed_and_only_meanwhile() -> Non
     assert not [module for module in model.modules() if "forward" in vars(module)]
 
 
+class Halved(nn.Conv2d):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 0.5 * super().forward(x)
+
+
+class Centred(nn.Conv2d):
+    def _conv_forward(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        return super()._conv_forward(x, weight - weight.mean(), bias)
+
+
+class Named(nn.Conv2d):
+    """Only a name."""
+
+
+def test_classes_that_compute_something_else_are_left_alone() -> None:
+    model = nn.Sequential(*(kind(3, 3, 4, 2, 1) for kind in (Halved, Centred, Named)))
+    nn.utils.parametrizations.weight_norm(model[2])
+    with fast_gradients(model):
+        assert ["forward" in vars(module) for module in model] == [False, False, True]
+
+
 def test_nothing_changes_but_in_compiled_bf16() -> None:
     model, x = network(), torch.randn(2, 3, 8, 8)
     expected = model(x)

@@ -129,12 +129,21 @@ def _doubles(weight: Tensor, stride: Pair, padding: Pair, extra: Pair) -> bool:
 def _suits(module: nn.Module) -> bool:
     return (
         isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
+        and _computes_as_torch_does(type(module))
         and max(module.stride) > 1
         and module.groups == 1
         and set(module.dilation) == {1}
         and module.padding_mode == "zeros"
         and not isinstance(module.padding, str)
         and "forward" not in vars(module)
+    )
+
+
+def _computes_as_torch_does(kind: type[nn.Module]) -> bool:
+    """Whether a class changes nothing of what torch's convolutions compute: a subclass may standardise its weights, say."""
+    return any(
+        all(getattr(kind, name, None) is getattr(base, name, None) for name in ("forward", "_conv_forward"))
+        for base in (nn.Conv2d, nn.ConvTranspose2d)
     )
 
 
