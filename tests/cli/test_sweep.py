@@ -12,6 +12,7 @@ import pytest
 from command import call
 
 import calibrae as cb
+from calibrae.errors import ArgumentError
 from calibrae.workflows._study import Axis, Study, sqlite_address
 
 BRIEF = ("--epochs", "1", "--hidden", "16", "--compile", "off")
@@ -91,6 +92,10 @@ def test_options_that_no_run_can_use_stop_the_sweep(capsys, tmp_path):
     code, _, err = call(capsys, "sweep", "digits", "--out", tmp_path / "s", "--beta", "1,2", "--lr", "-1", "--jobs", 1)
     assert code == 2
     assert "lr" in err.splitlines()[-1]
+    corrected = ["--lr", "0.001", "--epochs", 1, "--network", "linear", "--latent-dim", "2"]
+    code, out, err = call(capsys, "sweep", "digits", "--out", tmp_path / "s", "--beta", "1,2", *corrected, "--jobs", 1)
+    assert code == 0, err
+    assert "recommended" in out
 
 
 def test_two_machines_share_a_study_and_no_point(tmp_path):
@@ -114,6 +119,22 @@ def test_points_of_a_process_that_is_gone_are_taken_again(tmp_path):
     later = Study(sqlite_address(tmp_path), axes, 0, REQUEST)
     assert later.claim().name == lost.name
     assert later.claim() is None
+
+
+def test_a_study_of_which_nothing_came_gives_way(tmp_path):
+    def study(values, lr, *, is_empty):
+        request = {**REQUEST, "arguments": ["--lr", lr]}
+        return Study(sqlite_address(tmp_path), [Axis.of("beta", values)], 0, request, is_empty=is_empty)
+
+    study("1,2", "-1", is_empty=True)
+    with pytest.raises(ArgumentError, match="keeps its data"):
+        study("3", "1", is_empty=False)
+    replaced = study("3", "1", is_empty=True)
+    point = replaced.claim()
+    assert point.name == "beta-3"
+    replaced.finish(point, 1.0)
+    with pytest.raises(ArgumentError, match="keeps its data"):
+        study("4", "2", is_empty=True)
 
 
 def test_a_search_has_as_many_points_as_it_was_given(tmp_path):
@@ -151,8 +172,9 @@ def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path):
     while not all(h.exists() for h in histories) and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    said = "".join(process.communicate(timeout=60))
     assert process.returncode == 130
+    assert "give the same command again" in said
     finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert finished.returncode == 0, finished.stderr
     assert "recommended" in finished.stdout

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 import time
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, cast, final
 
@@ -26,7 +23,7 @@ from ..runs import RunFolder, save_model
 from ._allocator import freed_memory_kept
 from ._checkpoint import TrainState, load_checkpoint, save_checkpoint
 from ._convolutions import fast_gradients
-from ._hardware import choose_precision, find_device
+from ._hardware import choose_precision, find_device, quiet_fabric
 from ._interrupt import interruptible
 from ._layout import choose_layout
 from ._optimiser import build_optimisers, learned_sigma_of, network_parameters, rate_at, set_rates
@@ -107,7 +104,7 @@ class Trainer:
 
     def _run(self, *, resume: bool) -> list[dict[str, float]]:
         self._adapt()
-        with _quiet_fabric():
+        with quiet_fabric():
             self._set_up()
         if resume:
             self._restore()
@@ -388,17 +385,3 @@ class _Shown:
     def smoothed(self, terms: dict[str, float]) -> dict[str, float]:
         self._means = {k: SMOOTHING * self._means.get(k, v) + (1 - SMOOTHING) * v for k, v in terms.items()}
         return self._means
-
-
-@contextmanager
-def _quiet_fabric() -> Iterator[None]:
-    """Without Fabric's hints on the environment, which a user of ours cannot act on."""
-    log = logging.getLogger("lightning_fabric")
-    level = log.level
-    log.setLevel(logging.ERROR)  # it announces the precision, as we do
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="lightning_fabric")
-            yield
-    finally:
-        log.setLevel(level)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -57,3 +61,17 @@ def choose_precision(settings: TrainSettings, device: torch.device) -> tuple[str
     if gain >= WORTH:
         return "bf16-mixed", f"bf16 multiplies {gain:.1f}x as fast here"
     return "32-true", f"bf16 multiplies {gain:.2g}x as fast here"
+
+
+@contextmanager
+def quiet_fabric() -> Iterator[None]:
+    """Without Fabric's hints on the environment, which a user of ours cannot act on."""
+    log = logging.getLogger("lightning_fabric")
+    level = log.level
+    log.setLevel(logging.ERROR)  # it announces the precision, as we do
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning_fabric")
+            yield
+    finally:
+        log.setLevel(level)

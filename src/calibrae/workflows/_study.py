@@ -99,6 +99,7 @@ class Study:
         trials: how many points are tried in all, where an axis is searched.
         request: what all points have in common, which a study keeps.
         take_over: whether points that another machine holds are taken from it.
+        is_empty: whether no point has begun, so that a study of another request, whose options may have been refused, is replaced.
 
     Raises:
         ArgumentError: if a search has no number of trials or a grid has one, or the study is of another sweep.
@@ -106,7 +107,14 @@ class Study:
     """
 
     def __init__(
-        self, storage: str, axes: Sequence[Axis], trials: int, request: Mapping[str, Any], *, take_over: bool = False
+        self,
+        storage: str,
+        axes: Sequence[Axis],
+        trials: int,
+        request: Mapping[str, Any],
+        *,
+        take_over: bool = False,
+        is_empty: bool = False,
     ) -> None:
         try:
             import optuna
@@ -122,14 +130,26 @@ class Study:
         self.axes, self.trials = list(axes), trials
         self._held: dict[int, optuna.Trial] = {}
         self._state = optuna.trial.TrialState
-        self._study = optuna.create_study(storage=storage, study_name=NAME, direction="maximize", load_if_exists=True)
-        self._require_same({**request, "axes": sorted(axis.name for axis in axes)})
+        known = {**request, "axes": sorted(axis.name for axis in axes)}
+        self._study = self._opened(storage)
         self._release(take_over=take_over)
+        if is_empty and self._is_another(known) and not self._trials(self._state.RUNNING, self._state.COMPLETE):
+            optuna.delete_study(study_name=NAME, storage=storage)
+            self._study = self._opened(storage)
+        self._require_same(known)
         if not self.is_search:
             self._enqueue([dict(zip([a.name for a in axes], values, strict=True)) for values in self._grid()])
 
     def _grid(self) -> list[tuple[float, ...]]:
         return list(itertools.product(*(axis.values for axis in self.axes)))
+
+    def _opened(self, storage: str) -> optuna.Study:
+        import optuna
+
+        return optuna.create_study(storage=storage, study_name=NAME, direction="maximize", load_if_exists=True)
+
+    def _is_another(self, request: Mapping[str, Any]) -> bool:
+        return self._study.user_attrs.get("request") not in (None, request)
 
     def _require_same(self, request: Mapping[str, Any]) -> None:
         known = self._study.user_attrs.get("request")

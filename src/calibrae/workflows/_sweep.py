@@ -143,10 +143,17 @@ def run_sweep(
     require_sweep_folder(out)
     (out / "points").mkdir(parents=True, exist_ok=True)
     request = {"data": source, "arguments": list(arguments)}
-    study = Study(storage or sqlite_address(out), chosen, trials, request, take_over=take_over)
+    is_empty = not any((out / "points").glob("*/checkpoints/last.pt"))
+    study = Study(storage or sqlite_address(out), chosen, trials, request, take_over=take_over, is_empty=is_empty)
     at_once = jobs or _default_jobs(arguments)
     crew = _Crew(study, source, out / "points", list(arguments), at_once, say or (lambda _: None))
-    crew.work(tick)
+    try:
+        crew.work(tick)
+    except KeyboardInterrupt:
+        crew.say(
+            f"stopped; {len(study.done())} points are done, the others keep what they have. To go on, give the same command again"
+        )
+        raise
     found = _compared(out, study.done(), tick)
     result = Sweep(out, *found, crew.failed, study.held())
     replace_json(out / "sweep.json", result.to_dict())
