@@ -62,5 +62,6 @@ def test_the_allocator_is_told_and_told_again(monkeypatch: pytest.MonkeyPatch) -
 
 def test_elsewhere_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
+    assert _allocator._glibc() is None
     with freed_memory_kept():
         pass

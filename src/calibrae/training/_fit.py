@@ -237,7 +237,7 @@ class Trainer:
     def _bytes(self) -> np.random.Generator:
         """Of this epoch's dequantisation, from the step on that it is at."""
         source = byte_source(self.settings.seed, BYTE_STREAM, self.state.epoch)
-        for _ in range(self.state.steps_in_epoch):
+        for _ in range(self.state.steps_in_epoch if self.data.preparation.takes_bytes else 0):
             byte_noise((self.settings.batch_size, *self.data.spec.data_shape), source)
         return source
 
