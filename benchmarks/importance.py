@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument("--rivals", default=None, help="Python of an environment with Pythae.")
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--samples", type=int, default=5000)
-    parser.add_argument("--few", type=int, default=400, help="Images that both are timed on.")
+    parser.add_argument("--few", type=int, default=2000, help="Images that both are timed on.")
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     data = load_data(arguments.data).binarised()

@@ -167,6 +167,22 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     assert (tmp_path / "r" / "checkpoints" / "last.pt").exists()
 
 
+def test_ctrl_c_before_the_first_step_says_so_and_leaves_no_trace(tmp_path):
+    """Even one that comes while the data are being read."""
+    waits = (
+        "import time, calibrae.workflows._train as train; from calibrae.cli._main import main\n"
+        "train.load_data = lambda *_: (print('reading', flush=True), time.sleep(60))\n"
+        f"main(['train', 'digits', '--out', {str(tmp_path / 'r')!r}, '--latent-dim', '2'])"
+    )
+    process = subprocess.Popen([sys.executable, "-c", waits], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "reading\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err == "calibrae: stopped by Ctrl-C\n"
+    assert not (tmp_path / "r").exists()
+
+
 def test_help_needs_no_torch():
     code = "import sys, calibrae.cli._main; print(sorted({'torch', 'numpy', 'rich'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

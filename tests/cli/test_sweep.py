@@ -68,6 +68,8 @@ def test_a_finished_sweep_trains_nothing_again(swept, capsys):
         (("--beta", "0.1:10"), "--trials is the number"),
         (("--beta", "1,2", "--trials", "3"), "no range"),
         (("--latent-dim", "4.5,8"), "must be positive numbers"),
+        (("--beta", "10:0.1", "--trials", "3"), "a range to search that rises, as in 0.1:10"),
+        (("--sigma", "banana"), "or `optimal` or `learned` for all points"),
         (("--beta", "1,2", "--jobs", "0"), "--jobs must be at least 1"),
         (("--beta", "1,2", "--epoch", "3"), "No such option"),
         (("--beta", "1,2", "--resume"), "goes on by itself"),
@@ -135,6 +137,42 @@ def test_a_study_of_which_nothing_came_gives_way(tmp_path):
     replaced.finish(point, 1.0)
     with pytest.raises(ArgumentError, match="keeps its data"):
         study("4", "2", is_empty=True)
+
+
+def test_a_refusal_shows_the_options_as_they_were_typed(tmp_path):
+    def study(*arguments):
+        return Study(sqlite_address(tmp_path), [Axis.of("beta", "1,2")], 0, {**REQUEST, "arguments": arguments})
+
+    study("--epochs", "3")
+    with pytest.raises(ArgumentError, match="arguments was --epochs 3, got --epochs 2 --flip"):
+        study("--epochs", "2", "--flip")
+
+
+def test_the_same_search_draws_the_same_points(tmp_path):
+    def drawn(folder):
+        folder.mkdir()
+        study = Study(sqlite_address(folder), [Axis.of("beta", "0.1:10")], 12, REQUEST)
+        found = []
+        while (point := study.claim()) is not None:
+            found.append(point.values["beta"])
+            study.finish(point, -abs(point.values["beta"] - 1.0))
+        return found
+
+    first = drawn(tmp_path / "a")
+    assert first == drawn(tmp_path / "b")
+    assert len(set(first)) == 12
+
+
+def test_a_sweep_says_how_many_points_are_left(swept, tmp_path, capsys):
+    out, _ = swept
+    same = ("--latent-dim", 3, "--epochs", 2, "--hidden", 16, "--compile", "off")
+    code, _, err = call(capsys, "sweep", "digits", "--out", out, "--beta", "1,50", *same)
+    assert code == 0
+    assert "nothing is left to train: 2 points are done" in err
+    study = Study(sqlite_address(tmp_path), [Axis.of("beta", "0.1:10")], 4, REQUEST)
+    study.finish(study.claim(), 0.0)
+    assert study.claim() is not None
+    assert study.left() == 2
 
 
 def test_a_search_has_as_many_points_as_it_was_given(tmp_path):

@@ -53,7 +53,7 @@ def score(
         )  # fmt: skip
         return
     typer.echo(
-        f"{len(found.nll)} examples, mean -log p(x) at most {mean:.2f} nats (K = {found.samples}); the most unusual:"
+        f"{len(found.nll)} {split} examples, mean -log p(x) at most {mean:.2f} nats (K = {found.samples}); the most unusual:"
     )
     for row in top:
         typer.echo(f"{row['nll_nats']:>14.2f}  {row['example']}")

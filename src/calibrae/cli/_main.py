@@ -6,6 +6,7 @@ import sys
 from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from .. import errors
 from . import _assess, _audit, _beta, _draw, _evaluate, _sweep, _train
@@ -14,8 +15,23 @@ USAGE_ERROR, INTERRUPTED = 2, 130
 # the base of all usage errors, from click or, since typer brings its own copy of it, from there
 USAGE_ERRORS: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
+
+class Commands(typer.core.TyperGroup):
+    """Our commands; Ctrl-C is answered even where the work had nothing to say of it."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command. An interrupt that carries a message has been told to the user."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            if not interrupt.args:
+                print("calibrae: stopped by Ctrl-C", file=sys.stderr)
+            raise
+
+
 app = typer.Typer(
     name="calibrae",
+    cls=Commands,
     help="Variational autoencoders whose objective is exact and whose numbers can be compared.",
     no_args_is_help=True,
     add_completion=False,

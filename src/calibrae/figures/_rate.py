@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,25 @@ if TYPE_CHECKING:
 
 MOST_TICKS = 12
 LABELS = {"beta": "beta", "sigma": "sigma", "latent_dim": "latent size"}
+LIGHTEST = 0.65  # how far the lightest of several groups is from blue
+LEGEND_COLUMNS = 8
+DASHES = ("-", "--", ":", "-.")
+LABEL_WIDTH, LABEL_HEIGHT = 45.0, 18.0  # pixels that a label takes
+
+
+@dataclass(frozen=True)
+class Group:
+    """Points that differ in the first axis alone.
+
+    Attributes:
+        name: the values that they share; `None` if there is one axis.
+        shade: their colour.
+        points: by the first axis.
+    """
+
+    name: str | None
+    shade: tuple[float, float, float]
+    points: list[RatePoint]
 
 
 def save_rate_distortion(
@@ -33,11 +53,43 @@ def save_rate_distortion(
         axes: what was varied; the first is the axis of the right panel, and the others tell its lines apart.
         path: of the PNG.
     """
-    figure = new_figure(10.0, 4.0)
+    figure = new_figure(10.0, 4.3)
     left, right = figure.subplots(1, 2)
-    _draw_curve(tidy(left), points, linear, chosen)
-    _draw_elbos(tidy(right), points, chosen, axes)
+    groups = _grouped(points, axes)
+    _draw_curve(tidy(left), points, linear, chosen, groups)
+    _draw_elbos(tidy(right), points, chosen, axes[0], groups)
+    handles, names = left.get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=LEGEND_COLUMNS, fontsize=7, frameon=False)
+    figure.draw_without_rendering()  # labels are laid out by where the points are on the page
+    _label_points(left, points, linear, axes[0])
     return save_figure(figure, path)
+
+
+def _grouped(points: Sequence[RatePoint], axes: Sequence[str]) -> list[Group]:
+    """The points by all axes but the first, each group with its name and shade of blue."""
+    first, others = axes[0], axes[1:]
+    members: dict[tuple[float, ...], list[RatePoint]] = {}
+    for point in sorted(points, key=lambda point: tuple(point.axes[name] for name in (*others, first))):
+        members.setdefault(tuple(point.axes[name] for name in others), []).append(point)
+    names = [", ".join(f"{LABELS[name]} {value:g}" for name, value in zip(others, key, strict=True)) for key in members]
+    return [
+        Group(name or None, shade, found)
+        for name, shade, found in zip(names, _shades(len(names)), members.values(), strict=True)
+    ]
+
+
+def _shades(count: int) -> list[tuple[float, float, float]]:
+    """Blues from light to dark; blue itself if there is one."""
+    from matplotlib.colors import to_rgb
+
+    strengths = [1.0 - LIGHTEST * (count - 1 - i) / max(1, count - 1) for i in range(count)]
+    red, green, blue = to_rgb(BLUE)
+    return [(1.0 - s * (1.0 - red), 1.0 - s * (1.0 - green), 1.0 - s * (1.0 - blue)) for s in strengths]
+
+
+def _height(point: RatePoint, linear: Mapping[int, Sequence[LinearCode]]) -> float:
+    """Distortion: squared error, or nats where there is no sigma."""
+    return point.sse if linear else point.nll_nats
 
 
 def _draw_curve(
@@ -45,54 +97,71 @@ def _draw_curve(
     points: Sequence[RatePoint],
     linear: Mapping[int, Sequence[LinearCode]],
     chosen: Recommendation | None,
+    groups: Sequence[Group],
 ) -> None:
-    shade = [GREY, "#b9bdc4", "#5c6169", "#d4d7db"]
     for i, (latent_dim, codes) in enumerate(linear.items()):
         panel.plot(
-            [c.kl for c in codes], [c.sse for c in codes], color=shade[i % len(shade)], linewidth=1.2,
+            [c.kl for c in codes], [c.sse for c in codes], color=GREY, linewidth=1.2, linestyle=DASHES[i % len(DASHES)],
             label=f"linear, d = {latent_dim} (closed form)",
         )  # fmt: skip
-    has_sse = bool(linear)
-    for point in points:
-        is_chosen = chosen is not None and point.name == chosen.name
-        height = point.sse if has_sse else point.nll_nats
-        panel.plot(point.kl_nats, height, "o", color=ORANGE if is_chosen else BLUE, markersize=8 if is_chosen else 6)
-        text = ", ".join(f"{value:g}" for value in point.axes.values())
-        panel.annotate(text, (point.kl_nats, height), (5, 5), textcoords="offset points", fontsize=7)
-    panel.set_xlabel("rate: KL, nats", fontsize=8)
-    panel.set_ylabel("distortion: squared error" if has_sse else "distortion: -log p(x|z), nats", fontsize=8)
-    panel.set_title(f"rate and distortion, by {' and '.join(LABELS[a] for a in points[0].axes)}", fontsize=9)
-    if has_sse:
-        from matplotlib.ticker import LogFormatter
-
-        panel.set_yscale("log")
-        plain = LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5))
-        panel.yaxis.set_major_formatter(plain)
-        panel.yaxis.set_minor_formatter(plain)
-        panel.tick_params(axis="y", which="both", labelsize=8)
-        panel.legend(fontsize=7, frameon=False)
-
-
-def _draw_elbos(panel: Axes, points: Sequence[RatePoint], chosen: Recommendation | None, axes: Sequence[str]) -> None:
-    first, others = axes[0], axes[1:]
-    groups: dict[tuple[float, ...], list[RatePoint]] = {}
-    for point in points:
-        groups.setdefault(tuple(point.axes[name] for name in others), []).append(point)
-    for number, (key, members) in enumerate(groups.items()):
-        ordered = sorted(members, key=lambda point: point.axes[first])
-        label = ", ".join(f"{LABELS[name]} {value:g}" for name, value in zip(others, key, strict=True)) or None
-        panel.errorbar(
-            [p.axes[first] for p in ordered], [p.elbo_nats for p in ordered], yerr=[p.standard_error for p in ordered],
-            marker="o", markersize=4, linewidth=1.2, capsize=2, color=BLUE, alpha=1.0 - 0.7 * number / len(groups), label=label,
+    for group in groups:
+        panel.plot(
+            [p.kl_nats for p in group.points], [_height(p, linear) for p in group.points], "o", color=group.shade, markersize=6,
+            label=group.name,
         )  # fmt: skip
-    marked = next((p for p in points if chosen is not None and p.name == chosen.name), None)
+    marked = _marked(points, chosen)
     if marked is not None:
-        panel.plot(marked.axes[first], marked.elbo_nats, "o", color=ORANGE, markersize=8, zorder=3, label="recommended")
-        panel.legend(fontsize=7, frameon=False)
+        panel.plot(marked.kl_nats, _height(marked, linear), "o", color=ORANGE, markersize=8, label="recommended")
+    panel.set_xlabel("rate: KL, nats", fontsize=8)
+    panel.set_ylabel("distortion: squared error" if linear else "distortion: -log p(x|z), nats", fontsize=8)
+    panel.set_title(f"rate and distortion, each point with its {LABELS[next(iter(points[0].axes))]}", fontsize=9)
+    if linear:
+        _plain_log(panel)
+
+
+def _plain_log(panel: Axes) -> None:
+    """A logarithmic axis with numbers such as 20 and .5, not powers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    panel.set_yscale("log")
+    panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    panel.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _label_points(
+    panel: Axes, points: Sequence[RatePoint], linear: Mapping[int, Sequence[LinearCode]], first: str
+) -> None:
+    """The value of the first axis beside each point, but for those whose label would lie on another's."""
+    taken: list[tuple[float, float]] = []
+    for point in points:
+        place = (point.kl_nats, _height(point, linear))
+        x, y = panel.transData.transform(place)
+        if any(abs(x - other_x) < LABEL_WIDTH and abs(y - other_y) < LABEL_HEIGHT for other_x, other_y in taken):
+            continue
+        taken.append((x, y))
+        panel.annotate(f"{point.axes[first]:.3g}", place, (5, 5), textcoords="offset points", fontsize=7)
+
+
+def _marked(points: Sequence[RatePoint], chosen: Recommendation | None) -> RatePoint | None:
+    return next((p for p in points if chosen is not None and p.name == chosen.name), None)
+
+
+def _draw_elbos(
+    panel: Axes, points: Sequence[RatePoint], chosen: Recommendation | None, first: str, groups: Sequence[Group]
+) -> None:
+    for group in groups:
+        panel.errorbar(
+            [p.axes[first] for p in group.points], [p.elbo_nats for p in group.points],
+            yerr=[p.standard_error for p in group.points], marker="o", markersize=4, linewidth=1.2, capsize=2, color=group.shade,
+        )  # fmt: skip
+    marked = _marked(points, chosen)
+    if marked is not None:
+        panel.plot(marked.axes[first], marked.elbo_nats, "o", color=ORANGE, markersize=8, zorder=3)
     ticks = sorted({point.axes[first] for point in points})
     panel.set_xscale("log")
     if len(ticks) <= MOST_TICKS:
-        panel.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        panel.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
         panel.set_xticks([], minor=True)
     panel.set_xlabel(LABELS[first], fontsize=8)
     panel.set_title("validation ELBO at beta = 1, nats", fontsize=9)

@@ -124,9 +124,13 @@ def _trained(
                 f"note: {trainer.total_steps} steps in all; a model gains for some thousands (--epochs, --batch-size)"
             )
         return trainer, trainer.run(resume=resume)
-    except BaseException:
+    except BaseException as error:
         if not resume and not (folder.checkpoints / "last.pt").exists():
             folder.abandon(remove=is_new)
+            if isinstance(error, KeyboardInterrupt):
+                message = "interrupted before the first step: there is nothing to keep, and the folder is as it was"
+                reporter.say(message)
+                raise KeyboardInterrupt(message) from None
         raise
     finally:
         if (folder.checkpoints / "last.pt").exists():

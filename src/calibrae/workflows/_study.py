@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shlex
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
 NAME = "calibrae-sweep"
 REDRAWS = 100
 KINDS: dict[str, type] = {"beta": float, "sigma": float, "latent_dim": int}
+EXAMPLES = {  # values, a range, and the words that are allowed as well
+    "beta": ("0.5,1,2", "0.1:10", ""),
+    "sigma": ("0.03,0.1", "0.01:0.3", ", or `optimal` or `learned` for all points"),
+    "latent_dim": ("8,16,32", "8:64", ""),
+}
 
 
 @final
@@ -59,9 +65,10 @@ class Axis:
             values = []
         wrong = not values or any(not 0 < value < float("inf") for value in values)
         if wrong or (is_range and (len(values) != 2 or values[0] >= values[1])):
+            example, between, words = EXAMPLES[name]
             raise ArgumentError(
-                f"--{name.replace('_', '-')} of a sweep must be positive numbers, as in 8,16,32, or a range to search, as in 8:64; "
-                f"got {given}."
+                f"--{name.replace('_', '-')} of a sweep must be positive numbers, as in {example}, or a range to search that rises, as in "
+                f"{between}{words}; got {given}."
             )
         return cls(name, () if is_range else tuple(dict.fromkeys(values)), min(values), max(values))
 
@@ -146,7 +153,10 @@ class Study:
     def _opened(self, storage: str) -> optuna.Study:
         import optuna
 
-        return optuna.create_study(storage=storage, study_name=NAME, direction="maximize", load_if_exists=True)
+        study = optuna.create_study(storage=storage, study_name=NAME, direction="maximize", load_if_exists=True)
+        # the same search draws the same points; one that goes on, or another machine's, draws others
+        study.sampler = optuna.samplers.TPESampler(seed=len(study.trials))
+        return study
 
     def _is_another(self, request: Mapping[str, Any]) -> bool:
         return self._study.user_attrs.get("request") not in (None, request)
@@ -156,8 +166,10 @@ class Study:
         if known is None:
             self._study.set_user_attr("request", dict(request))
         elif known != request:
-            changed = ", ".join(
-                f"{k} was {known.get(k)}, got {request[k]}" for k in request if known.get(k) != request[k]
+            changed = "; ".join(
+                f"{k} was {_in_words(known.get(k))}, got {_in_words(request[k])}"
+                for k in request
+                if known.get(k) != request[k]
             )
             raise ArgumentError(
                 f"a sweep keeps its data, its axes and its other options; {changed}. Take another --out."
@@ -238,12 +250,25 @@ class Study:
         }
         return sorted(found.values(), key=lambda point: tuple(point.values.values()))
 
+    def left(self) -> int:
+        """How many points nobody has begun."""
+        if self.is_search:
+            return max(0, self.trials - len(self._trials(self._state.RUNNING, self._state.COMPLETE)))
+        return len(self._trials(self._state.WAITING))
+
     def held(self) -> list[str]:
         """Who trains the points that are under way, in words."""
         return [
             f"{trial.user_attrs.get('point')} (process {trial.user_attrs.get('process')} on {trial.user_attrs.get('host')})"
             for trial in self._trials(self._state.RUNNING)
         ]
+
+
+def _in_words(value: Any) -> str:
+    """As a command line has it."""
+    if isinstance(value, list | tuple):
+        return shlex.join(map(str, value)) or "none"
+    return str(value)
 
 
 def point_name(values: Mapping[str, float]) -> str:

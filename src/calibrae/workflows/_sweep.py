@@ -147,13 +147,13 @@ def run_sweep(
     study = Study(storage or sqlite_address(out), chosen, trials, request, take_over=take_over, is_empty=is_empty)
     at_once = jobs or _default_jobs(arguments)
     crew = _Crew(study, source, out / "points", list(arguments), at_once, say or (lambda _: None))
+    crew.say(_said_at_start(study, at_once))
     try:
         crew.work(tick)
     except KeyboardInterrupt:
-        crew.say(
-            f"stopped; {len(study.done())} points are done, the others keep what they have. To go on, give the same command again"
-        )
-        raise
+        message = f"stopped; {len(study.done())} points are done, the others keep what they have. To go on, give the same command again"
+        crew.say(message)
+        raise KeyboardInterrupt(message) from None
     found = _compared(out, study.done(), tick)
     result = Sweep(out, *found, crew.failed, study.held())
     replace_json(out / "sweep.json", result.to_dict())
@@ -162,6 +162,14 @@ def run_sweep(
             result.points, result.linear, result.recommendation, [axis.name for axis in chosen], out / "sweep.png"
         )
     return result
+
+
+def _said_at_start(study: Study, at_once: int) -> str:
+    left, done, held = study.left(), len(study.done()), len(study.held())
+    others = f", {held} under way elsewhere" if held else ""
+    if not left:
+        return f"nothing is left to train: {done} points are done{others}"
+    return f"{left} points to train, {min(left, at_once)} at once; {done} done already{others}"
 
 
 def _as_arguments(settings: Mapping[str, Any]) -> list[str]:
@@ -267,7 +275,9 @@ class _Crew:
         if not scores:
             self._give_up("a plain autoencoder has no KL, so there is no rate to sweep. Take another --model.")
             return None
-        self.say(f"{point.name}: validation ELBO {max(scores):.1f} nats, {time.monotonic() - started:.0f} s")
+        self.say(
+            f"{point.name}: best validation ELBO of its epochs {max(scores):.1f} nats, {time.monotonic() - started:.0f} s"
+        )
         return max(scores)
 
     def _run(self, point: Point, folder: Path) -> str | None:
