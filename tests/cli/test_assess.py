@@ -54,6 +54,15 @@ def test_full_brings_all_into_one_json(run, capsys):
     assert bounds == sorted(bounds)
     assert record["calibration"]["overall"]["coverage"].keys() == {"0.5", "0.9", "0.95"}
     assert len(record["latents"]["kl_per_dim"]) == 3
+    for part, n, split in (("calibration", 180, "test"), ("latents", 180, "test"), ("bidirectional", 4, "simulated")):
+        assert {key: record[part][key] for key in ("n", "split", "seed")} == {"n": n, "split": split, "seed": 3}
+        assert record[part]["estimator"]
+    errors = record["calibration"]["overall"]["standard_errors"]
+    assert errors.keys() == {"mean", "spread", "kurtosis", "coverage", "pit", "ks"}
+    assert all(error > 0 for error in record["latents"]["standard_errors"]["kl_per_dim"])
+    assert record["standard_errors"].keys() == {
+        "nll_nats", "kl_nats", "mse", "kl_per_dim", "ppca_log_likelihood_nats", "elbo_minus_ppca_nats",
+    }  # fmt: skip
     assert record["elbo_nats"] == cb.evaluate(run, seed=3).elbo_nats
     assert (run / "calibration.png").stat().st_size > 1000
     assert (run / "latents.png").stat().st_size > 1000

@@ -79,6 +79,41 @@ def test_the_ks_distance_and_moments_are_scipys():
     assert "not Gaussian" in found(still((5,), cb.GaussianLikelihood(math.sqrt(2.0))), x).sentence
 
 
+def test_standard_errors_are_those_of_independent_residuals():
+    """All residuals independent: the errors have closed forms."""
+    n, d = 4000, 24
+    x = torch.randn(n, d, generator=torch.Generator().manual_seed(0))
+    errors = found(still((d,), cb.GaussianLikelihood(1.0)), x).overall.standard_errors
+    count = n * d
+    assert errors["mean"] == pytest.approx(1 / math.sqrt(count), rel=0.3)
+    assert errors["spread"] == pytest.approx(1 / math.sqrt(2 * count), rel=0.3)
+    assert errors["kurtosis"] == pytest.approx(math.sqrt(24 / count), rel=0.3)
+    assert errors["coverage"]["0.9"] == pytest.approx(math.sqrt(0.09 / count), rel=0.3)
+    assert errors["pit"] == pytest.approx([math.sqrt(0.09 / count)] * 10, rel=0.5)
+
+
+def test_standard_errors_hold_where_the_residuals_of_an_example_go_together():
+    """Each example has a scale of its own, so that a hundred residuals tell little more than one: against repeated data."""
+    model = still((100,), cb.GaussianLikelihood(1.0))
+
+    def repeated(seed):
+        generator = torch.Generator().manual_seed(seed)
+        return torch.rand(200, 1, generator=generator).add(0.3) * torch.randn(200, 100, generator=generator)
+
+    results = [found(model, repeated(seed)).overall for seed in range(200)]
+    for name, values in {
+        "spread": [r.spread for r in results],
+        "kurtosis": [r.kurtosis for r in results],
+        "ks": [r.ks for r in results],
+    }.items():
+        claimed = np.sqrt(np.mean([r.standard_errors[name] ** 2 for r in results]))
+        assert claimed == pytest.approx(np.std(values), rel=0.2), name
+    covered = [r.coverage["0.5"] for r in results]
+    claimed = np.sqrt(np.mean([r.standard_errors["coverage"]["0.5"] ** 2 for r in results]))
+    assert claimed == pytest.approx(np.std(covered), rel=0.2)
+    assert found(model, repeated(0)[:1]).overall.standard_errors == {}
+
+
 def test_deciles_of_sigma_find_where_it_is_wrong():
     scale = torch.linspace(0.1, 1.0, 40)
     x = scale * torch.randn(3000, 40, generator=torch.Generator().manual_seed(0))

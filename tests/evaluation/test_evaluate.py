@@ -6,10 +6,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy import stats
+from torch.distributions import Normal
 
 import calibrae as cb
 from calibrae import functional as F
-from calibrae.data import load_data
+from calibrae.data import ExampleNoise, load_data, mixed_seed
 from calibrae.errors import ArgumentError, CalibraeError, DataError, NoDensityError, RunError, UnfrozenSigmaError
 from calibrae.evaluation import (
     cubature_noise,
@@ -18,8 +20,11 @@ from calibrae.evaluation import (
     exact_linear_elbo,
     importance_weighted,
     linear_vae_at_ppca,
+    training_ppca,
     training_spectrum,
 )
+from calibrae.evaluation._evaluate import LATENT_STREAM
+from calibrae.functional import ppca_log_likelihood
 from calibrae.models import fix_sigma
 
 DIGITS = load_data("digits")
@@ -93,6 +98,8 @@ def test_the_importance_bound_does_not_depend_on_batches():
 def test_evaluation_does_not_depend_on_the_batch_size(run, batch_size):
     reference = evaluate_model(run.model, run.data, batch_size=64, importance_samples=5).to_dict()
     other = evaluate_model(run.model, run.data, batch_size=batch_size, importance_samples=5).to_dict()
+    reference |= {f"error of {name}": value for name, value in reference.pop("standard_errors").items()}
+    other |= {f"error of {name}": value for name, value in other.pop("standard_errors").items()}
     for key, value in reference.items():
         assert other[key] == (pytest.approx(value, rel=1e-5) if isinstance(value, float | list) else value), key
 
@@ -125,6 +132,29 @@ def test_the_standard_error_is_that_of_the_mean(run):
     values = [cb.evaluate(run.path, seed=s, split="all", limit=400).elbo_nats for s in range(12)]
     record = cb.evaluate(run.path, split="all", limit=400)
     assert np.std(values) < 2 * record.elbo_standard_error
+
+
+def test_standard_errors_are_over_examples(run):
+    """Each example on its own, and scipy's standard error of the mean."""
+    record, model = cb.evaluate(run.path).to_dict(), run.model
+    noise = ExampleNoise("normal", (model.latent_dim,), mixed_seed(0, LATENT_STREAM))
+    floor, _ = training_ppca(model, run.data)
+    rows = {"nll_nats": [], "kl_nats": [], "mse": [], "elbo_minus_ppca_nats": []}
+    with torch.no_grad():
+        for i, x in run.data.batches("test", 1):
+            output = model(x, noise.rows(i, i + 1))
+            nll = float(output.likelihood.nll(x))
+            kl = float(
+                torch.distributions.kl_divergence(output.posterior.distribution().base_dist, Normal(0.0, 1.0)).sum()
+            )
+            rows["nll_nats"].append(nll)
+            rows["kl_nats"].append(kl)
+            rows["mse"].append(float((x - output.likelihood.mean).square().mean()))
+            rows["elbo_minus_ppca_nats"].append(-nll - kl - float(ppca_log_likelihood(floor, x.flatten(1).double())))
+    for name, values in rows.items():
+        assert record["standard_errors"][name] == pytest.approx(stats.sem(values), rel=1e-4), name
+    assert record["standard_errors"]["elbo_minus_ppca_nats"] < record["elbo_standard_error"]
+    assert cb.evaluate(run.path, limit=1).standard_errors == {}
 
 
 def test_the_mean_is_weighted_by_example(run):

@@ -31,7 +31,7 @@ def calibrated(spread: float = 1.0, ks: float = 0.01) -> Calibration:
 def latents(**changes) -> LatentDiagnosis:
     plain = {
         "kl_per_dim": torch.full((4,), 2.5), "posterior_mean_variance": torch.ones(4), "active": torch.ones(4, dtype=torch.bool),
-        "mutual_information": 6.0, "mutual_information_error": 0.1, "total_correlation": 0.5, "dimensionwise_kl": 0.5,
+        "mutual_information": 6.0, "standard_errors": {}, "total_correlation": 0.5, "dimensionwise_kl": 0.5,
         "hole_share": 0.01, "components": 1000, "queries": 1000, "collapse": "none", "sentence": "",
     }  # fmt: skip
     return LatentDiagnosis(**(plain | changes))

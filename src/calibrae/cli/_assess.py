@@ -52,8 +52,9 @@ def score(
             | written
         )  # fmt: skip
         return
+    source = f" of the {split} split" if data is None else ""
     typer.echo(
-        f"{len(found.nll)} {split} examples, mean -log p(x) at most {mean:.2f} nats (K = {found.samples}); the most unusual:"
+        f"{len(found.nll)} examples{source}, mean -log p(x) at most {mean:.2f} nats (K = {found.samples}); the most unusual:"
     )
     for row in top:
         typer.echo(f"{row['nll_nats']:>14.2f}  {row['example']}")

@@ -10,7 +10,7 @@ from ._calibration import Calibration as Calibration
 from ._calibration import Residuals as Residuals
 from ._calibration import calibration as calibration
 from ._evaluate import evaluate_model as evaluate_model
-from ._evaluate import mean_log_likelihood as mean_log_likelihood
+from ._evaluate import log_likelihoods as log_likelihoods
 from ._evaluate import summarise_split as summarise_split
 from ._evaluate import training_ppca as training_ppca
 from ._evaluate import training_spectrum as training_spectrum

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -13,10 +13,12 @@ from torch import Tensor
 from ..errors import ArgumentError, UnfrozenSigmaError
 from ..likelihoods import AbstractSigma, GaussianLikelihood
 from ..models import VAE, evaluating
+from ._mean import jackknife_error
 
 LEVELS = (0.5, 0.9, 0.95)
 BINS = 1000  # of the PIT: its KS distance is exact to 1 / BINS
 DECILES = 10
+BLOCKS = 50  # of examples, left out in turn for the standard errors
 TRUE_WITHIN = 0.05  # of a sigma
 GAUSSIAN_WITHIN = 0.05  # KS distance
 NORMAL_KURTOSIS = 3.0
@@ -35,6 +37,8 @@ class Residuals:
         coverage: share within the central intervals of 50, 90 and 95 %.
         pit: histogram of the probability integral transform $\Phi(r)$ in ten bins, as shares; flat if all is well.
         ks: largest distance of the PIT's distribution from the uniform one (Kolmogorov and Smirnov), 0 to 1.
+        standard_errors: of all these by name, over examples, whose residuals may depend on each other (a jackknife of 50 blocks);
+            empty for a single example.
     """
 
     name: str
@@ -45,6 +49,7 @@ class Residuals:
     coverage: dict[str, float]
     pit: list[float]
     ks: float
+    standard_errors: dict[str, Any] = field(default_factory=dict)
 
     @property
     def is_true(self) -> bool:
@@ -135,16 +140,15 @@ def calibration(
 
 
 class _Sums:
-    """Running sums of each element, and histograms of each group of elements."""
+    """Running sums of each element, and of each group of elements in each block of examples."""
 
     def __init__(self, names: list[str], groups: list[Tensor]) -> None:
         self.names = names
-        self.groups = groups
-        shape = groups[0].shape
-        self.n = 0
-        self.powers = [torch.zeros(shape, dtype=torch.float64) for _ in range(3)]
-        self.inside = [torch.zeros(shape, dtype=torch.float64) for _ in LEVELS]
-        self.histogram = torch.zeros(len(groups), BINS, dtype=torch.float64)
+        self.masks = torch.stack(groups).flatten(1)
+        self.squares = torch.zeros(groups[0].shape, dtype=torch.float64)
+        self.examples = torch.zeros(BLOCKS, dtype=torch.float64)
+        self.sums = torch.zeros(BLOCKS, len(groups), 3 + len(LEVELS), dtype=torch.float64)
+        self.histogram = torch.zeros(BLOCKS, len(groups), BINS, dtype=torch.float64)
         self.half_widths = [math.sqrt(2.0) * float(torch.erfinv(torch.tensor(p, dtype=torch.float64))) for p in LEVELS]
 
     @classmethod
@@ -165,44 +169,70 @@ class _Sums:
 
     def add(self, residuals: Tensor) -> None:
         """A batch, `[B, *data]`."""
-        wide = residuals.double()
+        block = (int(self.examples.sum()) + torch.arange(len(residuals))) % BLOCKS
+        self.examples += torch.bincount(block, minlength=BLOCKS)
+        wide = residuals.double().flatten(1)
         square = wide.square()
-        self.n += len(wide)
-        for total, values in zip(self.powers, (wide, square, square.square()), strict=True):
-            total += values.sum(0)
-        for total, half in zip(self.inside, self.half_widths, strict=True):
-            total += (wide.abs() <= half).sum(0)
-        bins = (torch.special.ndtr(residuals) * BINS).long().clamp_(0, BINS - 1)
-        for row, mask in zip(self.histogram, self.groups, strict=True):
-            row += torch.bincount(bins[:, mask].flatten(), minlength=BINS)
+        self.squares += square.sum(0).reshape(self.squares.shape)
+        inside = [(wide.abs() <= half).double() for half in self.half_widths]
+        for i, values in enumerate((wide, square, square.square(), *inside)):
+            self.sums[..., i].index_add_(0, block, values @ self.masks.double().T)
+        bins = (torch.special.ndtr(residuals.flatten(1)) * BINS).long().clamp_(0, BINS - 1) + BINS * block[:, None]
+        for i, mask in enumerate(self.masks):
+            self.histogram[:, i] += torch.bincount(bins[:, mask].flatten(), minlength=BLOCKS * BINS).reshape(BLOCKS, -1)
 
     def result(self) -> Calibration:
         """What the sums say."""
         found = [self._residuals(i) for i in range(len(self.names))]
-        spread = (self.powers[1] / self.n).sqrt()
         return Calibration(
             overall=found[0],
             by_channel=[r for r in found if r.name.startswith("channel")],
             by_sigma=[r for r in found if r.name.startswith("sigma")],
-            element_spread=spread,
+            element_spread=(self.squares / self.examples.sum()).sqrt(),
         )
 
     def _residuals(self, index: int) -> Residuals:
-        mask, histogram = self.groups[index], self.histogram[index]
-        count = self.n * int(mask.sum())
-        first, second, fourth = (float(total[mask].sum()) / count for total in self.powers)
-        cumulative = histogram.cumsum(0) / count
-        uniform = torch.arange(1, BINS + 1, dtype=torch.float64) / BINS
+        counts = self.examples * int(self.masks[index].sum())
+        sums, histogram, used = self.sums[:, index], self.histogram[:, index], self.examples > 0
+        total = _statistics(counts.sum(), sums.sum(0), histogram.sum(0))
+        without = _statistics(
+            (counts.sum() - counts[used])[:, None], sums.sum(0) - sums[used], histogram.sum(0) - histogram[used]
+        )
+        errors: dict[str, Any] = (
+            {name: jackknife_error(values).tolist() for name, values in without.items()} if used.sum() > 1 else {}
+        )
+        if errors:
+            errors["coverage"] = _by_level(errors["coverage"])
         return Residuals(
             name=self.names[index],
-            count=count,
-            mean=first,
-            spread=math.sqrt(second),
-            kurtosis=fourth / second**2 if second > 0 else math.nan,
-            coverage={f"{p:g}": float(t[mask].sum()) / count for p, t in zip(LEVELS, self.inside, strict=True)},
-            pit=(histogram.reshape(10, -1).sum(1) / count).tolist(),
-            ks=float((cumulative - uniform).abs().max()),
+            count=int(counts.sum()),
+            mean=float(total["mean"]),
+            spread=float(total["spread"]),
+            kurtosis=float(total["kurtosis"]),
+            coverage=_by_level(total["coverage"].tolist()),
+            pit=total["pit"].tolist(),
+            ks=float(total["ks"]),
+            standard_errors=errors,
         )
+
+
+def _by_level(values: Iterable[float]) -> dict[str, float]:
+    return dict(zip((f"{p:g}" for p in LEVELS), values, strict=True))
+
+
+def _statistics(count: Tensor, sums: Tensor, histogram: Tensor) -> dict[str, Tensor]:
+    """What is told of residuals, from their number `[..., 1]`, their sums `[..., 3 + levels]` and their PIT `[..., BINS]`."""
+    first, second, fourth = (sums / count)[..., :3].unbind(-1)
+    shares = histogram / count
+    uniform = torch.arange(1, BINS + 1, dtype=torch.float64) / BINS
+    return {
+        "mean": first,
+        "spread": second.sqrt(),
+        "kurtosis": fourth / second.square(),
+        "coverage": (sums / count)[..., 3:],
+        "pit": shares.unflatten(-1, (10, -1)).sum(-1),
+        "ks": (shares.cumsum(-1) - uniform).abs().amax(-1),
+    }
 
 
 def calibration_sentence(overall: Residuals, element_spread: Tensor) -> str:

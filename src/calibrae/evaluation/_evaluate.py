@@ -17,6 +17,7 @@ from ..likelihoods import GaussianLikelihood
 from ..models import VAE, ELBOSummary, Scorer, summarise
 from ._bounds import effective_remark, split_bounds
 from ._importance import ImportanceSummary
+from ._mean import error_of_mean
 from ._record import Evaluation, verdict
 from ._spectrum import KEPT, Spectrum, data_spectrum
 from ._ticks import Tick, ticker
@@ -64,14 +65,14 @@ def evaluate_model(
         )
     summary = summarise_split(model, data, split, seed=seed, batch_size=batch_size, limit=limit, tick=tick)
     ppca, notes = (floor, ()) if floor is not None else training_ppca(model, data)
-    likelihood = None if ppca is None else mean_log_likelihood(ppca, data, split, seed, limit)
+    likelihoods = None if ppca is None else log_likelihoods(ppca, data, split, seed, limit)
     weighted = None
     if importance_samples:
         weighted = split_bounds(
             model, data, split, importance_samples, seed=seed, batch_size=batch_size, limit=limit, tick=tick
         )
         notes = (*notes, *(r for r in [effective_remark(weighted)] if r.startswith("poor")))
-    return _record(model, data, split, seed, summary, weighted, likelihood, ppca.sigma if ppca else None, notes)
+    return _record(model, data, split, seed, summary, weighted, likelihoods, ppca.sigma if ppca else None, notes)
 
 
 def summarise_split(
@@ -134,15 +135,12 @@ def training_ppca(model: VAE, data: Data) -> tuple[functional.PPCA | None, tuple
     return ppca, notes
 
 
-def mean_log_likelihood(
+def log_likelihoods(
     ppca: functional.PPCA, data: Data, split: Split | Literal["all"], seed: int = 0, limit: int | None = None
-) -> float:
-    """Mean exact log-likelihood of a split under a probabilistic PCA, nats."""
-    total, count = 0.0, 0
-    for _, x in data.batches(split, data.rows_at_once(FLOOR_ROWS), seed, limit):
-        total += float(functional.ppca_log_likelihood(ppca, x.flatten(1).double()).sum())
-        count += len(x)
-    return total / count
+) -> Tensor:
+    """Exact log-likelihood of each example of a split under a probabilistic PCA, `[N]`, nats."""
+    batches = data.batches(split, data.rows_at_once(FLOOR_ROWS), seed, limit)
+    return torch.cat([functional.ppca_log_likelihood(ppca, x.flatten(1).double()) for _, x in batches])
 
 
 def _record(
@@ -152,7 +150,7 @@ def _record(
     seed: int,
     summary: ELBOSummary,
     weighted: ImportanceSummary | None,
-    floor: float | None,
+    likelihoods: Tensor | None,
     floor_sigma: float | None,
     notes: tuple[str, ...],
 ) -> Evaluation:
@@ -163,6 +161,12 @@ def _record(
     if elbo is not None and spec.density_levels is not None:
         bits = functional.bits_per_dim(-elbo, spec.data_dim, spec.density_levels)
     sigma = getattr(model.likelihood, "sigma", None)
+    floor = None if likelihoods is None else float(likelihoods.mean())
+    errors = dict(summary.standard_errors)
+    if likelihoods is not None and len(likelihoods) > 1:
+        errors["ppca_log_likelihood_nats"] = error_of_mean(likelihoods)
+        if bound:
+            errors["elbo_minus_ppca_nats"] = error_of_mean(summary.elbos - likelihoods)
     return Evaluation(
         n=summary.n,
         data_dim=spec.data_dim,
@@ -190,4 +194,5 @@ def _record(
         effective_samples=float(weighted.effective_samples.mean()) if weighted else None,
         verdict=verdict(elbo, floor, model.latent_dim, summary.n, summary.standard_error if summary.n > 1 else None),
         notes=notes,
+        standard_errors=errors,
     )

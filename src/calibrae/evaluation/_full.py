@@ -87,6 +87,9 @@ class FullEvaluation:
         estimates: of the mean `log p(x)`, from the loosest to the tightest.
         bidirectional_gap: mean distance in nats between the annealed bounds from below and above on simulated examples.
         bidirectional_gap_error: its standard error.
+        simulated: how many examples those were.
+        examples: of the split, all of which calibration and latents are about.
+        annealed: how annealing went, there and on the data.
         calibration: of sigma; `None` without one.
         latents: what they hold.
     """
@@ -95,17 +98,26 @@ class FullEvaluation:
     estimates: list[Estimate]
     bidirectional_gap: float
     bidirectional_gap_error: float
+    simulated: int
+    examples: int
+    annealed: AnnealedSettings
     calibration: Calibration | None
     latents: LatentDiagnosis
 
     def to_dict(self) -> dict[str, Any]:
         """The keys of `Evaluation`, and the rest beside them; plain types, for JSON."""
-        return self.evaluation.to_dict() | {
-            "estimates": [asdict(e) for e in self.estimates],
+        e = self.evaluation
+        source = {"split": e.split, "seed": e.seed, "n": self.examples}
+        simulated = {"split": "simulated", "seed": e.seed, "n": self.simulated}
+        return e.to_dict() | {
+            "estimates": [asdict(estimate) for estimate in self.estimates],
             "bidirectional_gap_nats": _finite(self.bidirectional_gap),
             "bidirectional_gap_standard_error": _finite(self.bidirectional_gap_error),
-            "calibration": self.calibration.to_dict() if self.calibration else None,
-            "latents": self.latents.to_dict(),
+            "bidirectional": {"estimator": "annealed, forwards and backwards", **asdict(self.annealed), **simulated},
+            "calibration": {"estimator": "residuals", "samples": 1, **source} | self.calibration.to_dict()
+            if self.calibration
+            else None,
+            "latents": {"estimator": "aggregate posterior", **source} | self.latents.to_dict(),
         }
 
 
@@ -140,6 +152,9 @@ def evaluate_further(
         estimates=[_elbo(evaluation), *job.bounds(), *annealed],
         bidirectional_gap=both.gap,
         bidirectional_gap_error=both.gap_standard_error,
+        simulated=fewest,
+        examples=job.n,
+        annealed=job.settings.annealed,
         calibration=job.calibration(),
         latents=diagnose_latents(model, job.batches(), job.seed, job.steps("latents", job.n)),
     )

@@ -34,13 +34,13 @@ class LatentDiagnosis:
         posterior_mean_variance: variance over examples of each posterior mean, `[d]`.
         active: which latents are active, `[d]`: that variance exceeds 0.01 (Burda et al. 2016).
         mutual_information: $I(x; z) = E[\log q(z|x) - \log q(z)]$, never above `log components`, its `cap`.
-        mutual_information_error: its standard error.
         total_correlation: $\mathrm{KL}(q(z) \| \prod_j q(z_j))$, how far the latents are from independent.
         dimensionwise_kl: $\sum_j \mathrm{KL}(q(z_j) \| p(z_j))$, how far each is from the prior.
         hole_share: share of prior samples in a hole, where `q(z) / p(z)` is below the 1 % quantile of that of
             posterior samples, each held out of `q(z)`; 0.01 if there are none.
         components: examples in `q(z)`.
         queries: samples that its density was taken at.
+        standard_errors: of the numbers above by name, over examples or samples, for the given `components`.
         collapse: `none`, `partial` or `full`.
         sentence: what it means.
     """
@@ -49,12 +49,12 @@ class LatentDiagnosis:
     posterior_mean_variance: Tensor
     active: Tensor
     mutual_information: float
-    mutual_information_error: float
     total_correlation: float
     dimensionwise_kl: float
     hole_share: float
     components: int
     queries: int
+    standard_errors: dict[str, Any]
     collapse: str
     sentence: str
 
@@ -62,6 +62,11 @@ class LatentDiagnosis:
     def active_units(self) -> int:
         """How many latents are active."""
         return int(self.active.sum())
+
+    @property
+    def mutual_information_error(self) -> float:
+        """Standard error of the mutual information."""
+        return float(self.standard_errors["mutual_information"])
 
     @property
     def aggregate_kl(self) -> float:
@@ -136,12 +141,20 @@ def diagnose_latents(
         posterior_mean_variance=variance,
         active=active,
         mutual_information=float(information.mean()),
-        mutual_information_error=error_of_mean(information),
         total_correlation=float((log_q - log_marginals).mean()),
         dimensionwise_kl=float((log_marginals - log_prior).mean()),
         hole_share=holes,
         components=len(mixture.mean),
         queries=len(z),
+        standard_errors={
+            "kl_per_dim": [error_of_mean(latent) for latent in kl.T],
+            "posterior_mean_variance": [error_of_mean(latent) for latent in (mean - mean.mean(0)).square().T],
+            "mutual_information": error_of_mean(information),
+            "total_correlation": error_of_mean(log_q - log_marginals),
+            "dimensionwise_kl": error_of_mean(log_marginals - log_prior),
+            "aggregate_kl": error_of_mean(log_q - log_prior),
+            "hole_share": math.sqrt(holes * (1.0 - holes) / len(prior)),
+        },
         collapse=collapse,
         sentence=sentence,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -39,6 +39,8 @@ class Evaluation:
         effective_samples: mean effective sample size.
         verdict: in a sentence.
         notes: what else to know.
+        standard_errors: of the means by name, from their spread over examples; `elbo_minus_ppca_nats` is that of the difference on
+            the same examples.
     """
 
     n: int
@@ -67,6 +69,7 @@ class Evaluation:
     effective_samples: float | None = None
     verdict: str = ""
     notes: tuple[str, ...] = ()
+    standard_errors: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for JSON; numbers that are not finite become `None`."""

@@ -47,6 +47,7 @@ class ELBOSummary:
         mse: mean squared error of the reconstruction at the sampled `z`, per element.
         posterior_mean_var: variance over examples of each posterior mean, `[d]`.
         is_bound: whether `elbo` is one (a plain autoencoder has none).
+        standard_errors: of the means by name, from their spread over examples; empty for one example.
     """
 
     n: int
@@ -56,6 +57,7 @@ class ELBOSummary:
     mse: float
     posterior_mean_var: Tensor
     is_bound: bool
+    standard_errors: dict[str, Any]
 
     @property
     def kl(self) -> float:
@@ -74,30 +76,45 @@ class ELBOSummary:
 
 
 class _Sums:
-    """Running float64 sums, shifted by the first batch's mean so that no digits are lost in the variances."""
+    """Running float64 sums, shifted by the first batch's means so that no digits are lost in the variances."""
 
     def __init__(self) -> None:
-        self.n = 0
-        self.count = 0
+        self.data_dim = 1
         self.parts: list[Tensor] = []
-        self.elbos: list[Tensor] = []
-        self.origin: Tensor | None = None
+        self.nlls: list[Tensor] = []
+        self.kls: list[Tensor] = []
+        self.sses: list[Tensor] = []
+        self.origins: tuple[Tensor, Tensor] | None = None
 
     def add(self, elements: int, nll: Tensor, kl: Tensor, sse: Tensor, mean: Tensor) -> None:
         nll, kl, sse, mean = (part.cpu().double() for part in (nll, kl, sse, mean))
-        self.elbos.append(-(nll + kl.sum(1)))
-        self.origin = mean.mean(0) if self.origin is None else self.origin
-        mean = mean - self.origin
-        batch = [nll.sum(), kl.sum(0), sse.sum(), mean.sum(0), mean.square().sum(0)]
+        for kept, values in ((self.nlls, nll), (self.kls, kl.sum(1)), (self.sses, sse)):
+            kept.append(values)
+        self.data_dim = elements // len(nll)
+        self.origins = self.origins or (kl.mean(0), mean.mean(0))
+        batch = [part for x, origin in zip((kl, mean), self.origins, strict=True) for part in _powers(x - origin)]
         self.parts = [a + b for a, b in zip(self.parts, batch, strict=True)] if self.parts else batch
-        self.n += len(nll)
-        self.count += elements
 
     def summary(self, is_bound: bool) -> ELBOSummary:
-        nll, kl, sse, mean, mean_sq = self.parts
-        n, elbos = self.n, torch.cat(self.elbos)
-        spread = (mean_sq / n - (mean / n).square()).clamp_min(0.0)
-        return ELBOSummary(n, float(nll / n), kl / n, elbos, float(sse) / self.count, spread, is_bound)
+        assert self.origins is not None
+        nlls, kls, mses = torch.cat(self.nlls), torch.cat(self.kls), torch.cat(self.sses) / self.data_dim
+        n = len(nlls)
+        kl, kl_sq, mean, mean_sq = (part / n for part in self.parts)
+        spread = (mean_sq - mean.square()).clamp_min(0.0)
+        errors: dict[str, Any] = {}
+        if n > 1:
+            named = {"nll_nats": nlls, "mse": mses} | ({"kl_nats": kls} if is_bound else {})
+            errors = {name: float(values.std()) / math.sqrt(n) for name, values in named.items()}
+            if is_bound:
+                errors["kl_per_dim"] = ((kl_sq - kl.square()).clamp_min(0.0) / (n - 1)).sqrt().tolist()
+        kl_per_dim = self.origins[0] + kl
+        return ELBOSummary(
+            n, float(nlls.mean()), kl_per_dim, -(nlls + kls), float(mses.mean()), spread, is_bound, errors
+        )
+
+
+def _powers(x: Tensor) -> tuple[Tensor, Tensor]:
+    return x.sum(0), x.square().sum(0)
 
 
 @final

@@ -11,7 +11,7 @@ import torch
 
 from ..data import NAMES, Data, DataOptions, Preparation, load_data
 from ..errors import ArgumentError, RunError
-from ..evaluation import mean_log_likelihood, training_ppca
+from ..evaluation import log_likelihoods, training_ppca
 from ..functional import beta_in_conventions
 from ..likelihoods import BernoulliLikelihood, LearnedSigma, ManualSigma, OptimalSigma
 from ..models import VAE
@@ -267,7 +267,7 @@ def _keep_floor(run: Run) -> float | None:
     if ppca is None:
         return None
     save_floor(ppca, run.path)
-    return mean_log_likelihood(ppca, run.data, "validation")
+    return float(log_likelihoods(ppca, run.data, "validation").mean())
 
 
 @dataclass(frozen=True, slots=True)
