@@ -57,6 +57,10 @@ def test_full_brings_all_into_one_json(run, capsys):
     for part, n, split in (("calibration", 180, "test"), ("latents", 180, "test"), ("bidirectional", 4, "simulated")):
         assert {key: record[part][key] for key in ("n", "split", "seed")} == {"n": n, "split": split, "seed": 3}
         assert record[part]["estimator"]
+    both = record["bidirectional"]
+    assert len(both["lower_nats"]) == len(both["upper_standard_errors"]) == 4
+    gaps = [upper - lower for lower, upper in zip(both["lower_nats"], both["upper_nats"], strict=True)]
+    assert sum(gaps) / 4 == pytest.approx(record["bidirectional_gap_nats"])
     errors = record["calibration"]["overall"]["standard_errors"]
     assert errors.keys() == {"mean", "spread", "kurtosis", "coverage", "pit", "ks"}
     assert all(error > 0 for error in record["latents"]["standard_errors"]["kl_per_dim"])

@@ -12,7 +12,7 @@ from torch import nn
 
 import calibrae as cb
 from calibrae import functional as F
-from calibrae.data import _kept, load_data
+from calibrae.data import _kept, load_data, mixed_seed
 from calibrae.errors import ArgumentError, NoDensityError
 from calibrae.evaluation import (
     AnnealedSettings,
@@ -25,6 +25,7 @@ from calibrae.evaluation import (
     sample_ppca,
     split_bounds,
 )
+from calibrae.evaluation._annealed import ANNEALED_STREAM, BLOCK_EXAMPLES
 from calibrae.models import summarise
 
 
@@ -75,6 +76,17 @@ def curved(latent_dim: int, likelihood: str = "gaussian") -> cb.VAE:
 
 def drawn_from(model: cb.VAE, n: int, seed: int = 0) -> torch.Tensor:
     return model.sample(n, noise=True, generator=torch.Generator().manual_seed(seed))
+
+
+def simulated(model: cb.VAE, n: int, seed: int) -> torch.Tensor:
+    """The examples that `bidirectional` draws."""
+    found = []
+    for block, start in enumerate(range(0, n, BLOCK_EXAMPLES)):
+        generator = torch.Generator().manual_seed(mixed_seed(seed, ANNEALED_STREAM, block, 1))
+        z = model.prior.sample(min(BLOCK_EXAMPLES, n - start), generator)
+        with torch.no_grad():
+            found.append(model.likelihood(model.decoder(z)).sample(generator))
+    return torch.cat(found)
 
 
 # quadrature
@@ -221,6 +233,16 @@ def test_bidirectional_bounds_of_a_linear_model_are_on_their_sides():
     assert float(summary.lower.mean()) < -entropy + noise
     assert float(summary.upper.mean()) > -entropy - noise
     assert float((summary.upper - summary.lower).mean()) > 0
+
+
+def test_error_bars_of_the_bidirectional_bounds_cover():
+    """Of 200 simulated examples, whose log p(x) is known by quadrature."""
+    model = curved(1)
+    both = bidirectional(model, 200, AnnealedSettings(chains=64, temperatures=200, leapfrog=3), seed=1)
+    truth = quadrature_log_likelihood(model, simulated(model, 200, seed=1))
+    for bound, error in ((both.lower, both.lower_error), (both.upper, both.upper_error)):
+        assert 0.92 <= float(((bound - truth).abs() < 1.96 * error).double().mean()) <= 0.98
+        assert float((bound - truth).abs().mean()) < 0.05
 
 
 def test_settings_are_checked():

@@ -51,7 +51,7 @@ def print_evaluation(record: dict[str, Any]) -> None:
         )
     for name, value in rows:
         if not value.startswith("- ") and value != "-" and (record["elbo_nats"] is not None or name != "PPCA floor"):
-            typer.echo(f"{name:<18}{value}")
+            typer.echo(f"{name:<17} {value}")
     typer.echo(record["verdict"])
     for note in record["notes"]:
         typer.echo(f"note: {note}")

@@ -83,11 +83,16 @@ class BidirectionalSummary:
     Attributes:
         lower: from annealing forwards from `q(z|x)`, `[N]`, nats, float64.
         upper: from annealing backwards from the `z` that each example was made of, `[N]`.
+        lower_error: Monte Carlo standard error of each lower bound, from the spread of its chains' weights, `[N]`; true once the
+            temperatures are many.
+        upper_error: of each upper bound, likewise. Its chains begin at one `z`, so with few temperatures it is too small.
         settings: how the chains went.
     """
 
     lower: Tensor
     upper: Tensor
+    lower_error: Tensor
+    upper_error: Tensor
     settings: AnnealedSettings
 
     @property
@@ -170,7 +175,7 @@ def bidirectional(
         Grosse, Ghahramani & Adams 2015, https://arxiv.org/abs/1511.02543
     """
     settings = settings or AnnealedSettings()
-    lower, upper = [], []
+    forwards, backwards = [], []
     with evaluating(model):
         for block, start in enumerate(range(0, examples, BLOCK_EXAMPLES)):
             generator = torch.Generator().manual_seed(mixed_seed(seed, ANNEALED_STREAM, block, 1))
@@ -179,11 +184,18 @@ def bidirectional(
             path = _Path.of(model, x)
             chains = _Chains(path, settings, generator)
             sizes = chains.pilot()
-            lower.append(functional.importance_bound(chains.forward(sizes)).cpu())
-            upper.append(-functional.importance_bound(chains.backward(path.to_standard(z), sizes)).cpu())
+            forwards.append(chains.forward(sizes).cpu())
+            backwards.append(chains.backward(path.to_standard(z), sizes).cpu())
             if step is not None:
                 step(len(x))
-    return BidirectionalSummary(torch.cat(lower), torch.cat(upper), settings)
+    weights, inverse = torch.cat(forwards, 1), torch.cat(backwards, 1)
+    return BidirectionalSummary(
+        lower=functional.importance_bound(weights),
+        upper=-functional.importance_bound(inverse),
+        lower_error=_relative_error(weights),
+        upper_error=_relative_error(inverse),
+        settings=settings,
+    )
 
 
 def annealing_schedule(temperatures: int) -> Tensor:

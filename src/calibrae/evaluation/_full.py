@@ -14,7 +14,7 @@ from ..data import Data, ExampleNoise, mixed_seed
 from ..errors import ArgumentError
 from ..likelihoods import GaussianLikelihood
 from ..models import VAE
-from ._annealed import AnnealedSettings, annealed_importance, bidirectional
+from ._annealed import AnnealedSettings, BidirectionalSummary, annealed_importance, bidirectional
 from ._bounds import effective_remark, split_bounds
 from ._calibration import Calibration, calibration
 from ._evaluate import summarise_split
@@ -85,40 +85,56 @@ class FullEvaluation:
     Attributes:
         evaluation: as `evaluate` gives it.
         estimates: of the mean `log p(x)`, from the loosest to the tightest.
-        bidirectional_gap: mean distance in nats between the annealed bounds from below and above on simulated examples.
-        bidirectional_gap_error: its standard error.
-        simulated: how many examples those were.
+        simulated: annealed bounds from below and above on examples drawn from the model.
         examples: of the split, all of which calibration and latents are about.
-        annealed: how annealing went, there and on the data.
         calibration: of sigma; `None` without one.
         latents: what they hold.
     """
 
     evaluation: Evaluation
     estimates: list[Estimate]
-    bidirectional_gap: float
-    bidirectional_gap_error: float
-    simulated: int
+    simulated: BidirectionalSummary
     examples: int
-    annealed: AnnealedSettings
     calibration: Calibration | None
     latents: LatentDiagnosis
+
+    @property
+    def bidirectional_gap(self) -> float:
+        """Mean distance in nats between the annealed bounds from below and above on simulated examples."""
+        return self.simulated.gap
+
+    @property
+    def bidirectional_gap_error(self) -> float:
+        """Its standard error."""
+        return self.simulated.gap_standard_error
 
     def to_dict(self) -> dict[str, Any]:
         """The keys of `Evaluation`, and the rest beside them; plain types, for JSON."""
         e = self.evaluation
         source = {"split": e.split, "seed": e.seed, "n": self.examples}
-        simulated = {"split": "simulated", "seed": e.seed, "n": self.simulated}
         return e.to_dict() | {
             "estimates": [asdict(estimate) for estimate in self.estimates],
             "bidirectional_gap_nats": _finite(self.bidirectional_gap),
             "bidirectional_gap_standard_error": _finite(self.bidirectional_gap_error),
-            "bidirectional": {"estimator": "annealed, forwards and backwards", **asdict(self.annealed), **simulated},
+            "bidirectional": self._bidirectional(),
             "calibration": {"estimator": "residuals", "samples": 1, **source} | self.calibration.to_dict()
             if self.calibration
             else None,
             "latents": {"estimator": "aggregate posterior", **source} | self.latents.to_dict(),
         }
+
+    def _bidirectional(self) -> dict[str, Any]:
+        """Both bounds of each simulated example."""
+        both = self.simulated
+        facts = {"estimator": "annealed, forwards and backwards", **asdict(both.settings), "split": "simulated"}
+        parts = {
+            "lower_nats": both.lower,
+            "upper_nats": both.upper,
+            "lower_standard_errors": both.lower_error,
+            "upper_standard_errors": both.upper_error,
+        }
+        plain = {name: [_finite(value) for value in values.tolist()] for name, values in parts.items()}
+        return facts | {"seed": self.evaluation.seed, "n": len(both.lower)} | plain
 
 
 def evaluate_further(
@@ -150,11 +166,8 @@ def evaluate_further(
     return FullEvaluation(
         evaluation=evaluation,
         estimates=[_elbo(evaluation), *job.bounds(), *annealed],
-        bidirectional_gap=both.gap,
-        bidirectional_gap_error=both.gap_standard_error,
-        simulated=fewest,
+        simulated=both,
         examples=job.n,
-        annealed=job.settings.annealed,
         calibration=job.calibration(),
         latents=diagnose_latents(model, job.batches(), job.seed, job.steps("latents", job.n)),
     )
