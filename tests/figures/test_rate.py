@@ -43,3 +43,13 @@ def test_each_latent_size_has_a_shade_of_its_own_in_both_panels(drawn):
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
         "latent size 8", "latent size 16", "latent size 32", "recommended",
     ]  # fmt: skip
+
+
+def test_a_search_names_the_smallest_and_the_largest_alone(drawn):
+    points = [a_point(float(d), beta=1.0 + d, latent_dim=d) for d in range(4, 16)]
+    figure = drawn(points, ["beta", "latent_dim"])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "latent size 4",
+        "latent size 15",
+        "recommended",
+    ]

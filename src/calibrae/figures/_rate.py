@@ -18,6 +18,7 @@ MOST_TICKS = 12
 LABELS = {"beta": "beta", "sigma": "sigma", "latent_dim": "latent size"}
 LIGHTEST = 0.65  # how far the lightest of several groups is from blue
 LEGEND_COLUMNS = 8
+MOST_NAMED = 6  # groups that the legend names
 DASHES = ("-", "--", ":", "-.")
 LABEL_WIDTH, LABEL_HEIGHT = 45.0, 18.0  # pixels that a label takes
 
@@ -27,7 +28,7 @@ class Group:
     """Points that differ in the first axis alone.
 
     Attributes:
-        name: the values that they share; `None` if there is one axis.
+        name: the values that they share, for the legend; `None` to leave it out.
         shade: their colour.
         points: by the first axis.
     """
@@ -72,8 +73,9 @@ def _grouped(points: Sequence[RatePoint], axes: Sequence[str]) -> list[Group]:
     for point in sorted(points, key=lambda point: tuple(point.axes[name] for name in (*others, first))):
         members.setdefault(tuple(point.axes[name] for name in others), []).append(point)
     names = [", ".join(f"{LABELS[name]} {value:g}" for name, value in zip(others, key, strict=True)) for key in members]
+    shown = names if len(names) <= MOST_NAMED else [names[0], names[-1]]  # the lightest and the darkest tell the rest
     return [
-        Group(name or None, shade, found)
+        Group(name if name in shown and name else None, shade, found)
         for name, shade, found in zip(names, _shades(len(names)), members.values(), strict=True)
     ]
 
