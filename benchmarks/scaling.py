@@ -116,8 +116,9 @@ def draw(record: dict[str, Any], path: Path) -> None:
     panels[4].axhline(1500, color="#d9662b", linestyle="--", linewidth=1.0)
     panels[4].set_ylim(0, 1600)
     panels[4].set_title("peak memory of a pass, MB (bar: 1.5 GB)", fontsize=9)
-    panels[5].plot(sizes, [1e6 * row["seconds"] / row["rows"] for row in record["memory"]], marker="o", color="#1f5fa8")
-    panels[5].set_ylim(0, None)
+    times = [1e6 * row["seconds"] / row["rows"] for row in record["memory"]]
+    panels[5].plot(sizes, times, marker="o", color="#1f5fa8")
+    panels[5].set_ylim(0, 1.1 * max(times))
     panels[5].set_title("microseconds to read an example of 12 kB", fontsize=9)
     for panel in panels[4:]:
         panel.set_xticks(sizes)
