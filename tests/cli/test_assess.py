@@ -73,6 +73,14 @@ def test_full_brings_all_into_one_json(run, capsys):
 
 
 @pytest.mark.usefixtures("few")
+def test_what_has_no_value_is_null_in_json(run, capsys):
+    """One annealed example has no spread, so its mean has no error."""
+    code, out, _ = call(capsys, "evaluate", run, "--full", "--json", "--annealed-examples", 1)
+    assert code == 0
+    assert json.loads(out)["bidirectional_gap_standard_error"] is None
+
+
+@pytest.mark.usefixtures("few")
 def test_sizes_of_full(run, capsys):
     code, out, _ = call(capsys, "evaluate", run, "--full", "--json", "--annealed-examples", 3, "--temperatures", 5)
     last = json.loads(out)["estimates"][-1]

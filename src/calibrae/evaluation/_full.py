@@ -21,7 +21,7 @@ from ._evaluate import summarise_split
 from ._importance import ImportanceSummary
 from ._latents import LatentDiagnosis, diagnose_latents
 from ._mean import error_of_mean
-from ._record import Evaluation
+from ._record import Evaluation, plain
 from ._ticks import Tick, ticker
 
 FULL_STREAM = 9
@@ -112,29 +112,37 @@ class FullEvaluation:
         """The keys of `Evaluation`, and the rest beside them; plain types, for JSON."""
         e = self.evaluation
         source = {"split": e.split, "seed": e.seed, "n": self.examples}
-        return e.to_dict() | {
-            "estimates": [asdict(estimate) for estimate in self.estimates],
-            "bidirectional_gap_nats": _finite(self.bidirectional_gap),
-            "bidirectional_gap_standard_error": _finite(self.bidirectional_gap_error),
-            "bidirectional": self._bidirectional(),
-            "calibration": {"estimator": "residuals", "samples": 1, **source} | self.calibration.to_dict()
+        calibration = (
+            {"estimator": "residuals", "samples": 1, **source} | self.calibration.to_dict()
             if self.calibration
-            else None,
-            "latents": {"estimator": "aggregate posterior", **source} | self.latents.to_dict(),
-        }
+            else None
+        )
+        found: dict[str, Any] = plain(
+            e.to_dict() | {
+                "estimates": [asdict(estimate) for estimate in self.estimates],
+                "bidirectional_gap_nats": self.bidirectional_gap,
+                "bidirectional_gap_standard_error": self.bidirectional_gap_error,
+                "bidirectional": self._bidirectional(),
+                "calibration": calibration,
+                "latents": {"estimator": "aggregate posterior", **source} | self.latents.to_dict(),
+            }
+        )  # fmt: skip
+        return found
 
     def _bidirectional(self) -> dict[str, Any]:
         """Both bounds of each simulated example."""
         both = self.simulated
-        facts = {"estimator": "annealed, forwards and backwards", **asdict(both.settings), "split": "simulated"}
-        parts = {
-            "lower_nats": both.lower,
-            "upper_nats": both.upper,
-            "lower_standard_errors": both.lower_error,
-            "upper_standard_errors": both.upper_error,
+        return {
+            "estimator": "annealed, forwards and backwards",
+            **asdict(both.settings),
+            "split": "simulated",
+            "seed": self.evaluation.seed,
+            "n": len(both.lower),
+            "lower_nats": both.lower.tolist(),
+            "upper_nats": both.upper.tolist(),
+            "lower_standard_errors": both.lower_error.tolist(),
+            "upper_standard_errors": both.upper_error.tolist(),
         }
-        plain = {name: [_finite(value) for value in values.tolist()] for name, values in parts.items()}
-        return facts | {"seed": self.evaluation.seed, "n": len(both.lower)} | plain
 
 
 def evaluate_further(
@@ -258,7 +266,3 @@ def _elbo(evaluation: Evaluation) -> Estimate:
         "elbo", 1, evaluation.elbo_nats, math.nan if error is None else error, evaluation.bits_per_dim, evaluation.n,
         evaluation.split, evaluation.seed, "KL in closed form",
     )  # fmt: skip
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

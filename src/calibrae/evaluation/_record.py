@@ -73,13 +73,24 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for JSON; numbers that are not finite become `None`."""
-        return {name: _plain(value) for name, value in asdict(self).items()}
+        found: dict[str, Any] = plain(asdict(self))
+        return found
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """For JSON: lists instead of tuples, `None` for what is not finite, all the way down.
+
+    Example:
+        >>> plain({"a": (1.0, float("nan"))})
+        {'a': [1.0, None]}
+    """
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return list(value) if isinstance(value, tuple) else value
+    if isinstance(value, dict):
+        return {key: plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    return value
 
 
 SURE = 4.0  # standard errors

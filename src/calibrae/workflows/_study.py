@@ -154,7 +154,7 @@ class Study:
         import optuna
 
         study = optuna.create_study(storage=storage, study_name=NAME, direction="maximize", load_if_exists=True)
-        # the same search draws the same points; one that goes on, or another machine's, draws others
+        # the same search begins with the same points; one that goes on, or another machine's, draws others
         study.sampler = optuna.samplers.TPESampler(seed=len(study.trials))
         return study
 
