@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -78,6 +79,9 @@ def test_what_has_no_value_is_null_in_json(run, capsys):
     code, out, _ = call(capsys, "evaluate", run, "--full", "--json", "--annealed-examples", 1)
     assert code == 0
     assert json.loads(out)["bidirectional_gap_standard_error"] is None
+    code, out, _ = call(capsys, "evaluate", run, "--full", "--annealed-examples", 1)
+    assert code == 0
+    assert re.search(r"annealed, K = 4 +[-\d.]+ +- +", out)
 
 
 @pytest.mark.usefixtures("few")

@@ -167,19 +167,28 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     assert (tmp_path / "r" / "checkpoints" / "last.pt").exists()
 
 
-def test_ctrl_c_before_the_first_step_says_so_and_leaves_no_trace(tmp_path):
-    """Even one that comes while the data are being read."""
-    waits = (
-        "import time, calibrae.workflows._train as train; from calibrae.cli._main import main\n"
-        "train.load_data = lambda *_: (print('reading', flush=True), time.sleep(60))\n"
-        f"main(['train', 'digits', '--out', {str(tmp_path / 'r')!r}, '--latent-dim', '2'])"
+@pytest.mark.parametrize(
+    ("waits_in", "says"),
+    [
+        ("calibrae.workflows._train.load_data", "calibrae: stopped by Ctrl-C"),
+        ("calibrae.training._fit.Trainer._adapt", "interrupted before the first step: there is nothing to keep"),
+    ],
+)
+def test_ctrl_c_before_the_first_step_says_so_and_leaves_no_trace(tmp_path, waits_in, says):
+    code = (
+        "import time, unittest.mock; from calibrae.cli._main import main\n"
+        "wait = lambda *_: (print('waiting', flush=True), time.sleep(60))\n"
+        f"with unittest.mock.patch({waits_in!r}, wait):\n"
+        f"    main(['train', 'digits', '--out', {str(tmp_path / 'r')!r}, '--latent-dim', '2'])"
     )
-    process = subprocess.Popen([sys.executable, "-c", waits], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "reading\n"
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "waiting\n"
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err == "calibrae: stopped by Ctrl-C\n"
+    assert err.splitlines()[-1].startswith(says)
+    assert err.count(says) == 1
+    assert "Traceback" not in err
     assert not (tmp_path / "r").exists()
 
 

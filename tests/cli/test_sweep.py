@@ -175,6 +175,24 @@ def test_a_sweep_says_how_many_points_are_left(swept, tmp_path, capsys):
     assert study.left() == 2
 
 
+def test_an_interrupted_point_of_a_search_is_the_next_to_be_claimed(tmp_path):
+    axes = [Axis.of("beta", "0.1:10")]
+    study = Study(sqlite_address(tmp_path), axes, 3, REQUEST)
+    done, stopped = study.claim(), study.claim()
+    study.finish(done, 1.0)
+    study.put_back(stopped)
+    later = Study(sqlite_address(tmp_path), axes, 3, REQUEST)
+    assert later.left() == 2
+    assert later.claim().values == stopped.values
+    assert later.claim().name not in {done.name, stopped.name}
+    assert later.claim() is None
+
+
+@pytest.mark.parametrize(("values", "trials", "left"), [("2:4", 10, 3), ("2:64", 10, 10)])
+def test_no_more_points_are_left_than_there_are(tmp_path, values, trials, left):
+    assert Study(sqlite_address(tmp_path), [Axis.of("latent_dim", values)], trials, REQUEST).left() == left
+
+
 def test_a_search_has_as_many_points_as_it_was_given(tmp_path):
     study = Study(sqlite_address(tmp_path), [Axis.of("latent_dim", "2:64")], 4, REQUEST)
     points = []
@@ -196,26 +214,28 @@ def test_a_search_of_few_whole_numbers_finds_each_once(tmp_path, trials):
 
 
 @pytest.mark.slow
-def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path):
+@pytest.mark.parametrize("varied", [("--beta", "0.5,1"), ("--beta", "0.5:1", "--trials", "2")])
+def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path, varied):
     """Ctrl-C ends all runs, which keep what they have; called again, the sweep ends as if nothing had happened."""
     np.save(tmp_path / "data.npy", np.random.default_rng(0).integers(0, 256, (3000, 1, 8, 8), dtype=np.uint8))
     out = tmp_path / "sweep"
     command = [
-        sys.executable, "-m", "calibrae", "sweep", str(tmp_path / "data.npy"), "--out", str(out), "--beta", "0.5,1", "--latent-dim", "3",
+        sys.executable, "-m", "calibrae", "sweep", str(tmp_path / "data.npy"), "--out", str(out), *varied, "--latent-dim", "3",
         "--epochs", "30", "--hidden", "16", "--compile", "off",
     ]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    histories = [out / "points" / f"beta-{beta}_latent-dim-3" / "history.csv" for beta in ("0.5", "1")]
     deadline = time.monotonic() + 120
-    while not all(h.exists() for h in histories) and time.monotonic() < deadline:
+    while len(list(out.glob("points/*/history.csv"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     said = "".join(process.communicate(timeout=60))
     assert process.returncode == 130
     assert "give the same command again" in said
+    begun = sorted(path.name for path in out.glob("points/*/"))
     finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert finished.returncode == 0, finished.stderr
     assert "recommended" in finished.stdout
-    for history in histories:
+    assert sorted(path.name for path in out.glob("points/*/")) == begun
+    for history in out.glob("points/*/history.csv"):
         epochs = [int(float(line.split(",")[0])) for line in history.read_text().splitlines()[1:]]
         assert epochs == list(range(1, 31))

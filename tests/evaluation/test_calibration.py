@@ -114,6 +114,11 @@ def test_standard_errors_hold_where_the_residuals_of_an_example_go_together():
     assert found(model, repeated(0)[:1]).overall.standard_errors == {}
 
 
+def test_many_channels_are_not_told_one_by_one():
+    x = torch.randn(60, 40, 2, generator=torch.Generator().manual_seed(0))
+    assert found(still((40, 2), cb.GaussianLikelihood(1.0)), x).by_channel == []
+
+
 def test_deciles_of_sigma_find_where_it_is_wrong():
     scale = torch.linspace(0.1, 1.0, 40)
     x = scale * torch.randn(3000, 40, generator=torch.Generator().manual_seed(0))

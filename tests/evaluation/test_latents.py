@@ -58,6 +58,16 @@ def test_the_error_bars_are_those_of_repeated_data():
     assert float(claimed / seen) == pytest.approx(1.0, abs=0.25)
 
 
+def test_the_error_of_the_hole_share_counts_the_threshold_too():
+    """Posteriors that are narrower than the prior: 60 data sets."""
+    vae = model(0.3, 2)
+    x = 0.7 * torch.randn(60, 400, 2, generator=torch.Generator().manual_seed(2))
+    results = [diagnose_latents(vae, [(0, part)], seed=i) for i, part in enumerate(x)]
+    seen = torch.tensor([r.hole_share for r in results]).std()
+    claimed = torch.tensor([r.standard_errors["hole_share"] for r in results]).square().mean().sqrt()
+    assert float(claimed / seen) == pytest.approx(1.0, abs=0.35)
+
+
 def test_the_parts_sum_to_the_kl():
     x = means(3000, [0.9, 0.5, 0.0])
     found = diagnose_latents(model(0.3, 3), [(0, x)])

@@ -63,9 +63,8 @@ def print_estimates(record: dict[str, Any]) -> None:
     for row in record["estimates"]:
         name = row["estimator"] + (f", K = {row['samples']}" if row["estimator"] != "elbo" else "")
         bits = number(row["bits_per_dim"], 4)
-        typer.echo(
-            f"{name:<28}{row['nats']:>12.2f}{row['standard_error']:>9.2f}{bits:>10}{row['n']:>8}  {row['remark']}"
-        )
+        nats, error = number(row["nats"], 2), number(row["standard_error"], 2)
+        typer.echo(f"{name:<28}{nats:>12}{error:>9}{bits:>10}{row['n']:>8}  {row['remark']}")
     gap, error = record["bidirectional_gap_nats"], record["bidirectional_gap_standard_error"]
     typer.echo(
         f"annealing is at most {number(gap, 2)} +- {number(error, 2)} nats off on simulated data (bidirectional Monte Carlo)"

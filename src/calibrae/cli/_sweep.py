@@ -48,7 +48,7 @@ def sweep(
     with progress() as tick:
         found = run_sweep(
             data, Path(out), axes, arguments, trials=trials, jobs=jobs, storage=storage, take_over=take_over,
-            say=None if json else lambda text: typer.echo(text, err=True), tick=tick,
+            say=lambda text: typer.echo(text, err=True), tick=tick,
         )  # fmt: skip
     if json:
         print_json(found.to_dict() | {"sweep": str(found.path)})

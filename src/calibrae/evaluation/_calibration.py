@@ -19,6 +19,8 @@ LEVELS = (0.5, 0.9, 0.95)
 BINS = 1000  # of the PIT: its KS distance is exact to 1 / BINS
 DECILES = 10
 BLOCKS = 50  # of examples, left out in turn for the standard errors
+MOST_CHANNELS = 32
+NUMBERS_AT_ONCE = 1 << 20
 TRUE_WITHIN = 0.05  # of a sigma
 GAUSSIAN_WITHIN = 0.05  # KS distance
 NORMAL_KURTOSIS = 3.0
@@ -38,7 +40,7 @@ class Residuals:
         pit: histogram of the probability integral transform $\Phi(r)$ in ten bins, as shares; flat if all is well.
         ks: largest distance of the PIT's distribution from the uniform one (Kolmogorov and Smirnov), 0 to 1.
         standard_errors: of all these by name, over examples, whose residuals may depend on each other (a jackknife of 50 blocks);
-            empty for a single example.
+            empty for a single example. That of `ks` is too large, up to twice, where the distance is near 0.
     """
 
     name: str
@@ -68,7 +70,7 @@ class Calibration:
 
     Attributes:
         overall: of all elements.
-        by_channel: of each channel, where the data have some.
+        by_channel: of each channel, where the data have 2 to 32.
         by_sigma: of the elements by decile of their sigma, smallest first; empty where one sigma is shared by all.
         element_spread: root mean square residual of each element, in sigmas, `[*data]`.
     """
@@ -145,6 +147,7 @@ class _Sums:
     def __init__(self, names: list[str], groups: list[Tensor]) -> None:
         self.names = names
         self.masks = torch.stack(groups).flatten(1)
+        self.weights = self.masks.double().T
         self.squares = torch.zeros(groups[0].shape, dtype=torch.float64)
         self.examples = torch.zeros(BLOCKS, dtype=torch.float64)
         self.sums = torch.zeros(BLOCKS, len(groups), 3 + len(LEVELS), dtype=torch.float64)
@@ -155,7 +158,7 @@ class _Sums:
     def of(cls, shape: torch.Size, sigma: AbstractSigma) -> _Sums:
         """Groups for data of a shape: all, each channel, each decile of sigma."""
         groups = {"all": torch.ones(shape, dtype=torch.bool)}
-        if len(shape) > 1 and shape[0] > 1:
+        if len(shape) > 1 and 1 < shape[0] <= MOST_CHANNELS:
             for channel in range(shape[0]):
                 mask = torch.zeros(shape, dtype=torch.bool)
                 mask[channel] = True
@@ -169,15 +172,20 @@ class _Sums:
 
     def add(self, residuals: Tensor) -> None:
         """A batch, `[B, *data]`."""
+        for part in residuals.flatten(1).split(max(1, NUMBERS_AT_ONCE // residuals[0].numel())):
+            self._add(part)
+
+    def _add(self, residuals: Tensor) -> None:
+        """A few examples, `[b, elements]`."""
         block = (int(self.examples.sum()) + torch.arange(len(residuals))) % BLOCKS
         self.examples += torch.bincount(block, minlength=BLOCKS)
-        wide = residuals.double().flatten(1)
+        wide = residuals.double()
         square = wide.square()
         self.squares += square.sum(0).reshape(self.squares.shape)
-        inside = [(wide.abs() <= half).double() for half in self.half_widths]
+        inside = ((wide.abs() <= half).double() for half in self.half_widths)
         for i, values in enumerate((wide, square, square.square(), *inside)):
-            self.sums[..., i].index_add_(0, block, values @ self.masks.double().T)
-        bins = (torch.special.ndtr(residuals.flatten(1)) * BINS).long().clamp_(0, BINS - 1) + BINS * block[:, None]
+            self.sums[..., i].index_add_(0, block, values @ self.weights)
+        bins = (torch.special.ndtr(residuals) * BINS).long().clamp_(0, BINS - 1) + BINS * block[:, None]
         for i, mask in enumerate(self.masks):
             self.histogram[:, i] += torch.bincount(bins[:, mask].flatten(), minlength=BLOCKS * BINS).reshape(BLOCKS, -1)
 

@@ -192,7 +192,7 @@ def _record(
         log_likelihood_standard_error=weighted.standard_error if weighted else None,
         importance_samples=weighted.samples if weighted else 0,
         effective_samples=float(weighted.effective_samples.mean()) if weighted else None,
-        verdict=verdict(elbo, floor, model.latent_dim, summary.n, summary.standard_error if summary.n > 1 else None),
+        verdict=verdict(elbo, floor, model.latent_dim, summary.n, errors.get("elbo_minus_ppca_nats")),
         notes=notes,
         standard_errors=errors,
     )

@@ -22,6 +22,7 @@ MOST_COMPONENTS = 10_000
 MOST_QUERIES = 1_000
 QUERIES_AT_ONCE = 50
 RARE = 0.01  # quantile of the posterior samples below which a prior sample is in a hole
+RESAMPLED = 200
 MANY_HOLES = 0.1  # share of prior samples in holes from which samples look worse than reconstructions
 
 
@@ -133,7 +134,7 @@ def diagnose_latents(
     log_prior = model.prior.log_prob(z.to(torch.float32)).double().cpu().sum(1)
     information = log_q_given_x - log_q
     prior = model.prior.sample(len(chosen), generator).cpu().double()
-    holes = _hole_share(model, mixture, z, chosen, log_prior, prior)
+    holes, holes_error = _hole_share(model, mixture, z, chosen, log_prior, prior, generator)
     active = functional.active_latents(variance)
     collapse, sentence = _verdict(kl.mean(0), active, float(information.mean()), math.log(len(mixture.mean)), holes)
     return LatentDiagnosis(
@@ -153,7 +154,7 @@ def diagnose_latents(
             "total_correlation": error_of_mean(log_q - log_marginals),
             "dimensionwise_kl": error_of_mean(log_marginals - log_prior),
             "aggregate_kl": error_of_mean(log_q - log_prior),
-            "hole_share": math.sqrt(holes * (1.0 - holes) / len(prior)),
+            "hole_share": holes_error,
         },
         collapse=collapse,
         sentence=sentence,
@@ -206,10 +207,31 @@ class _Mixture:
         return torch.cat(joint), torch.cat(marginal)
 
 
-def _hole_share(model: VAE, mixture: _Mixture, z: Tensor, owners: Tensor, log_prior: Tensor, prior: Tensor) -> float:
-    """Share of prior samples where `q(z) / p(z)` is lower than at all but one in a hundred held-out posterior samples."""
+def _hole_share(
+    model: VAE,
+    mixture: _Mixture,
+    z: Tensor,
+    owners: Tensor,
+    log_prior: Tensor,
+    prior: Tensor,
+    generator: torch.Generator,
+) -> tuple[float, float]:
+    """Share of prior samples where `q(z) / p(z)` is lower than at all but one in a hundred held-out posterior samples, and its error.
+
+    The error is a bootstrap of both, since the threshold is as uncertain as the share.
+    """
     usual = mixture.log_density(z, without=owners)[0] - log_prior
     drawn = mixture.log_density(prior)[0] - model.prior.log_prob(prior.float()).double().cpu().sum(1)
+    shares = []
+    for _ in range(RESAMPLED):
+        thresholds, samples = (
+            values[torch.randint(len(values), (len(values),), generator=generator)] for values in (usual, drawn)
+        )
+        shares.append(_share_below(samples, thresholds))
+    return _share_below(drawn, usual), float(torch.tensor(shares, dtype=torch.float64).std())
+
+
+def _share_below(drawn: Tensor, usual: Tensor) -> float:
     return float((drawn < torch.quantile(usual, RARE)).double().mean())
 
 

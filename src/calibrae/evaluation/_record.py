@@ -98,7 +98,7 @@ FEW = 50  # examples below which a mean says little
 
 
 def verdict(elbo: float | None, floor: float | None, latent_dim: int, n: int, error: float | None) -> str:
-    """Whether the model beats probabilistic PCA on `n` examples, in a sentence."""
+    """Whether the model beats probabilistic PCA on `n` examples, in a sentence; the error is that of the difference."""
     if elbo is None:
         return "A plain autoencoder has no density: there is no ELBO to compare."
     if floor is None:

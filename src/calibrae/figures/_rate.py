@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ..evaluation import RatePoint, Recommendation
 from ..functional import LinearCode
@@ -14,11 +14,12 @@ from ._style import BLUE, GREY, ORANGE, new_figure, save_figure, tidy
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+T = TypeVar("T")
 MOST_TICKS = 12
 LABELS = {"beta": "beta", "sigma": "sigma", "latent_dim": "latent size"}
 LIGHTEST = 0.65  # how far the lightest of several groups is from blue
-LEGEND_COLUMNS = 8
-MOST_NAMED = 6  # groups that the legend names
+LEGEND_COLUMNS = 4
+MOST_NAMED = 6  # groups, and curves, that the legend names
 DASHES = ("-", "--", ":", "-.")
 LABEL_WIDTH, LABEL_HEIGHT = 45.0, 18.0  # pixels that a label takes
 
@@ -54,15 +55,16 @@ def save_rate_distortion(
         axes: what was varied; the first is the axis of the right panel, and the others tell its lines apart.
         path: of the PNG.
     """
-    figure = new_figure(10.0, 4.3)
+    figure = new_figure(10.0, 4.6)
     left, right = figure.subplots(1, 2)
     groups = _grouped(points, axes)
-    _draw_curve(tidy(left), points, linear, chosen, groups)
+    _draw_curve(tidy(left), points, linear, chosen, axes[0], groups)
     _draw_elbos(tidy(right), points, chosen, axes[0], groups)
     handles, names = left.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=LEGEND_COLUMNS, fontsize=7, frameon=False)
     figure.draw_without_rendering()  # labels are laid out by where the points are on the page
-    _label_points(left, points, linear, axes[0])
+    marked = _marked(points, chosen)
+    _label_points(left, sorted(points, key=lambda point: point is not marked), linear, axes[0])
     return save_figure(figure, path)
 
 
@@ -73,11 +75,16 @@ def _grouped(points: Sequence[RatePoint], axes: Sequence[str]) -> list[Group]:
     for point in sorted(points, key=lambda point: tuple(point.axes[name] for name in (*others, first))):
         members.setdefault(tuple(point.axes[name] for name in others), []).append(point)
     names = [", ".join(f"{LABELS[name]} {value:g}" for name, value in zip(others, key, strict=True)) for key in members]
-    shown = names if len(names) <= MOST_NAMED else [names[0], names[-1]]  # the lightest and the darkest tell the rest
+    shown = _ends(names)
     return [
         Group(name if name in shown and name else None, shade, found)
         for name, shade, found in zip(names, _shades(len(names)), members.values(), strict=True)
     ]
+
+
+def _ends(names: list[T]) -> list[T]:
+    """All, or of many the first and the last, which tell the rest."""
+    return names if len(names) <= MOST_NAMED else [names[0], names[-1]]
 
 
 def _shades(count: int) -> list[tuple[float, float, float]]:
@@ -99,12 +106,14 @@ def _draw_curve(
     points: Sequence[RatePoint],
     linear: Mapping[int, Sequence[LinearCode]],
     chosen: Recommendation | None,
+    first: str,
     groups: Sequence[Group],
 ) -> None:
+    shown = _ends(list(linear))
     for i, (latent_dim, codes) in enumerate(linear.items()):
         panel.plot(
             [c.kl for c in codes], [c.sse for c in codes], color=GREY, linewidth=1.2, linestyle=DASHES[i % len(DASHES)],
-            label=f"linear, d = {latent_dim} (closed form)",
+            label=f"linear, d = {latent_dim} (closed form)" if latent_dim in shown else None,
         )  # fmt: skip
     for group in groups:
         panel.plot(
@@ -116,7 +125,7 @@ def _draw_curve(
         panel.plot(marked.kl_nats, _height(marked, linear), "o", color=ORANGE, markersize=8, label="recommended")
     panel.set_xlabel("rate: KL, nats", fontsize=8)
     panel.set_ylabel("distortion: squared error" if linear else "distortion: -log p(x|z), nats", fontsize=8)
-    panel.set_title(f"rate and distortion, each point with its {LABELS[next(iter(points[0].axes))]}", fontsize=9)
+    panel.set_title(f"rate and distortion, each point with its {LABELS[first]}", fontsize=9)
     if linear:
         _plain_log(panel)
 
@@ -134,7 +143,7 @@ def _plain_log(panel: Axes) -> None:
 def _label_points(
     panel: Axes, points: Sequence[RatePoint], linear: Mapping[int, Sequence[LinearCode]], first: str
 ) -> None:
-    """The value of the first axis beside each point, but for those whose label would lie on another's."""
+    """The value of the first axis beside each point, but for those whose label would lie on that of an earlier one."""
     taken: list[tuple[float, float]] = []
     for point in points:
         place = (point.kl_nats, _height(point, linear))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import shlex
 import socket
@@ -154,7 +155,7 @@ class Study:
         import optuna
 
         study = optuna.create_study(storage=storage, study_name=NAME, direction="maximize", load_if_exists=True)
-        # the same search begins with the same points; one that goes on, or another machine's, draws others
+        # the same search begins with the same points, and one that goes on with others; see `claim` for two that begin together
         study.sampler = optuna.samplers.TPESampler(seed=len(study.trials))
         return study
 
@@ -217,6 +218,7 @@ class Study:
             if is_surplus or name in {t.user_attrs.get("point") for t in earlier}:
                 self._study.tell(trial.number, state=self._state.FAIL)
                 repeated += self.is_search
+                self._study.sampler.reseed_rng()  # another machine may draw the same sequence
                 continue
             trial.set_user_attr("point", name)
             trial.set_user_attr("host", socket.gethostname())
@@ -235,6 +237,13 @@ class Study:
         """Say which process trains a point."""
         self._held[point.number].set_user_attr("process", process)
 
+    def put_back(self, point: Point) -> None:
+        """A point was interrupted: it is the next to be claimed when the sweep goes on."""
+        trial = self._held[point.number]
+        self._study.tell(point.number, state=self._state.FAIL)
+        if self.is_search:  # a grid queues what is missing by itself
+            self._study.enqueue_trial(trial.params)
+
     def finish(self, point: Point, elbo: float | None) -> None:
         """A point is done, with a validation ELBO, or it failed."""
         if elbo is None:
@@ -252,9 +261,17 @@ class Study:
 
     def left(self) -> int:
         """How many points nobody has begun."""
-        if self.is_search:
-            return max(0, self.trials - len(self._trials(self._state.RUNNING, self._state.COMPLETE)))
-        return len(self._trials(self._state.WAITING))
+        waiting = len(self._trials(self._state.WAITING))
+        if not self.is_search:
+            return waiting
+        begun = len(self._trials(self._state.RUNNING, self._state.COMPLETE))
+        return max(waiting, int(min(self.trials, self._most())) - begun)
+
+    def _most(self) -> float:
+        """How many points there are in all, where only whole numbers are searched."""
+        if any(KINDS[axis.name] is not int for axis in self.axes):
+            return float("inf")
+        return float(math.prod(int(axis.high) - int(axis.low) + 1 for axis in self.axes))
 
     def held(self) -> list[str]:
         """Who trains the points that are under way, in words."""

@@ -258,7 +258,10 @@ class _Crew:
                 elbo = self._train(point)
             finally:
                 with self._lock:
-                    self.study.finish(point, elbo)
+                    if elbo is None and self._stop.is_set() and self._fatal is None:
+                        self.study.put_back(point)
+                    else:
+                        self.study.finish(point, elbo)
 
     def _train(self, point: Point) -> float | None:
         """The validation ELBO of a point, once it is trained; `None` if it failed."""
