@@ -1,6 +1,7 @@
 """`calibrae sweep`, as a user types it."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from command import call
 
 import calibrae as cb
 from calibrae.errors import ArgumentError
-from calibrae.workflows._study import Axis, Study, sqlite_address
+from calibrae.workflows._study import Axis, Study, spread_points, sqlite_address
 
 BRIEF = ("--epochs", "1", "--hidden", "16", "--compile", "off")
 REQUEST = {"data": "digits", "arguments": []}
@@ -161,6 +162,20 @@ def test_the_same_search_draws_the_same_points(tmp_path):
     first = drawn(tmp_path / "a")
     assert first == drawn(tmp_path / "b")
     assert len(set(first)) == 12
+    # however few, they fill the range
+    parts = {int(10 * (math.log10(beta) + 1) / 2) for beta in first[:10]}
+    assert len(parts) >= 9
+    assert all(len({int(n * (math.log10(b) + 1) / 2) for b in first[:n]}) == n for n in (2, 3))
+
+
+def test_a_fixed_axis_does_not_disturb_the_spread_of_the_others():
+    alone = [p["beta"] for p in spread_points([Axis.of("beta", "0.1:10")], 5)]
+    beside = spread_points([Axis.of("latent_dim", "4"), Axis.of("beta", "0.1:10")], 5)
+    assert [p["beta"] for p in beside] == alone
+    assert {p["latent_dim"] for p in beside} == {4}
+    both = spread_points([Axis.of("latent_dim", "8:128"), Axis.of("beta", "0.1:10")], 10)
+    quarters = {(p["latent_dim"] < 32, p["beta"] < 1.0) for p in both[1:]}
+    assert len(quarters) == 4
 
 
 def test_a_sweep_says_how_many_points_are_left(swept, tmp_path, capsys):
@@ -175,7 +190,7 @@ def test_a_sweep_says_how_many_points_are_left(swept, tmp_path, capsys):
     assert study.left() == 2
 
 
-def test_an_interrupted_point_of_a_search_is_the_next_to_be_claimed(tmp_path):
+def test_an_interrupted_point_of_a_search_is_claimed_again(tmp_path):
     axes = [Axis.of("beta", "0.1:10")]
     study = Study(sqlite_address(tmp_path), axes, 3, REQUEST)
     done, stopped = study.claim(), study.claim()
@@ -183,8 +198,9 @@ def test_an_interrupted_point_of_a_search_is_the_next_to_be_claimed(tmp_path):
     study.put_back(stopped)
     later = Study(sqlite_address(tmp_path), axes, 3, REQUEST)
     assert later.left() == 2
-    assert later.claim().values == stopped.values
-    assert later.claim().name not in {done.name, stopped.name}
+    claimed = [later.claim() for _ in range(2)]
+    assert stopped.values in [point.values for point in claimed]
+    assert done.name not in {point.name for point in claimed}
     assert later.claim() is None
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 NAME = "calibrae-sweep"
 REDRAWS = 100
+STARTS = 10  # points of a search before the sampler learns from them
+ROOTS = {1: 1.6180339887498949, 2: 1.3247179572447460, 3: 1.2207440846057596}  # of x^(axes + 1) = x + 1
 KINDS: dict[str, type] = {"beta": float, "sigma": float, "latent_dim": int}
 EXAMPLES = {  # values, a range, and the words that are allowed as well
     "beta": ("0.5,1,2", "0.1:10", ""),
@@ -72,6 +74,11 @@ class Axis:
                 f"{between}{words}; got {given}."
             )
         return cls(name, () if is_range else tuple(dict.fromkeys(values)), min(values), max(values))
+
+    def at(self, share: float) -> float:
+        """A value so far from the low end, on a logarithmic scale."""
+        value = float(self.low * (self.high / self.low) ** share)
+        return round(value) if KINDS[self.name] is int else value
 
     def distribution(self) -> optuna.distributions.BaseDistribution:
         """Log-uniform."""
@@ -147,6 +154,8 @@ class Study:
         self._require_same(known)
         if not self.is_search:
             self._enqueue([dict(zip([a.name for a in axes], values, strict=True)) for values in self._grid()])
+        elif not self._trials():
+            self._enqueue(spread_points(self.axes, min(trials, STARTS)))
 
     def _grid(self) -> list[tuple[float, ...]]:
         return list(itertools.product(*(axis.values for axis in self.axes)))
@@ -155,8 +164,8 @@ class Study:
         import optuna
 
         study = optuna.create_study(storage=storage, study_name=NAME, direction="maximize", load_if_exists=True)
-        # the same search begins with the same points, and one that goes on with others; see `claim` for two that begin together
-        study.sampler = optuna.samplers.TPESampler(seed=len(study.trials))
+        # one that goes on draws others; see `claim` for two machines that begin together
+        study.sampler = optuna.samplers.TPESampler(n_startup_trials=STARTS, seed=len(study.trials))
         return study
 
     def _is_another(self, request: Mapping[str, Any]) -> bool:
@@ -238,7 +247,7 @@ class Study:
         self._held[point.number].set_user_attr("process", process)
 
     def put_back(self, point: Point) -> None:
-        """A point was interrupted: it is the next to be claimed when the sweep goes on."""
+        """A point was interrupted: it is queued again for when the sweep goes on."""
         trial = self._held[point.number]
         self._study.tell(point.number, state=self._state.FAIL)
         if self.is_search:  # a grid queues what is missing by itself
@@ -286,6 +295,21 @@ def _in_words(value: Any) -> str:
     if isinstance(value, list | tuple):
         return shlex.join(map(str, value)) or "none"
     return str(value)
+
+
+def spread_points(axes: Sequence[Axis], count: int) -> list[dict[str, float]]:
+    """Points that fill the ranges evenly on logarithmic scales, however few: an additive recurrence from the middle.
+
+    References:
+        Roberts 2018, *The unreasonable effectiveness of quasirandom sequences*
+
+    Example:
+        >>> [round(point["beta"], 2) for point in spread_points([Axis.of("beta", "0.1:10")], 4)]
+        [1.0, 0.17, 2.97, 0.51]
+    """
+    ranges = [axis.name for axis in axes if axis.low < axis.high]
+    steps = {name: ROOTS[len(ranges)] ** -(j + 1) for j, name in enumerate(ranges)}
+    return [{axis.name: axis.at((0.5 + k * steps.get(axis.name, 0.0)) % 1.0) for axis in axes} for k in range(count)]
 
 
 def point_name(values: Mapping[str, float]) -> str:
