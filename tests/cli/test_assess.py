@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import re
 from dataclasses import replace
 
@@ -66,8 +67,10 @@ def test_full_brings_all_into_one_json(run, capsys):
     assert errors.keys() == {"mean", "spread", "kurtosis", "coverage", "pit", "ks"}
     assert all(error > 0 for error in record["latents"]["standard_errors"]["kl_per_dim"])
     assert record["standard_errors"].keys() == {
-        "nll_nats", "kl_nats", "mse", "kl_per_dim", "ppca_log_likelihood_nats", "elbo_minus_ppca_nats",
+        "nll_nats", "kl_nats", "mse", "kl_per_dim", "bits_per_dim", "ppca_log_likelihood_nats", "elbo_minus_ppca_nats",
     }  # fmt: skip
+    bits_error = record["elbo_standard_error"] / (64 * math.log(2))
+    assert record["standard_errors"]["bits_per_dim"] == pytest.approx(bits_error)
     assert record["elbo_nats"] == cb.evaluate(run, seed=3).elbo_nats
     assert (run / "calibration.png").stat().st_size > 1000
     assert (run / "latents.png").stat().st_size > 1000

@@ -12,10 +12,10 @@ from torch import Tensor
 from .. import functional
 from ..data import mixed_seed
 from ..errors import ArgumentError
+from ..functional import error_of_mean
 from ..latents import require_density
 from ..models import VAE, evaluating
 from ._blocks import reblocked
-from ._mean import error_of_mean
 
 BLOCK_EXAMPLES = 16  # a constant, so that the result does not depend on the caller's batches
 ANNEALED_STREAM = 7

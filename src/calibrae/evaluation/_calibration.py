@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from ..errors import ArgumentError, UnfrozenSigmaError
+from ..functional import jackknife_error
 from ..likelihoods import AbstractSigma, GaussianLikelihood
 from ..models import VAE, evaluating
-from ._mean import jackknife_error
 
 LEVELS = (0.5, 0.9, 0.95)
 BINS = 1000  # of the PIT: its KS distance is exact to 1 / BINS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Literal
 
@@ -13,11 +14,11 @@ from .. import functional
 from .._types import Split
 from ..data import Data, ExampleNoise, cached_arrays, mixed_seed
 from ..errors import ArgumentError
+from ..functional import error_of_mean
 from ..likelihoods import GaussianLikelihood
 from ..models import VAE, ELBOSummary, Scorer, summarise
 from ._bounds import effective_remark, split_bounds
 from ._importance import ImportanceSummary
-from ._mean import error_of_mean
 from ._record import Evaluation, verdict
 from ._spectrum import KEPT, Spectrum, data_spectrum
 from ._ticks import Tick, ticker
@@ -163,6 +164,8 @@ def _record(
     sigma = getattr(model.likelihood, "sigma", None)
     floor = None if likelihoods is None else float(likelihoods.mean())
     errors = dict(summary.standard_errors)
+    if bits is not None and summary.n > 1:
+        errors["bits_per_dim"] = summary.standard_error / (spec.data_dim * math.log(2.0))
     if likelihoods is not None and len(likelihoods) > 1:
         errors["ppca_log_likelihood_nats"] = error_of_mean(likelihoods)
         if bound:

@@ -12,6 +12,7 @@ from torch import Tensor
 from .. import functional
 from ..data import Data, ExampleNoise, mixed_seed
 from ..errors import ArgumentError
+from ..functional import error_of_mean
 from ..likelihoods import GaussianLikelihood
 from ..models import VAE
 from ._annealed import AnnealedSettings, BidirectionalSummary, annealed_importance, bidirectional
@@ -20,7 +21,6 @@ from ._calibration import Calibration, calibration
 from ._evaluate import summarise_split
 from ._importance import ImportanceSummary
 from ._latents import LatentDiagnosis, diagnose_latents
-from ._mean import error_of_mean
 from ._record import Evaluation, plain
 from ._ticks import Tick, ticker
 

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from ..data import KeptRows, mixed_seed
 from ..errors import ArgumentError
+from ..functional import error_of_mean
 from ..latents import require_density
 from ..models import VAE, CompileChoice, evaluating
 from ._blocks import in_threads, reblocked
-from ._mean import error_of_mean
 from ._weigh import Weigher
 
 # constants: the noise, and so the result, does not depend on the caller's batches, threads or memory

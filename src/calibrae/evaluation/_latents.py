@@ -13,9 +13,9 @@ from torch import Tensor
 from .. import functional
 from ..data import mixed_seed
 from ..errors import ArgumentError
+from ..functional import error_of_mean
 from ..latents import require_density
 from ..models import VAE, evaluating
-from ._mean import error_of_mean
 
 LATENT_DIAGNOSIS_STREAM = 8
 MOST_COMPONENTS = 10_000

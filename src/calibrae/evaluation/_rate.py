@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .. import functional
 from ..errors import ArgumentError
-from ._mean import error_of_mean
+from ..functional import error_of_mean
 from ._spectrum import Spectrum
 
 CURVE_POINTS = 200

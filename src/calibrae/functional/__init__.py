@@ -6,6 +6,8 @@ from ._bounds import importance_bound as importance_bound
 from ._divergence import kl_diagonal_gaussian as kl_diagonal_gaussian
 from ._divergence import kl_standard_normal as kl_standard_normal
 from ._divergence import log_density_ratio as log_density_ratio
+from ._mean import error_of_mean as error_of_mean
+from ._mean import jackknife_error as jackknife_error
 from ._ppca import PPCA as PPCA
 from ._ppca import ppca as ppca
 from ._ppca import ppca_log_likelihood as ppca_log_likelihood

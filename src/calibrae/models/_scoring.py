@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -71,8 +70,8 @@ class ELBOSummary:
 
     @property
     def standard_error(self) -> float:
-        """Of `elbo`, from its spread over examples."""
-        return float(self.elbos.std(correction=min(1, self.n - 1))) / math.sqrt(self.n)
+        """Of `elbo`, from its spread over examples; NaN for one."""
+        return functional.error_of_mean(self.elbos)
 
 
 class _Sums:
@@ -104,7 +103,7 @@ class _Sums:
         errors: dict[str, Any] = {}
         if n > 1:
             named = {"nll_nats": nlls, "mse": mses} | ({"kl_nats": kls} if is_bound else {})
-            errors = {name: float(values.std()) / math.sqrt(n) for name, values in named.items()}
+            errors = {name: functional.error_of_mean(values) for name, values in named.items()}
             if is_bound:
                 errors["kl_per_dim"] = ((kl_sq - kl.square()).clamp_min(0.0) / (n - 1)).sqrt().tolist()
         kl_per_dim = self.origins[0] + kl
