@@ -6,8 +6,10 @@ import torch
 
 import calibrae as cb
 from calibrae.data import byte_source, load_data
-from calibrae.training import TrainSettings
+from calibrae.training import TrainSettings, _whole_step
 from calibrae.training import _trial as trial
+from calibrae.training._descent import Descent
+from calibrae.training._optimiser import build_optimisers
 from calibrae.training._terms import MicroBatch, StepTerms
 
 
@@ -23,9 +25,13 @@ BATCH = MicroBatch(X, None, NOISE)
 WEIGHTS = torch.tensor([1.0, 2.0])
 
 
-def choose(terms, steps=100_000, **settings):
-    step = trial.StepTrial(terms, BATCH, lambda loss: loss.backward())
-    return trial.choose_compile(TrainSettings(**settings), step, steps)
+@pytest.fixture
+def descent(terms):
+    return Descent(terms, build_optimisers(terms.model, TrainSettings()), limit=1.0)
+
+
+def choose(descent, steps=100_000, **settings):
+    return trial.choose_compile(TrainSettings(**settings), trial.StepTrial(descent, [BATCH]), steps)
 
 
 @pytest.mark.parametrize("sigma", ["optimal", "learned", 0.3])
@@ -52,7 +58,7 @@ def test_stored_bytes_are_prepared_in_the_step():
     torch.testing.assert_close(stored, prepared, rtol=0, atol=0)
 
 
-def test_a_compiler_that_fails_is_left_with_a_word(terms, monkeypatch):
+def test_a_compiler_that_fails_is_left_with_a_word(descent, monkeypatch):
     def failing(*_, **__):
         def run(*_):
             raise RuntimeError("no C++ compiler found")
@@ -61,8 +67,8 @@ def test_a_compiler_that_fails_is_left_with_a_word(terms, monkeypatch):
 
     monkeypatch.setattr(torch, "compile", failing)
     monkeypatch.setattr(trial, "_seconds_in_turns", lambda steps, _: [(step(), 1.0)[1] for step in steps])
-    assert choose(terms) == "not compiled (the compiler failed: no C++ compiler found)"
-    assert not terms.is_compiled
+    assert choose(descent) == "not compiled (the compiler failed: no C++ compiler found)"
+    assert not descent.is_compiled
 
 
 def test_what_the_model_itself_raises_is_raised(terms):
@@ -71,27 +77,42 @@ def test_what_the_model_itself_raises_is_raised(terms):
         terms(BATCH._replace(noise=torch.randn(8, 3)), WEIGHTS)
 
 
-def test_short_runs_are_not_compiled(terms):
-    assert "too short" in choose(terms, steps=1000)
-    assert "cannot repay" in choose(terms, steps=10)
-    assert choose(terms, compile="off") == "not compiled (as asked)"
-    assert not terms.is_compiled
+def test_short_runs_are_not_compiled(descent):
+    assert "too short" in choose(descent, steps=1000)
+    assert "cannot repay" in choose(descent, steps=10)
+    assert choose(descent, compile="off") == "not compiled (as asked)"
+    assert not descent.is_compiled
 
 
 @pytest.mark.parametrize(("compiled", "kept"), [(0.5, True), (0.98, False), (2.0, False)])
-def test_the_faster_one_is_kept(terms, monkeypatch, compiled, kept):
+def test_the_faster_one_is_kept(descent, monkeypatch, compiled, kept):
+    monkeypatch.setattr(_whole_step, "compile_alone", lambda function, **_: function)
     monkeypatch.setattr(trial, "_seconds_in_turns", lambda steps, _: [1.0, compiled][: len(steps)])
-    message = choose(terms)
-    assert terms.is_compiled == kept
+    message = choose(descent)
+    assert descent.is_compiled == kept
     assert message.startswith("compiled (measured: 500 ms" if kept else "not compiled (measured:")
 
 
-def test_a_trial_leaves_no_trace(terms):
-    terms.model.encoder.register_buffer("count", torch.zeros(()))
-    terms.model.encoder.register_forward_pre_hook(lambda module, _: (module.count.add_(torch.rand(()) + 1), None)[1])
+def test_a_trial_leaves_no_trace(descent):
+    model = descent.terms.model
+    model.encoder.register_buffer("count", torch.zeros(()))
+    model = descent.terms.model
+    model.encoder.register_forward_pre_hook(lambda module, _: (module.count.add_(torch.rand(()) + 1), None)[1])
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    assert "too short" in choose(terms, steps=1000)
-    assert terms.model.encoder.count == 0
-    assert all(p.grad is None for p in terms.parameters())
+    assert "too short" in choose(descent, steps=1000)
+    assert model.encoder.count == 0
+    assert all(p.grad is None for p in model.parameters())
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+    assert not any(optimiser.state for optimiser in descent.optimisers)
+    assert [group["lr"] for optimiser in descent.optimisers for group in optimiser.param_groups] == [4e-3, 4e-3]
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("choice", ["auto", "on"])
+def test_a_first_step_that_is_not_finite_is_left_to_training(descent, choice):
+    step = trial.StepTrial(descent, [BATCH._replace(values=torch.full_like(X, torch.inf))])
+    message = trial.choose_compile(TrainSettings(compile=choice), step, 100_000)
+    assert message == "not compiled (a first step is not finite)"
+    assert not descent.is_compiled

@@ -5,30 +5,37 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 
 import calibrae as cb
-from calibrae.training import _terms
+from calibrae.training import _terms, _whole_step
+from calibrae.training._descent import Descent
+from calibrae.training._optimiser import build_optimisers
 from calibrae.training._settings import TrainSettings
 from calibrae.training._terms import MicroBatch, StepTerms
 from calibrae.training._trial import StepTrial, choose_compile
 
 
-def _choose(terms: StepTerms) -> str:
+def _choose(descent: Descent, pieces: int = 1) -> str:
     batch = MicroBatch(torch.rand(4, 1, 4, 4), None, torch.randn(4, 2))
-    return choose_compile(TrainSettings(compile="on"), StepTrial(terms, batch, lambda loss: loss.backward()), steps=1)
+    return choose_compile(TrainSettings(compile="on"), StepTrial(descent, [batch] * pieces), steps=1)
 
 
 @pytest.fixture
-def terms() -> StepTerms:
+def descent() -> Descent:
     torch.manual_seed(0)
-    return StepTerms(cb.build("sigma-vae", data_shape=(1, 4, 4), latent_dim=2, network="mlp").train())
+    model = cb.build("sigma-vae", data_shape=(1, 4, 4), latent_dim=2, network="mlp").train()
+    return Descent(StepTerms(model), build_optimisers(model, TrainSettings()), limit=1.0)
 
 
-def test_it_is_compiled_before_the_first_step(terms: StepTerms, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("pieces", "where"), [(1, _whole_step), (2, _terms)])
+def test_it_is_compiled_before_the_first_step(
+    descent: Descent, monkeypatch: pytest.MonkeyPatch, pieces: int, where: ModuleType
+) -> None:
     calls = []
 
     def counted(function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
@@ -40,16 +47,18 @@ def test_it_is_compiled_before_the_first_step(terms: StepTerms, monkeypatch: pyt
 
         return call
 
-    monkeypatch.setattr(_terms, "compile_alone", counted)
+    monkeypatch.setattr(where, "compile_alone", counted)
+    terms = descent.terms
     before = {name: value.clone() for name, value in terms.state_dict().items()}
-    assert _choose(terms) == "compiled (as asked)"
-    assert calls
-    assert terms.is_compiled
+    assert _choose(descent, pieces) == "compiled (as asked)"
+    assert len(calls) == pieces
+    assert descent.is_compiled
+    assert terms.is_compiled == (pieces > 1)
     assert all(p.grad is None for p in terms.parameters())
     assert all(torch.equal(value, before[name]) for name, value in terms.state_dict().items())
 
 
-def test_a_compiler_that_fails_is_named(terms: StepTerms, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiler_that_fails_is_named(descent: Descent, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any, **__: Any) -> Callable[..., Any]:
         def call(*_: Any) -> Any:
             raise RuntimeError("no compiler here")
@@ -57,8 +66,22 @@ def test_a_compiler_that_fails_is_named(terms: StepTerms, monkeypatch: pytest.Mo
         return call
 
     monkeypatch.setattr(_terms, "compile_alone", broken)
-    assert _choose(terms) == "not compiled (the compiler failed: no compiler here)"
-    assert not terms.is_compiled
+    monkeypatch.setattr(_whole_step, "compile_alone", broken)
+    assert _choose(descent) == "not compiled (the compiler failed: no compiler here)"
+    assert not descent.is_compiled
+
+
+def test_terms_are_compiled_where_the_whole_step_cannot_be(descent: Descent, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> Callable[..., Any]:
+        def call(*_: Any) -> Any:
+            raise RuntimeError("cannot trace gradients")
+
+        return call
+
+    monkeypatch.setattr(_whole_step, "compile_alone", broken)
+    monkeypatch.setattr(_terms, "compile_alone", lambda function, **_: function)
+    assert _choose(descent) == "compiled (as asked)"
+    assert descent.terms.is_compiled
 
 
 PROGRAM = """

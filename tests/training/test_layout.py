@@ -8,7 +8,10 @@ import torch
 from torch import Tensor, nn
 
 import calibrae as cb
+from calibrae.training import TrainSettings
+from calibrae.training._descent import Descent
 from calibrae.training._layout import choose_layout
+from calibrae.training._optimiser import build_optimisers
 from calibrae.training._terms import MicroBatch, StepTerms
 from calibrae.training._trial import StepTrial
 
@@ -37,7 +40,7 @@ def model_of(encoder: nn.Module) -> cb.VAE:
 
 def trial_of(model: cb.VAE, channels: int = 3) -> StepTrial:
     batch = MicroBatch(torch.rand(4, channels, 8, 8), None, torch.randn(4, 2))
-    return StepTrial(StepTerms(model), batch, lambda loss: loss.backward())
+    return StepTrial(Descent(StepTerms(model), build_optimisers(model, TrainSettings()), limit=1.0), [batch])
 
 
 def is_last(weight: Tensor) -> bool:
@@ -48,20 +51,20 @@ def test_own_convolutions_are_arranged_and_give_the_same_numbers() -> None:
     torch.manual_seed(0)
     trial = trial_of(model_of(flattening()))
     weights = torch.tensor([1.0, 1.0])
-    before, _ = trial.terms(trial.batch, weights)
+    before, _ = trial.descent.terms(trial.micro[0], weights)
     choose_layout(trial)
-    assert trial.terms.channels_last
-    assert is_last(trial.terms.model.encoder[0].weight)
-    after, _ = trial.terms(trial.batch, weights)
+    assert trial.descent.terms.channels_last
+    assert is_last(trial.descent.terms.model.encoder[0].weight)
+    after, _ = trial.descent.terms(trial.micro[0], weights)
     torch.testing.assert_close(after, before)
-    assert all(p.grad is None for p in trial.terms.parameters())
+    assert all(p.grad is None for p in trial.descent.terms.parameters())
 
 
 def test_a_module_that_counts_on_the_usual_order_is_left_alone() -> None:
     trial = trial_of(model_of(Viewing()))
     choose_layout(trial)
-    assert not trial.terms.channels_last
-    assert trial.terms.model.encoder.conv.weight.is_contiguous()
+    assert not trial.descent.terms.channels_last
+    assert trial.descent.terms.model.encoder.conv.weight.is_contiguous()
     trial()
 
 
@@ -71,7 +74,7 @@ def test_presets_grey_pictures_and_models_without_convolutions_are_left_alone() 
     for model in (model_of(own), preset):
         trial = trial_of(model)
         choose_layout(trial)
-        assert not trial.terms.channels_last
+        assert not trial.descent.terms.channels_last
 
 
 @pytest.mark.parametrize("encoder", [flattening, Viewing])

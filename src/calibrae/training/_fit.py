@@ -23,13 +23,13 @@ from ..runs import RunFolder, save_model
 from ._allocator import freed_memory_kept
 from ._checkpoint import TrainState, load_checkpoint, save_checkpoint
 from ._convolutions import fast_gradients
+from ._descent import Descent
 from ._hardware import choose_precision, find_device, quiet_fabric
 from ._interrupt import interruptible
 from ._layout import choose_layout
-from ._optimiser import build_optimisers, learned_sigma_of, network_parameters, rate_at, set_rates
+from ._optimiser import build_optimisers, learned_sigma_of, rate_at, set_rates
 from ._progress import REFRESH_EVERY, AbstractReporter
 from ._settings import TrainSettings
-from ._step import backward_batch, clip
 from ._terms import MicroBatch, StepTerms
 from ._tracker import Tracker
 from ._trial import StepTrial, choose_compile
@@ -172,13 +172,11 @@ class Trainer:
         if optimal is not None:
             optimal.unfreeze()
         self.optimisers = build_optimisers(self.model, settings)
-        self.parameters = network_parameters(self.model)
-        self.trained = list(self.model.parameters())
-        self.terms = StepTerms(self.model, self.data.preparation)
+        terms = StepTerms(self.model, self.data.preparation)
         # one process: Fabric places and precision-wraps; called through its wrapper, a small network's step would take 5 % longer
-        _, *self.optimisers = self.fabric.setup(self.terms, *self.optimisers)
-        holds = settings.accumulate > 1
-        trial = StepTrial(self.terms, self._first_batch(), self.fabric.backward, self.fabric.autocast, holds)
+        _, *self.optimisers = self.fabric.setup(terms, *self.optimisers)
+        self.descent = Descent(terms, self.optimisers, settings.clip, self.fabric.backward, self.fabric.autocast)
+        trial = StepTrial(self.descent, self._first_batch())
         choose_layout(trial)
         compiled = choose_compile(settings, trial, self.total_steps)
         if settings.averaging:
@@ -189,12 +187,18 @@ class Trainer:
         self.scorer = Scorer(self.kept, 0 if settings.compile == "off" else validated, self.eval_batch)
         self.reporter.say(f"{self.fabric.device.type}, {precision} ({why}), {compiled}")
 
-    def _first_batch(self) -> MicroBatch:
-        """Data and noise of the size that a step takes at once."""
-        size = -(-self.settings.batch_size // self.settings.accumulate)
-        generator, device = torch.Generator().manual_seed(0), self.fabric.device
-        values, bits = next(self.data.stored_batches(np.arange(size), size, generator, byte_source(0), device=device))
-        return MicroBatch(values, bits, torch.randn(size, self.model.latent_dim, generator=generator).to(device))
+    def _first_batch(self) -> list[MicroBatch]:
+        """Data and noise as a step takes them."""
+        size, device = self.settings.batch_size, self.fabric.device
+        generator = torch.Generator().manual_seed(0)
+        batches = self.data.stored_batches(np.arange(size), size, generator, byte_source(0), device=device)
+        return self._pieces(*next(batches), generator)
+
+    def _pieces(self, values: Tensor, bits: Tensor | None, generator: torch.Generator) -> list[MicroBatch]:
+        noise = torch.randn(len(values), self.model.latent_dim, generator=generator).to(self.fabric.device)
+        size = -(-len(values) // self.settings.accumulate)
+        parts = [None] * self.settings.accumulate if bits is None else bits.split(size)
+        return [MicroBatch(*piece) for piece in zip(values.split(size), parts, noise.split(size), strict=False)]
 
     def _out_of_patience(self) -> bool:
         patience = self.settings.patience
@@ -243,26 +247,16 @@ class Trainer:
 
     def _step(self, values: Tensor, bits: Tensor | None) -> dict[str, float]:
         state, settings = self.state, self.settings
-        noise = torch.randn(len(values), self.model.latent_dim, generator=self.generator).to(self.fabric.device)
-        size = -(-len(values) // settings.accumulate)
-        pieces = [None] * settings.accumulate if bits is None else bits.split(size)
-        micro = [MicroBatch(*parts) for parts in zip(values.split(size), pieces, noise.split(size), strict=False)]
+        micro = self._pieces(values, bits, self.generator)
         set_rates(self.optimisers, rate_at(state.step, self.total_steps, settings.warmup))
-        for parameter in self.trained:
-            parameter.grad = None
         try:
-            sums = backward_batch(
-                self.terms, self.fabric.backward, self.objective, micro, state.step, self.fabric.autocast
-            )
-            clip(self.parameters, settings.clip)
+            sums = self.descent(micro, self.objective, state.step)
         except NonFiniteError as error:
             raise NonFiniteError(
                 f"epoch {state.epoch + 1}, batch {state.steps_in_epoch + 1} (step {state.step + 1}): {error}. The last good "
                 f"state is in {self.folder.checkpoints / 'last.pt'}. Go on from there with --resume and a lower --lr (now "
                 f"{settings.lr:g}) or --clip (now {settings.clip:g}), or look for extreme values in the data."
             ) from error
-        for optimiser in self.optimisers:
-            optimiser.step()
         if self.average is not None:
             self.average.update_parameters(self.model)
         return sums

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ..errors import NonFiniteError
+from ._terms import StepTerms
 from ._trial import StepTrial
 
 
@@ -17,24 +19,27 @@ def choose_layout(trial: StepTrial) -> None:
     Args:
         trial: a step.
     """
-    terms = trial.terms
+    terms = trial.descent.terms
     model = terms.model
-    is_picture = trial.batch.values.ndim == 4 and trial.batch.values.shape[1] > 1
+    values = trial.micro[0].values
+    is_picture = values.ndim == 4 and values.shape[1] > 1
     if model.config is not None or not is_picture or not any(map(_is_convolution, model.modules())):
         return
-    with trial.undisturbed():
+    with trial.descent.undisturbed():
         try:
-            _arrange(trial, torch.channels_last)
+            _arrange(terms, torch.channels_last)
             trial()
+        except NonFiniteError:
+            pass  # it runs; the first step raises this again, with batch and cause
         except RuntimeError:
-            _arrange(trial, torch.contiguous_format)
+            _arrange(terms, torch.contiguous_format)
 
 
-def _arrange(trial: StepTrial, order: torch.memory_format) -> None:
-    for parameter in trial.terms.model.parameters():
+def _arrange(terms: StepTerms, order: torch.memory_format) -> None:
+    for parameter in terms.model.parameters():
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=order)
-    trial.terms.channels_last = order is torch.channels_last
+    terms.channels_last = order is torch.channels_last
 
 
 def _is_convolution(module: nn.Module) -> bool:

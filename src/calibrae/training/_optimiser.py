@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..likelihoods import GaussianLikelihood, LearnedSigma
 from ..models import VAE
@@ -16,6 +16,46 @@ from ._settings import TrainSettings
 SIGMA_RATE = 0.2
 RATIO_BOUND = 10.0
 BETAS = (0.9, 0.99)  # runs are short: a longer memory of squared gradients would hold the steps of the start back
+
+
+def adamw_update(
+    parameter: Tensor,
+    gradient: Tensor,
+    mean: Tensor,
+    square: Tensor,
+    rates: Tensor,
+    betas: tuple[float, float],
+    eps: float,
+    decay: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    r"""What `torch.optim.AdamW` makes of a parameter and its two running means, as new tensors.
+
+    $$m' = \beta_1 m + (1 - \beta_1) g, \quad v' = \beta_2 v + (1 - \beta_2) g^2, \quad
+    p' = (1 - \eta\lambda) p - \frac{\eta}{1 - \beta_1^t} \frac{m'}{\sqrt{v'} / \sqrt{1 - \beta_2^t} + \epsilon}$$
+
+    Torch's own is a kernel that no compiler can fuse with what comes before it; its form for compilers takes the powers anew
+    for every element.
+
+    Args:
+        parameter: $p$.
+        gradient: $g$, the same shape.
+        mean: $m$, of the gradients.
+        square: $v$, of their squares.
+        rates: begins with $\eta$, $1 - \beta_1^t$ and $\sqrt{1 - \beta_2^t}$, at step $t$ from 1.
+        betas: $\beta_1, \beta_2$.
+        eps: $\epsilon$.
+        decay: $\lambda$.
+    """
+    mean = mean.lerp(gradient, 1.0 - betas[0])
+    square = betas[1] * square + (1.0 - betas[1]) * gradient.square()
+    step = mean / (square.sqrt() / rates[2] + eps)
+    return (1.0 - decay * rates[0]) * parameter - rates[0] / rates[1] * step, mean, square
+
+
+def sigma_update(raw: Tensor, gradient: Tensor, rate: float | Tensor, elements: float, floor: float) -> Tensor:
+    """What `SigmaDescent` makes of a parameter."""
+    excess = (-gradient / elements).clamp_max(RATIO_BOUND)
+    return (raw + 0.5 * rate * excess).clamp_min(floor)
 
 
 @final
@@ -43,16 +83,15 @@ class SigmaDescent(torch.optim.Optimizer):
         self, params: Iterable[nn.Parameter], floors: Iterable[float], elements: float, lr: float = SIGMA_RATE
     ) -> None:
         super().__init__(list(params), {"lr": lr, "elements": elements})
-        self._floors = list(floors)
+        self.floors = list(floors)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """One step from the gradients."""
         for group in self.param_groups:
-            for param, floor in zip(group["params"], self._floors, strict=True):
+            for param, floor in zip(group["params"], self.floors, strict=True):
                 if param.grad is not None:
-                    excess = (-param.grad / group["elements"]).clamp_max(RATIO_BOUND)
-                    param.add_(excess, alpha=0.5 * group["lr"]).clamp_min_(floor)
+                    param.copy_(sigma_update(param, param.grad, group["lr"], group["elements"], floor))
 
 
 def learned_sigma_of(model: VAE) -> LearnedSigma | None:

@@ -83,7 +83,7 @@ def backward_batch(
                 loss, found = terms(batch, weights)
             nll, kl, sse = found.tolist()
             if not all(map(math.isfinite, (nll, kl, sse))):
-                raise _not_finite(terms, batch, (nll, kl, sse))
+                raise not_finite(terms, batch, (nll, kl, sse))
             backward(loss)
             sums["nll"] += nll
             sums["kl"] += kl
@@ -94,7 +94,8 @@ def backward_batch(
     return sums
 
 
-def _not_finite(terms: StepTerms, batch: MicroBatch, values: Sequence[float]) -> NonFiniteError:
+def not_finite(terms: StepTerms, batch: MicroBatch, values: Sequence[float]) -> NonFiniteError:
+    """What to raise for a batch's sums of NLL, KL and squared error: which is not finite, and the largest numbers behind it."""
     named = zip(("reconstruction", "KL"), values, strict=False)
     bad = [name for name, value in named if not math.isfinite(value)] or ["squared error"]
     with torch.no_grad():
