@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from calibrae.training import _convolutions
+from calibrae.training import _convolutions, _winograd
 from calibrae.training._convolutions import StridedConvolution, doubles, fast_gradients, subpixels, windows
 
 PAIRS = st.tuples(st.integers(1, 3), st.integers(1, 3))
@@ -41,10 +41,56 @@ def test_gradients_are_those_of_autograd(kernel, stride, padding, transposed, da
     for most in (0, 1 << 24):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(_convolutions, "MOST_BYTES", most)
+            patch.setattr(_convolutions, "WIDE", 1)
             ours = StridedConvolution.apply(x, layer.weight, layer.stride, layer.padding, extra, transposed)
             torch.testing.assert_close(ours, y, rtol=0, atol=1e-12)
             found = torch.autograd.grad(ours, [x, layer.weight], up)
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    transposed=st.booleans(),
+    batch=st.integers(1, 3),
+    channels=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    size=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    extra=st.tuples(st.integers(0, 1), st.integers(0, 1)),
+)
+def test_nine_products_are_the_gradient_of_autograd(transposed, batch, channels, size, extra) -> None:
+    """Of a 4 x 4 kernel with a stride of two, in float64, with and without a row or column that no output sees."""
+    torch.manual_seed(0)
+    kind, options = (nn.ConvTranspose2d, {"output_padding": extra}) if transposed else (nn.Conv2d, {})
+    layer = kind(*channels, 4, 2, 1, bias=False, **options).double()
+    side = [2 * n if transposed else 4 * n + more for n, more in zip(size, extra, strict=True)]
+    x = torch.randn(batch, channels[0], *side, dtype=torch.float64)
+    y = layer(x)
+    up = torch.randn_like(y)
+    (expected,) = torch.autograd.grad(y, layer.weight, up)
+    few, many = (x, up) if transposed else (up, x)
+    assert _winograd.applies(few, (4, 4), (2, 2), (1, 1))
+    torch.testing.assert_close(_winograd.weight_gradient(few, many), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_nine_products_in_bf16_are_within_one_percent() -> None:
+    torch.manual_seed(0)
+    few, many = torch.randn(16, 32, 8, 8).bfloat16(), torch.randn(16, 24, 16, 16).bfloat16()
+    exact = _winograd.weight_gradient(few.double(), many.double())
+    found = _winograd.weight_gradient(few, many)
+    assert found.dtype == torch.bfloat16
+    assert (found - exact).norm() < 0.01 * exact.norm()
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "padding"),
+    [
+        ((7, 8), (4, 4), (2, 2), (1, 1)),
+        ((8, 8), (3, 3), (2, 2), (1, 1)),
+        ((8, 8), (4, 4), (2, 2), (0, 0)),
+        ((8, 8), (4, 4), (4, 4), (1, 1)),
+    ],
+)
+def test_what_nine_products_do_not_compute_is_left_to_others(size, kernel, stride, padding) -> None:
+    assert not _winograd.applies(torch.zeros(1, 1, *size), kernel, stride, padding)
 
 
 @pytest.mark.parametrize(("kernel", "stride", "padding"), [(4, 2, 1), (3, 1, 1), (6, 2, 2), (8, 4, 2), (9, 3, 3)])
@@ -116,6 +162,7 @@ def test_nothing_changes_but_in_compiled_bf16() -> None:
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch's own, when it compiles
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 def test_compiled_in_bf16_they_are_taken_and_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_convolutions, "WIDE", 1)  # so that nine products are taken too
     model, x = network().to(memory_format=torch.channels_last), torch.randn(4, 3, 16, 16)
     model(x).square().sum().backward()
     exact = {name: p.grad.clone() for name, p in model.named_parameters()}

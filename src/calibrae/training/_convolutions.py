@@ -1,8 +1,9 @@
 """Gradients of strided convolutions as matrix products, in compiled bf16 on a CPU.
 
 oneDNN's own kernel for the weights of a strided convolution runs at half the speed of a matrix product in bf16, and its sum
-for the bias of a transposed one takes as long again. Where the windows of a batch fit into the cache, one product with them is faster, and
-a bias that is added outside leaves its sum to the compiler, which fuses it with what comes next. docs/speed.md has the figures.
+for the bias of a transposed one takes as long again. Where the windows of a batch fit into the cache, one product with them is faster; for
+the commonest kernel `_winograd` takes fewer products still. A bias that is added outside leaves its sum to the compiler, which fuses it
+with what comes next. docs/speed.md has the figures.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name for it)
 from torch import Tensor, nn
 
+from . import _winograd as winograd
+
 Pair: TypeAlias = tuple[int, int]
 Strided: TypeAlias = nn.Conv2d | nn.ConvTranspose2d
 MOST_BYTES = 1 << 24  # of windows: more leave the cache before they are multiplied
-
+WIDE = 16  # channels of the larger maps from which on a product of matrices is faster than oneDNN's kernel
 NARROW = 8  # output channels up to which a transposed convolution is computed as `subpixels`
 
 
@@ -110,16 +113,27 @@ class StridedConvolution(torch.autograd.Function):
             of_x, _, _ = torch.ops.aten.convolution_backward(grad, x, weight, None, *ctx.geometry, [True, False, False])
         # the transpose swaps the parts of input and output
         few, many = (x, grad) if transposed else (grad, x)
-        outer, inner, p, q = weight.shape
-        each = few.permute(0, 2, 3, 1).reshape(-1, outer)
-        if len(each) * inner * p * q * many.element_size() > MOST_BYTES:
+        of_weight = _product_for_weight(few, many, weight, stride, padding)
+        if of_weight is None:
             _, of_weight, _ = torch.ops.aten.convolution_backward(
                 grad, x, weight, None, *ctx.geometry, [False, True, False]
             )
-        else:
-            product = each.t() @ windows(many, (p, q), stride, padding)
-            of_weight = product.view(outer, p, q, inner).permute(0, 3, 1, 2)
         return of_x, of_weight, None, None, None, None
+
+
+def _product_for_weight(few: Tensor, many: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Tensor | None:
+    """The gradient of the weights by products of matrices, where these stay in the cache."""
+    outer, inner, p, q = weight.shape
+    outputs = len(few) * few.shape[2] * few.shape[3]
+    seen = outputs * inner * p * q * many.element_size()  # bytes of all windows
+    if inner < WIDE or seen > 2 * MOST_BYTES:
+        return None
+    if winograd.applies(few, (p, q), stride, padding):
+        return winograd.weight_gradient(few, many)
+    if seen > MOST_BYTES:
+        return None
+    product = few.permute(0, 2, 3, 1).reshape(outputs, outer).t() @ windows(many, (p, q), stride, padding)
+    return product.view(outer, p, q, inner).permute(0, 3, 1, 2)
 
 
 def _doubles(weight: Tensor, stride: Pair, padding: Pair, extra: Pair) -> bool:
