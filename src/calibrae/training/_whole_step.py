@@ -116,7 +116,7 @@ class WholeStep:
                 loss, sums = terms(MicroBatch(values, bits, noise), weights)
             gradients = torch.autograd.grad(loss, [*parameters, *raw], allow_unused=True)
             with torch.no_grad():
-                norm, scale = _norm_and_scale(gradients[: len(parameters)], limit)
+                norm, scale = _norm_and_scale(gradients[: len(parameters)], limit, sums.new_zeros(()))
                 found = torch.cat([sums, norm.to(sums.dtype).reshape(1)])
                 good = torch.isfinite(found).all()
                 for p, g, mean, square, decay in zip(parameters, gradients, means, squares, decays, strict=False):
@@ -132,11 +132,11 @@ class WholeStep:
         return whole_step
 
 
-def _norm_and_scale(gradients: Sequence[Tensor | None], limit: float) -> tuple[Tensor, Tensor | float]:
-    """Norm over all gradients, and what brings it down to the limit: 0 and 1 where there is none."""
+def _norm_and_scale(gradients: Sequence[Tensor | None], limit: float, zero: Tensor) -> tuple[Tensor, Tensor | float]:
+    """Norm over all gradients, and what brings it down to the limit: zero and 1 where there is none."""
     known = [g for g in gradients if g is not None]
     if limit == 0 or not known:
-        return torch.zeros(()), 1.0
+        return zero, 1.0
     norm = torch.stack([g.square().sum() for g in known]).sum().sqrt()
     return norm, torch.where(norm > limit, limit / (norm + 1e-6), 1.0)
 
