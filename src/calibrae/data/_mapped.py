@@ -46,7 +46,9 @@ def take(array: Any, rows: Any) -> Any:
         array([9, 0])
     """
     if not isinstance(array, np.memmap):
-        return array[rows]
+        return (
+            array.take(rows, axis=0) if isinstance(array, np.ndarray) else array[rows]
+        )  # take is the faster of the two
     out = np.empty((len(rows), *array.shape[1:]), dtype=array.dtype)
     for start in range(0, len(rows), RELEASE_ROWS):
         piece = slice(start, start + RELEASE_ROWS)

@@ -50,7 +50,9 @@ def byte_noise(shape: Shape, source: np.random.Generator) -> Tensor:
         torch.uint8
     """
     count = torch.Size(shape).numel()
-    words = source.integers(0, 1 << 64, -(-count // 8), dtype=np.uint64)
+    words = source.bit_generator.random_raw(
+        -(-count // 8)
+    )  # the numbers of `integers` over all of uint64, a fifth faster
     return torch.from_numpy(words.view(np.uint8)[:count]).reshape(shape)
 
 
