@@ -68,14 +68,18 @@ def test_nine_products_are_the_gradient_of_autograd(transposed, batch, channels,
     (expected,) = torch.autograd.grad(y, layer.weight, up)
     few, many = (x, up) if transposed else (up, x)
     assert _winograd.applies(few, (4, 4), (2, 2), (1, 1))
-    torch.testing.assert_close(_winograd.weight_gradient(few, many), expected, rtol=1e-12, atol=1e-12)
+    tiles = _winograd.differences(many)
+    torch.testing.assert_close(_winograd.weight_gradient(few, tiles), expected, rtol=1e-12, atol=1e-12)
+    seen = nn.functional.conv2d(many, layer.weight, None, 2, 1)
+    shape = (batch, few.shape[2], few.shape[3])
+    torch.testing.assert_close(_winograd.convolution(tiles, layer.weight, shape), seen, rtol=1e-12, atol=1e-12)
 
 
 def test_nine_products_in_bf16_are_within_one_percent() -> None:
     torch.manual_seed(0)
     few, many = torch.randn(16, 32, 8, 8).bfloat16(), torch.randn(16, 24, 16, 16).bfloat16()
-    exact = _winograd.weight_gradient(few.double(), many.double())
-    found = _winograd.weight_gradient(few, many)
+    exact = _winograd.weight_gradient(few.double(), _winograd.differences(many.double()))
+    found = _winograd.weight_gradient(few, _winograd.differences(many))
     assert found.dtype == torch.bfloat16
     assert (found - exact).norm() < 0.01 * exact.norm()
 

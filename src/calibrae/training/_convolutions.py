@@ -108,32 +108,27 @@ class StridedConvolution(torch.autograd.Function):
         stride, padding, _, transposed, _, _ = ctx.geometry
         grad = gradients[0].contiguous(memory_format=torch.channels_last)
 
-        of_x: Tensor | None = None
-        if ctx.needs_input_grad[0]:
-            of_x, _, _ = torch.ops.aten.convolution_backward(grad, x, weight, None, *ctx.geometry, [True, False, False])
         # the transpose swaps the parts of input and output
         few, many = (x, grad) if transposed else (grad, x)
-        of_weight = _product_for_weight(few, many, weight, stride, padding)
-        if of_weight is None:
-            _, of_weight, _ = torch.ops.aten.convolution_backward(
-                grad, x, weight, None, *ctx.geometry, [False, True, False]
+        kernel = weight.shape[2], weight.shape[3]
+        seen = weight[0].numel() * few.numel() // few.shape[1] * many.element_size()  # bytes of all windows
+        plain = [ctx.needs_input_grad[0], True, False]
+        of_x: Tensor | None = None
+        of_weight: Tensor | None = None
+        if weight.shape[1] >= WIDE and seen <= 2 * MOST_BYTES and winograd.applies(few, kernel, stride, padding):
+            tiles = winograd.differences(many)
+            of_weight, plain[1] = winograd.weight_gradient(few, tiles), False
+            if transposed and plain[0]:
+                of_x, plain[0] = winograd.convolution(tiles, weight, (len(few), few.shape[2], few.shape[3])), False
+        elif weight.shape[1] >= WIDE and seen <= MOST_BYTES:
+            product = few.permute(0, 2, 3, 1).reshape(-1, len(weight)).t() @ windows(many, kernel, stride, padding)
+            of_weight, plain[1] = product.view(len(weight), *kernel, -1).permute(0, 3, 1, 2), False
+        if any(plain):
+            of_x_plain, of_weight_plain, _ = torch.ops.aten.convolution_backward(
+                grad, x, weight, None, *ctx.geometry, plain
             )
+            of_x, of_weight = of_x_plain if plain[0] else of_x, of_weight_plain if plain[1] else of_weight
         return of_x, of_weight, None, None, None, None
-
-
-def _product_for_weight(few: Tensor, many: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Tensor | None:
-    """The gradient of the weights by products of matrices, where these stay in the cache."""
-    outer, inner, p, q = weight.shape
-    outputs = len(few) * few.shape[2] * few.shape[3]
-    seen = outputs * inner * p * q * many.element_size()  # bytes of all windows
-    if inner < WIDE or seen > 2 * MOST_BYTES:
-        return None
-    if winograd.applies(few, (p, q), stride, padding):
-        return winograd.weight_gradient(few, many)
-    if seen > MOST_BYTES:
-        return None
-    product = few.permute(0, 2, 3, 1).reshape(outputs, outer).t() @ windows(many, (p, q), stride, padding)
-    return product.view(outer, p, q, inner).permute(0, 3, 1, 2)
 
 
 def _doubles(weight: Tensor, stride: Pair, padding: Pair, extra: Pair) -> bool:

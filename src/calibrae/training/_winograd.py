@@ -42,23 +42,43 @@ def weight_gradient(few: Tensor, many: Tensor) -> Tensor:
 
     Args:
         few: `[B, O, h, w]`: the gradient of a convolution's output, or the input of a transposed one; `h` and `w` even.
-        many: `[B, C, 2 h, 2 w]`, or one more, which no output sees: the input, or the gradient of the transposed one's output.
+        many: nine combinations of the input, or of the gradient of the transposed one's output; see `differences`.
     """
-    outputs, channels = few.shape[1], many.shape[1]
-    spread, differences = _spread(few), _differences(many)
+    outputs, channels = few.shape[1], many.shape[2]
+    spread = _spread(few)
     # in halves where that is possible: nine products leave one of two cores idle for a ninth of the time
     parts = 2 if spread.shape[1] % 2 == 0 else 1
     of_outputs = spread.view(9 * parts, -1, outputs).transpose(1, 2)
-    products = torch.bmm(of_outputs, differences.view(9 * parts, -1, 4 * channels))
-    summed = products.view(3, 3, parts, outputs, 2, 2, channels).sum(
-        2, dtype=torch.promote_types(few.dtype, torch.float32)
-    )
+    products = torch.bmm(of_outputs, many.view(9 * parts, -1, channels))
+    summed = products.view(3, 3, parts, outputs, 2, 2, -1).sum(2, dtype=_wide(few))
     rows = summed[:2] + summed[1:]
     taps = rows[:, :2] + rows[:, 1:]  # row of cells, column of cells, O, row, column, C
-    return taps.permute(2, 0, 3, 1, 4, 5).reshape(outputs, 4, 4, channels).permute(0, 3, 1, 2).to(few.dtype)
+    return taps.permute(2, 0, 3, 1, 4, 5).reshape(outputs, 4, 4, -1).permute(0, 3, 1, 2).to(few.dtype)
 
 
-def _differences(x: Tensor) -> Tensor:
+def convolution(many: Tensor, weight: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """With a 4 x 4 kernel, stride two, padding one: `[B, O, h, w]`.
+
+    Args:
+        many: nine combinations of the input; see `differences`.
+        weight: `[O, C, 4, 4]`.
+        shape: examples, and rows and columns of the output, which are even.
+    """
+    (outputs, channels, _, _), (batch, height, width) = weight.shape, shape
+    taps = weight.view(outputs, channels, 2, 2, 2, 2).permute(2, 4, 3, 5, 1, 0).reshape(2, 2, 4 * channels, outputs)
+    upper, lower = taps.unbind(0)
+    nine = [tap for rows in (upper, upper + lower, lower) for tap in (rows[0], rows[0] + rows[1], rows[1])]
+    products = torch.bmm(many, torch.stack(nine)).view(3, 3, batch, height // 2, width // 2, outputs).to(_wide(weight))
+    rows = products[:2] + products[1:]
+    each = (rows[:, :2] + rows[:, 1:]).to(weight.dtype)  # row, column, B, tiles, O
+    return each.permute(2, 3, 0, 4, 1, 5).reshape(batch, height, width, outputs).permute(0, 3, 1, 2)
+
+
+def _wide(x: Tensor) -> torch.dtype:
+    return torch.promote_types(x.dtype, torch.float32)
+
+
+def differences(x: Tensor) -> Tensor:
     """Each tile of three by three cells as nine combinations, `[9, B * tiles, 4 C]`."""
     batch, channels, height, width = x.shape
     h = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1)).contiguous()
