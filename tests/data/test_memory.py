@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from calibrae.data import _mapped, load_data
+from calibrae.data import _mapped, byte_noise, byte_source, load_data
 from calibrae.data._files import load_numpy
 from calibrae.data._mapped import RELEASE_AFTER, RELEASE_ROWS, release, releasing, take
 
@@ -107,3 +107,18 @@ def test_batches_of_a_map_are_those_of_memory(tmp_path: Path) -> None:
     for (start, x), (again, y) in zip(mapped.batches("train", 64), held.batches("train", 64), strict=True):
         assert start == again
         assert torch.equal(x, y)
+
+
+def test_rows_of_a_transposed_array_are_not_copied_as_a_whole() -> None:
+    """`ndarray.take` would make all of it contiguous first."""
+    channels_last = np.random.default_rng(0).integers(0, 256, (50, 4, 4, 3), dtype=np.uint8)
+    array = channels_last.transpose(0, 3, 1, 2)
+    rows = np.array([3, 1, 49])
+    large = np.broadcast_to(np.uint8(7), (1 << 30, 1 << 12))  # four terabytes, were they copied
+    assert np.array_equal(take(array, rows), array[rows])
+    assert np.array_equal(take(large, rows), np.full((3, 1 << 12), 7))
+
+
+def test_bytes_of_noise_are_those_of_whole_words() -> None:
+    words = byte_source(3).integers(0, 1 << 64, 1000, dtype=np.uint64)
+    assert np.array_equal(byte_noise((7999,), byte_source(3)).numpy(), words.view(np.uint8)[:7999])

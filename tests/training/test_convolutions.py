@@ -75,11 +75,41 @@ def test_nine_products_are_the_gradient_of_autograd(transposed, batch, channels,
     torch.testing.assert_close(_winograd.convolution(tiles, layer.weight, shape), seen, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("transposed", [True, False])
+@pytest.mark.parametrize("needed", [True, False])
+@pytest.mark.parametrize(("height", "taken"), [(8, True), (6, False), (9, True)])
+def test_four_by_four_gradients_are_those_of_autograd(
+    monkeypatch: pytest.MonkeyPatch, transposed: bool, needed: bool, height: int, taken: bool
+) -> None:
+    """By nine products where the smaller side is even, by windows where it is not; with and without the input's."""
+    monkeypatch.setattr(_convolutions, "WIDE", 1)
+    used: list[int] = []
+    differences = _winograd.differences
+    monkeypatch.setattr(_winograd, "differences", lambda x: (used.append(1), differences(x))[1])
+    torch.manual_seed(0)
+    layer = (nn.ConvTranspose2d if transposed else nn.Conv2d)(2, 3, 4, 2, 1, bias=False).double()
+    rows = height // 2 if transposed else height
+    x = torch.randn(2, 2, rows, 4 if transposed else 8, dtype=torch.float64, requires_grad=needed)
+    y = layer(x)
+    up = torch.randn_like(y)
+    wanted = [x, layer.weight] if needed else [layer.weight]
+    ours = StridedConvolution.apply(x, layer.weight, layer.stride, layer.padding, (0, 0), transposed)
+    torch.testing.assert_close(ours, y, rtol=0, atol=1e-12)
+    found, expected = torch.autograd.grad(ours, wanted, up), torch.autograd.grad(y, wanted, up)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    assert bool(used) == taken
+
+
 def test_nine_products_in_bf16_are_within_one_percent() -> None:
     torch.manual_seed(0)
     few, many = torch.randn(16, 32, 8, 8).bfloat16(), torch.randn(16, 24, 16, 16).bfloat16()
     exact = _winograd.weight_gradient(few.double(), _winograd.differences(many.double()))
     found = _winograd.weight_gradient(few, _winograd.differences(many))
+    assert found.dtype == torch.bfloat16
+    assert (found - exact).norm() < 0.01 * exact.norm()
+    weight = torch.randn(32, 24, 4, 4).bfloat16()
+    exact = nn.functional.conv2d(many.double(), weight.double(), None, 2, 1)
+    found = _winograd.convolution(_winograd.differences(many), weight, (16, 8, 8))
     assert found.dtype == torch.bfloat16
     assert (found - exact).norm() < 0.01 * exact.norm()
 

@@ -45,14 +45,16 @@ def byte_source(*parts: int) -> np.random.Generator:
 def byte_noise(shape: Shape, source: np.random.Generator) -> Tensor:
     """Random bytes: uniform noise in 256 steps, several times cheaper than 24 bits of it.
 
+    Args:
+        shape: of the noise.
+        source: of whole words of 64 bits, as `byte_source` is.
+
     Example:
         >>> byte_noise((2, 3), byte_source(0)).dtype
         torch.uint8
     """
     count = torch.Size(shape).numel()
-    words = source.bit_generator.random_raw(
-        -(-count // 8)
-    )  # the numbers of `integers` over all of uint64, a fifth faster
+    words = source.bit_generator.random_raw(-(-count // 8))
     return torch.from_numpy(words.view(np.uint8)[:count]).reshape(shape)
 
 

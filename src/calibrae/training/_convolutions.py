@@ -89,7 +89,7 @@ def subpixels(x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Tensor:
 
 
 class StridedConvolution(torch.autograd.Function):
-    """A convolution, or its transpose, without bias; the gradient of the weights is a product with `windows` where they are few."""
+    """A convolution, or its transpose, without bias; its gradients are products of matrices where these are faster."""
 
     @staticmethod
     def forward(
@@ -110,25 +110,32 @@ class StridedConvolution(torch.autograd.Function):
 
         # the transpose swaps the parts of input and output
         few, many = (x, grad) if transposed else (grad, x)
-        kernel = weight.shape[2], weight.shape[3]
-        seen = weight[0].numel() * few.numel() // few.shape[1] * many.element_size()  # bytes of all windows
-        plain = [ctx.needs_input_grad[0], True, False]
-        of_x: Tensor | None = None
-        of_weight: Tensor | None = None
-        if weight.shape[1] >= WIDE and seen <= 2 * MOST_BYTES and winograd.applies(few, kernel, stride, padding):
-            tiles = winograd.differences(many)
-            of_weight, plain[1] = winograd.weight_gradient(few, tiles), False
-            if transposed and plain[0]:
-                of_x, plain[0] = winograd.convolution(tiles, weight, (len(few), few.shape[2], few.shape[3])), False
-        elif weight.shape[1] >= WIDE and seen <= MOST_BYTES:
-            product = few.permute(0, 2, 3, 1).reshape(-1, len(weight)).t() @ windows(many, kernel, stride, padding)
-            of_weight, plain[1] = product.view(len(weight), *kernel, -1).permute(0, 3, 1, 2), False
-        if any(plain):
-            of_x_plain, of_weight_plain, _ = torch.ops.aten.convolution_backward(
-                grad, x, weight, None, *ctx.geometry, plain
-            )
-            of_x, of_weight = of_x_plain if plain[0] else of_x, of_weight_plain if plain[1] else of_weight
+        convolve = transposed and ctx.needs_input_grad[0]
+        of_x, of_weight = _products(few, many, weight, stride, padding, convolve=convolve)
+        missing = [ctx.needs_input_grad[0] and of_x is None, of_weight is None, False]
+        if any(missing):
+            found = torch.ops.aten.convolution_backward(grad, x, weight, None, *ctx.geometry, missing)
+            of_x = found[0] if missing[0] else of_x
+            of_weight = found[1] if missing[1] else of_weight
         return of_x, of_weight, None, None, None, None
+
+
+def _products(
+    few: Tensor, many: Tensor, weight: Tensor, stride: Pair, padding: Pair, *, convolve: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """The convolution of `many`, if it is asked for, and the gradient of the weights, by products of matrices where these are faster."""
+    outer, inner, p, q = weight.shape
+    outputs = few.numel() // outer
+    seen = outputs * inner * p * q * many.element_size()  # bytes of all windows
+    if inner >= WIDE and seen <= 2 * MOST_BYTES and winograd.applies(few, (p, q), stride, padding):
+        tiles = winograd.differences(many)
+        shape = len(few), few.shape[2], few.shape[3]
+        convolved = winograd.convolution(tiles, weight, shape) if convolve else None
+        return convolved, winograd.weight_gradient(few, tiles)
+    if inner < WIDE or seen > MOST_BYTES:
+        return None, None
+    product = few.permute(0, 2, 3, 1).reshape(outputs, outer).t() @ windows(many, (p, q), stride, padding)
+    return None, product.view(outer, p, q, inner).permute(0, 3, 1, 2)
 
 
 def _doubles(weight: Tensor, stride: Pair, padding: Pair, extra: Pair) -> bool:

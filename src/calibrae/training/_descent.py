@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from typing import final
 
 import torch
@@ -34,6 +34,9 @@ class Descent:
         limit: largest norm of the gradient over AdamW's parameters; 0 for none.
         backward: of a scalar, under the run's precision.
         autocast: of the networks.
+
+    Attributes:
+        part: of a step that is compiled, in words, where it is not the whole.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class Descent:
         autocast: Autocast = nullcontext,
     ) -> None:
         self.terms = terms
+        # out of Fabric's wrappers, which on one device, in float32 or bf16, only pass the step on
         self.optimisers = [getattr(optimiser, "optimizer", optimiser) for optimiser in optimisers]
         self._clipped = [p for group in optimisers[0].param_groups for p in group["params"]]
         self._trained = list(terms.model.parameters())
@@ -52,6 +56,7 @@ class Descent:
         self._backward = backward
         self._autocast = autocast
         self._whole: WholeStep | None = None
+        self.part = ""
 
     @property
     def is_compiled(self) -> bool:
@@ -67,7 +72,7 @@ class Descent:
             step: counted from 0.
 
         Raises:
-            NonFiniteError: if a term is not finite, or with a limit the gradient's norm; nothing has changed then.
+            NonFiniteError: if a term is not finite, or with a limit the gradient's norm; no weight has changed then.
         """
         if self._whole is not None and len(micro) == 1:
             return self._step_whole(self._whole, micro[0], objective, step)
@@ -89,22 +94,36 @@ class Descent:
         return {"n": float(count), "nll": nll, "kl": kl, "mse": sse / data_dim}
 
     def compile(self, micro: Sequence[MicroBatch]) -> str | None:
-        """Compile the whole step, or if that cannot be its terms alone, by taking a step; what failed, if nothing is compiled.
+        """Compile the whole step, or if that cannot be its loss alone, by taking steps; what failed, if nothing is compiled.
 
         Args:
             micro: pieces as a step takes them.
+
+        Raises:
+            NonFiniteError: if such a step is not finite.
         """
-        if len(micro) == 1 and can_trace_gradients():
-            whole = WholeStep(self.terms, self.optimisers, self._limit, self._autocast)
-            with suppress(
-                Exception
-            ):  # a compiler may fail in any way; its second try, at the terms alone, gives the reason
-                whole.first(micro[0], micro[0].noise.new_ones(2))
-                self._whole = whole
-                return None
-        self.terms.compile_terms()
+        self.part = self._compile_whole(micro)
+        if self._whole is None:
+            self.terms.compile_terms()
         self(micro, BetaELBO(), 0)
         return self.terms.failure
+
+    def _compile_whole(self, micro: Sequence[MicroBatch]) -> str:
+        """Try it; what is to be compiled after that, in words."""
+        if len(micro) > 1:
+            return "its loss alone, as batches are cut up"
+        if not can_trace_gradients():
+            return "its loss alone, as this version of torch cannot trace gradients"
+        if any(getattr(p, "_post_accumulate_grad_hooks", None) for p in self._trained):
+            return "its loss alone, as a parameter has hooks on its gradient"
+        whole = WholeStep(self.terms, self.optimisers, self._limit, self._autocast)
+        try:
+            whole(micro[0], micro[0].noise.new_ones(2))
+        except Exception as error:  # a compiler may fail in any way
+            why = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+            return f"its loss alone, as the whole failed: {why}"
+        self._whole = whole
+        return ""
 
     def leave_uncompiled(self) -> None:
         """Return to eager execution."""
@@ -113,7 +132,7 @@ class Descent:
 
     @contextmanager
     def eagerly(self) -> Iterator[None]:
-        """Without compiled code for a while."""
+        """Without compiled code for a while; within `undisturbed`, since a whole step keeps count of its own."""
         whole, self._whole = self._whole, None
         try:
             with self.terms.eagerly():
@@ -123,11 +142,12 @@ class Descent:
 
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
-        """Steps that change nothing: with rates of zero, and buffers, gradients, generators and the optimisers' state as they were before.
+        """Steps that change nothing: weights, buffers, gradients, generators and the optimisers' state are what they were before.
 
-        For optimisers that have taken no step yet.
+        The rates are zero meanwhile. For optimisers that have taken no step yet.
         """
-        buffers = {name: buffer.clone() for name, buffer in self.terms.named_buffers()}
+        held = [*self.terms.parameters(), *self.terms.buffers()]
+        before = [x.detach().clone() for x in held]
         devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
         groups = [group for optimiser in self.optimisers for group in optimiser.param_groups]
         rates = [group["lr"] for group in groups]
@@ -142,6 +162,6 @@ class Descent:
             for optimiser in self.optimisers:
                 optimiser.state.clear()
             with torch.no_grad():
-                for name, buffer in self.terms.named_buffers():
-                    buffer.copy_(buffers[name])
+                for x, value in zip(held, before, strict=True):
+                    x.copy_(value)  # in place: the order in memory may have been chosen meanwhile
             self.terms.zero_grad(set_to_none=True)

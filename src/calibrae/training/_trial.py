@@ -88,7 +88,7 @@ def choose_compile(settings: TrainSettings, trial: StepTrial, steps: int) -> str
 def _compile_as_asked(trial: StepTrial) -> str:
     """Now rather than in the first step, whose epoch would be charged with it."""
     failure = trial.descent.compile(trial.micro)
-    return "compiled (as asked)" if failure is None else f"not compiled (the compiler failed: {failure})"
+    return _compiled("as asked", trial) if failure is None else f"not compiled (the compiler failed: {failure})"
 
 
 def _compile_if_it_pays(trial: StepTrial, steps: int) -> str:
@@ -99,11 +99,16 @@ def _compile_if_it_pays(trial: StepTrial, steps: int) -> str:
     if failure is not None:
         return f"not compiled (the compiler failed: {failure})"
     eager, compiled = trial.seconds_eager_and_compiled()
-    measured = f"(measured: {1e3 * compiled:.3g} ms a step instead of {1e3 * eager:.3g})"
+    measured = f"measured: {1e3 * compiled:.3g} ms a step instead of {1e3 * eager:.3g}"
     if compiled > (1.0 - WORTH) * eager:
         trial.descent.leave_uncompiled()
-        return f"not compiled {measured}"
-    return f"compiled {measured}"
+        return f"not compiled ({measured})"
+    return _compiled(measured, trial)
+
+
+def _compiled(why: str, trial: StepTrial) -> str:
+    part = trial.descent.part
+    return f"compiled ({why}; {part})" if part else f"compiled ({why})"
 
 
 def _seconds_in_turns(steps: Sequence[Callable[[], None]], device: torch.device) -> list[float]:

@@ -7,8 +7,8 @@ gradients that are written in one type, copied to another and read again. In a s
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import cast, final
 
@@ -27,12 +27,24 @@ def can_trace_gradients() -> bool:
     return hasattr(torch._dynamo.config, "trace_autograd_ops")
 
 
+@contextmanager
+def gradients_traced() -> Iterator[None]:
+    """With a compiler that goes on through `torch.autograd.grad`, whenever it runs."""
+    if not can_trace_gradients():
+        yield
+        return
+    with torch._dynamo.config.patch(trace_autograd_ops=True):
+        yield
+
+
 @final
 class WholeStep:
     """The step that `torch.optim.AdamW`, and the descent of a learned sigma, would take, in one compiled function.
 
+    To be called while `gradients_traced`: otherwise it is compiled in pieces.
+
     The optimisers stay the owners of their state, which is read and changed in place, so that a checkpoint does not tell how a
-    run was computed. If a sum, or with a limit the norm of the gradient, is not finite, nothing is changed.
+    run was computed. If a sum, or with a limit the norm of the gradient, is not finite, no weight and no state is changed.
 
     Args:
         terms: of the model.
@@ -49,17 +61,13 @@ class WholeStep:
         self._sigma = cast(SigmaDescent, optimisers[1]) if len(optimisers) > 1 else None
         self._limit = limit
         self._autocast = autocast
+        self._betas: tuple[float, float] = self._adamw.param_groups[0]["betas"]
         self._parameters: list[nn.Parameter] = [p for group in self._adamw.param_groups for p in group["params"]]
         self._means: list[Tensor] = []
         self._squares: list[Tensor] = []
         self._counts = torch.zeros(0)
         self._taken = 0
         self._compiled = compile_alone(self._function(), device=terms.model.device)
-
-    def first(self, batch: MicroBatch, weights: Tensor) -> None:
-        """A step in which the compiler runs; raises whatever it does."""
-        with torch._dynamo.config.patch(trace_autograd_ops=True):
-            self(batch, weights)
 
     def __call__(self, batch: MicroBatch, weights: Tensor) -> list[float]:
         """Take the step; returns the sums over the examples of NLL, KL and squared error, and the gradient's norm (0 without a limit).
@@ -78,7 +86,7 @@ class WholeStep:
     def _rates(self) -> list[float]:
         """AdamW's rate, its two corrections for the start, and the rate of sigma."""
         group = self._adamw.param_groups[0]
-        (first, second), step = group["betas"], self._taken + 1
+        (first, second), step = self._betas, self._taken + 1
         sigma = 0.0 if self._sigma is None else self._sigma.param_groups[0]["lr"]
         return [group["lr"], 1.0 - first**step, math.sqrt(1.0 - second**step), sigma]
 
@@ -98,18 +106,18 @@ class WholeStep:
         self._counts = torch.stack([state[p]["step"] for p in self._parameters])
         for p, count in zip(self._parameters, self._counts.unbind(), strict=True):
             state[p]["step"] = count  # a view: one addition counts for all
-        self._taken = round(float(self._counts[0]))
+        self._taken = round(float(self._counts.max()))  # a parameter that no loss has reached counts none
 
     def _function(self) -> Callable[..., Tensor]:
         """From stored bytes to the sums and the norm; on the way parameters and state are changed."""
         terms, limit, sigma = self._terms, self._limit, self._sigma
         parameters, means, squares = self._parameters, self._means, self._squares
         decays = [group["weight_decay"] for group in self._adamw.param_groups for _ in group["params"]]
-        group = self._adamw.param_groups[0]
-        betas, eps = group["betas"], group["eps"]
+        betas, eps = self._betas, self._adamw.param_groups[0]["eps"]
         autocast = _as_torch_has_it(self._autocast, terms.model.device.type)
         raw: list[nn.Parameter] = [] if sigma is None else sigma.param_groups[0]["params"]
-        elements, floor = (0.0, 0.0) if sigma is None else (sigma.param_groups[0]["elements"], sigma.floors[0])
+        elements = 0.0 if sigma is None else sigma.param_groups[0]["elements"]
+        floors = [] if sigma is None else sigma.floors
 
         def whole_step(values: Tensor, bits: Tensor | None, noise: Tensor, weights: Tensor, rates: Tensor) -> Tensor:
             with autocast():
@@ -124,7 +132,7 @@ class WholeStep:
                         changed = adamw_update(p, scale * g, mean, square, rates, betas, eps, decay)
                         for old, new in zip((p, mean, square), changed, strict=True):
                             old.copy_(torch.where(good, new, old))
-                for p, g in zip(raw, gradients[len(parameters) :], strict=True):
+                for p, g, floor in zip(raw, gradients[len(parameters) :], floors, strict=True):
                     if g is not None:
                         p.copy_(torch.where(good, sigma_update(p, g, rates[3], elements, floor), p))
             return found
