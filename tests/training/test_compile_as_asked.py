@@ -102,3 +102,10 @@ def test_one_graph_serves_the_whole_run(accumulate: str) -> None:
     """Through a warm-up of beta, validation and a held sigma; in a process of its own, as shape checks cannot be traced."""
     done = subprocess.run([sys.executable, "-c", PROGRAM, accumulate], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["1", "0"]
+
+
+def test_the_compiler_is_not_imported_before_it_is_needed() -> None:
+    """It takes a second, which a short run and every command would wait for."""
+    program = "import sys, calibrae.training, calibrae.cli; print('torch._dynamo' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False"]

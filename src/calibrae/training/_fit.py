@@ -33,7 +33,6 @@ from ._settings import TrainSettings
 from ._terms import MicroBatch, StepTerms
 from ._tracker import Tracker
 from ._trial import StepTrial, choose_compile
-from ._whole_step import gradients_traced
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -100,7 +99,7 @@ class Trainer:
             NonFiniteError: with batch, term and cause, once the last good state is on disk.
             KeyboardInterrupt: once the state is on disk.
         """
-        with freed_memory_kept(), fast_gradients(self.model), gradients_traced():
+        with freed_memory_kept(), fast_gradients(self.model):
             return self._run(resume=resume)
 
     def _run(self, *, resume: bool) -> list[dict[str, float]]:

@@ -7,13 +7,12 @@ gradients that are written in one type, copied to another and read again. In a s
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import cast, final
 
 import torch
-import torch._dynamo.config
 from torch import Tensor, nn
 
 from ..models import compile_alone
@@ -24,24 +23,14 @@ from ._terms import MicroBatch, StepTerms
 
 def can_trace_gradients() -> bool:
     """Whether this torch compiles functions that take gradients themselves."""
-    return hasattr(torch._dynamo.config, "trace_autograd_ops")
+    from torch._dynamo import config  # a second to import, for those who compile
 
-
-@contextmanager
-def gradients_traced() -> Iterator[None]:
-    """With a compiler that goes on through `torch.autograd.grad`, whenever it runs."""
-    if not can_trace_gradients():
-        yield
-        return
-    with torch._dynamo.config.patch(trace_autograd_ops=True):
-        yield
+    return hasattr(config, "trace_autograd_ops")
 
 
 @final
 class WholeStep:
     """The step that `torch.optim.AdamW`, and the descent of a learned sigma, would take, in one compiled function.
-
-    To be called while `gradients_traced`: otherwise it is compiled in pieces.
 
     The optimisers stay the owners of their state, which is read and changed in place, so that a checkpoint does not tell how a
     run was computed. If a sum, or with a limit the norm of the gradient, is not finite, no weight and no state is changed.
@@ -68,6 +57,9 @@ class WholeStep:
         self._counts = torch.zeros(0)
         self._taken = 0
         self._compiled = compile_alone(self._function(), device=terms.model.device)
+        from torch._dynamo import config
+
+        self._gradients_traced = config.patch(trace_autograd_ops=True)
 
     def __call__(self, batch: MicroBatch, weights: Tensor) -> list[float]:
         """Take the step; returns the sums over the examples of NLL, KL and squared error, and the gradient's norm (0 without a limit).
@@ -77,7 +69,9 @@ class WholeStep:
             weights: of the summed NLL and of the summed KL, `[2]`.
         """
         self._read_state()
-        found: list[float] = self._compiled(*batch, weights, weights.new_tensor(self._rates())).tolist()
+        rates = weights.new_tensor(self._rates())
+        with self._gradients_traced:  # at every call, since anything may make the compiler run again
+            found: list[float] = self._compiled(*batch, weights, rates).tolist()
         if all(map(math.isfinite, found)):
             self._taken += 1
             self._counts += 1.0
