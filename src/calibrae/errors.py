@@ -39,3 +39,13 @@ class RunError(CalibraeError, RuntimeError):
 
 class MissingExtraError(CalibraeError, ImportError):
     """An optional dependency is not installed."""
+
+
+def first_line(error: BaseException, most: int = 120) -> str:
+    r"""What an error says, in one line of at most so many characters; its type's name if it says nothing.
+
+    Example:
+        >>> first_line(ValueError("no compiler\nand so on")), first_line(KeyError())
+        ('no compiler', 'KeyError')
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:most]

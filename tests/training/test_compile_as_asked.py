@@ -59,27 +59,22 @@ def test_it_is_compiled_before_the_first_step(
     assert all(torch.equal(value, before[name]) for name, value in terms.state_dict().items())
 
 
+def _failing(message: str) -> Callable[..., Any]:
+    def call(*_: Any) -> Any:
+        raise RuntimeError(message)
+
+    return lambda *_, **__: call
+
+
 def test_a_compiler_that_fails_is_named(descent: Descent, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: Any, **__: Any) -> Callable[..., Any]:
-        def call(*_: Any) -> Any:
-            raise RuntimeError("no compiler here")
-
-        return call
-
-    monkeypatch.setattr(_terms, "compile_alone", broken)
-    monkeypatch.setattr(_whole_step, "compile_alone", broken)
+    for where in (_terms, _whole_step):
+        monkeypatch.setattr(where, "compile_alone", _failing("no compiler here"))
     assert _choose(descent) == "not compiled (the compiler failed: no compiler here)"
     assert not descent.is_compiled
 
 
 def test_terms_are_compiled_where_the_whole_step_cannot_be(descent: Descent, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: Any, **__: Any) -> Callable[..., Any]:
-        def call(*_: Any) -> Any:
-            raise RuntimeError("cannot trace gradients")
-
-        return call
-
-    monkeypatch.setattr(_whole_step, "compile_alone", broken)
+    monkeypatch.setattr(_whole_step, "compile_alone", _failing("cannot trace gradients"))
     monkeypatch.setattr(_terms, "compile_alone", lambda function, **_: function)
     assert _choose(descent) == "compiled (as asked; its loss alone, as the whole failed: cannot trace gradients)"
     assert descent.terms.is_compiled

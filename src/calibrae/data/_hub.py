@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL.Image import Image
 
-from ..errors import DataError
+from ..errors import DataError, first_line
 from . import _pictures
 from ._arrays import from_array
 from ._source import DataOptions, Part, Source, part_of
@@ -63,9 +63,8 @@ def _from_hub(name: str, entry: HubEntry, options: DataOptions) -> Source:
     try:
         loaded = datasets.load_dataset(entry.path, entry.config)
     except Exception as error:  # the hub's client raises many kinds, all of which mean the same to the user
-        first = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(
-            f"{name} ({entry.path}) cannot be fetched from the hub: {first} Go online once, or pass the path of a copy on disk."
+            f"{name} ({entry.path}) cannot be fetched from the hub: {first_line(error, 300)} Go online once, or pass the path of a copy on disk."
         ) from error
     parts: dict[Part, _pictures.Openers] = {}
     fingerprints = []

@@ -12,6 +12,8 @@ from typing import Any, Literal, ParamSpec, TypeAlias, TypeVar, final
 import torch
 from torch import Tensor
 
+from ..errors import first_line
+
 P = ParamSpec("P")
 R = TypeVar("R")
 Tensors: TypeAlias = tuple[Tensor, ...]
@@ -105,8 +107,7 @@ class CompiledIfItPays:
         try:
             compiled(*tensors)
         except Exception as error:  # whatever a compiler, or the lack of one, may raise; a fault of the model is raised again, uncompiled
-            why = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
-            self.says = f"not compiled (the compiler failed: {why})"
+            self.says = f"not compiled (the compiler failed: {first_line(error)})"
             warnings.warn(f"{self._what} is {self.says}; the numbers are the same.", stacklevel=2)
             return
         before, after = self._seconds([self._function, compiled], *tensors)

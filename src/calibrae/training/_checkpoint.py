@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ..errors import RunError
+from ..errors import RunError, first_line
 from ..runs import replace_file
 
 
@@ -53,7 +53,5 @@ def load_checkpoint(path: Path, device: torch.device) -> tuple[TrainState, dict[
     try:
         stored = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # a damaged file fails in many ways, all of which mean the same to the user
-        raise RunError(
-            f"{path} cannot be read: {(str(error).splitlines() or [type(error).__name__])[0][:200]}. Train anew with --overwrite."
-        ) from error
+        raise RunError(f"{path} cannot be read: {first_line(error, 200)}. Train anew with --overwrite.") from error
     return TrainState(**stored.pop("state")), stored

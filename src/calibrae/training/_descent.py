@@ -10,16 +10,11 @@ from typing import final
 import torch
 from torch import Tensor
 
-from ..errors import NonFiniteError
+from ..errors import NonFiniteError, first_line
 from ..objectives import BetaELBO
 from ._step import Autocast, backward_batch, clip, loss_weights, not_finite
 from ._terms import MicroBatch, StepTerms
 from ._whole_step import WholeStep, can_trace_gradients
-
-
-def plain_backward(loss: Tensor) -> None:
-    """Gradients of a scalar, in one precision."""
-    loss.backward()
 
 
 @final
@@ -44,7 +39,7 @@ class Descent:
         terms: StepTerms,
         optimisers: Sequence[torch.optim.Optimizer],
         limit: float,
-        backward: Callable[[Tensor], None] = plain_backward,
+        backward: Callable[[Tensor], None] = Tensor.backward,
         autocast: Autocast = nullcontext,
     ) -> None:
         self.terms = terms
@@ -120,8 +115,7 @@ class Descent:
         try:
             whole(micro[0], micro[0].noise.new_ones(2))
         except Exception as error:  # a compiler may fail in any way
-            why = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
-            return f"its loss alone, as the whole failed: {why}"
+            return f"its loss alone, as the whole failed: {first_line(error)}"
         self._whole = whole
         return ""
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, final
 import torch
 from torch import Tensor, nn
 
+from ..errors import first_line
 from ..models import VAE, compile_alone
 from ..objectives import elbo_terms
 
@@ -101,7 +102,7 @@ class StepTerms(nn.Module):
         ) as error:  # a compiler may fail in any way; what the model itself raises, it raises again below
             self.leave_uncompiled()
             found = self._loss_and_sums(*batch, weights)
-            self.failure = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+            self.failure = first_line(error)
         self._is_proved = True
         return found
 
