@@ -12,7 +12,7 @@ THROUGHPUT = $(BIN)/python benchmarks/throughput/run.py --device $(DEVICE)
 RIVALS = --rivals $(BENCH_VENV)/bin/python
 TEST_WORKERS ?= 2
 
-.PHONY: help train test quick lint docs bench bench-full clean
+.PHONY: help train test quick lint docs bench bench-data bench-full clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -52,7 +52,10 @@ $(BENCH_STAMP):
 	$(BENCH_VENV)/bin/python -m pip install --quiet --constraint constraints.txt pythae==0.1.2 lightning
 	@touch $@
 
-bench: $(STAMP) $(BENCH_STAMP)  ## images a second beside other trainers; DATA is a folder with mnist/ and cifar10/, DEVICE cpu or cuda
+bench-data:
+	@test -d $(DATA)/mnist -a -d $(DATA)/cifar10 || { echo "$(DATA) must hold mnist/ and cifar10/ and does not: make bench DATA=path/to/data" >&2; exit 2; }
+
+bench: bench-data $(STAMP) $(BENCH_STAMP)  ## images a second beside other trainers; DATA is a folder with mnist/ and cifar10/, DEVICE cpu or cuda
 	$(THROUGHPUT) mlp $(DATA)/mnist $(RIVALS) --compile on --precision auto --repeats 7
 	$(THROUGHPUT) conv $(DATA)/cifar10 $(RIVALS) --compile on --precision auto --repeats 7
 
@@ -65,6 +68,7 @@ bench-full: bench  ## all of docs/speed.md: float32, not compiled, scaling, impo
 	$(BIN)/python benchmarks/importance.py $(DATA)/mnist $(RIVALS)
 	$(BIN)/python benchmarks/throughput/data_path.py $(DATA)
 	$(BIN)/python benchmarks/precision.py $(DATA)/cifar10 --accelerator $(DEVICE) --compile on
+	$(BIN)/python benchmarks/precision.py --check --network conv
 	$(BIN)/python benchmarks/time_to_elbo.py $(DATA)/cifar10
 
 clean:  ## remove the environment and the caches

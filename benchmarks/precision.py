@@ -1,10 +1,13 @@
 """What training in bf16 moves the final ELBO by: the same seeds in float32 and in bf16, evaluated alike in float32.
 
-    python benchmarks/precision.py path/to/cifar10 [--epochs 3] [--seeds 0 1 2] [--accelerator cpu] [--compile on]
+    python benchmarks/precision.py path/to/cifar10 [--network conv] [--epochs 3] [--seeds 0 1 2] [--lr 4e-3] [--accelerator cpu] [--compile on]
+
+`--network preset` is the default network; `conv` is that of the throughput benchmark, half of whose gradients take nine products instead of
+sixteen where they are compiled in bf16, which rounds them more.
 
 Where the machine has no bf16 (`--precision auto` would not take it), its rounding is put in by hand: inputs, weights and results of every
 matrix product and convolution are rounded to bf16, gradients likewise, and the sums inside of them are in float32, as bf16 hardware does.
-`--check` compares one step of it with autocast itself, which such a machine can do as well, a hundred times slower.
+`--check` compares one gradient of it with autocast's, compiled or not, which such a machine can do as well, a hundred times slower.
 """
 
 from __future__ import annotations
@@ -18,9 +21,12 @@ from contextlib import AbstractContextManager, nullcontext
 from datetime import date
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from throughput.machine import peak
+from throughput.networks import LATENTS as PLAIN_LATENTS
+from throughput.networks import SHAPES, build
 from torch import Tensor
 from torch.nn import functional as nnf
 from torch.overrides import TorchFunctionMode
@@ -28,6 +34,9 @@ from torch.utils._pytree import tree_map
 
 import calibrae as cb
 from calibrae.data import Data, load_data
+from calibrae.models import compile_alone
+from calibrae.training import _winograd
+from calibrae.training._convolutions import fast_gradients
 from calibrae.training._hardware import WORTH  # from where on `--precision auto` takes bf16
 
 RESULTS = Path(__file__).parent / "results"
@@ -66,16 +75,23 @@ def _rounded(x: Any) -> Any:
     return Rounded.apply(x) if isinstance(x, Tensor) and x.dtype == torch.float32 else x
 
 
+def network(name: str, data_shape: tuple[int, ...]) -> cb.VAE:
+    """A new model."""
+    if name == "preset":
+        return cb.build("sigma-vae", data_shape=data_shape, latent_dim=LATENTS)
+    return cb.VAE(*build(name), cb.GaussianLikelihood("optimal"), cb.StandardNormalPrior(PLAIN_LATENTS[name]))
+
+
 def trained(
     data: Data, seed: int, arguments: argparse.Namespace, precision: str, mode: AbstractContextManager
 ) -> float:
     """Test ELBO of a run, nats, evaluated in float32."""
     with tempfile.TemporaryDirectory() as folder:
         torch.manual_seed(seed)
-        model = cb.build("sigma-vae", data_shape=data.spec.data_shape, latent_dim=LATENTS)
+        model = network(arguments.network, data.spec.data_shape)
         with mode:
             run = cb.fit(
-                model, data, f"{folder}/run", epochs=arguments.epochs, seed=seed, quiet=True, pictures=False,
+                model, data, f"{folder}/run", epochs=arguments.epochs, seed=seed, lr=arguments.lr, quiet=True, pictures=False,
                 compile=arguments.compile, precision=precision, accelerator=arguments.accelerator,
             )  # fmt: skip
         elbo = cb.evaluate(run).elbo_nats
@@ -83,27 +99,39 @@ def trained(
     return elbo
 
 
-def check() -> None:
-    """Distance of one step's gradient, by hand and by autocast, from float32, and of the two from each other."""
+def check(name: str) -> None:
+    """Distances of gradients from those in float32: rounded by hand, by autocast, compiled, and compiled without the nine products."""
     torch.manual_seed(0)
-    model = cb.build("sigma-vae", data_shape=(3, 32, 32), latent_dim=8, options=cb.NetworkOptions(width=16))
-    x, noise = torch.rand(8, 3, 32, 32), torch.randn(8, 8)
+    shape = SHAPES["conv"]
+    model = network(name, shape)
+    x, noise = torch.rand(64, *shape), torch.randn(64, model.latent_dim)
+    x, model = x.contiguous(memory_format=torch.channels_last), model.to(memory_format=torch.channels_last)
 
-    def gradient(mode: AbstractContextManager) -> Tensor:
+    def loss(x: Tensor, noise: Tensor) -> Tensor:
+        return -model.elbo(x, noise).elbo.mean()
+
+    def gradients(mode: AbstractContextManager, *, compiled: bool = False) -> list[Tensor]:
         model.zero_grad()
-        with mode:
-            (-model.elbo(x, noise).elbo.sum()).backward()
-        return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+        function = compile_alone(loss, device=x.device) if compiled else loss
+        with mode, fast_gradients(model):
+            function(x, noise).backward()
+        return [p.grad.clone() for p in model.parameters() if p.grad is not None]
 
-    exact = gradient(nullcontext())
-    by_hand, autocast = gradient(RoundedProducts()), gradient(torch.autocast("cpu", torch.bfloat16))
-    for name, found in (
-        ("by hand", by_hand),
-        ("by autocast", autocast),
-        ("difference of the two", exact + by_hand - autocast),
-    ):
+    def autocast() -> AbstractContextManager:
+        return torch.autocast("cpu", torch.bfloat16)
+
+    exact = gradients(nullcontext())
+    found = {
+        "rounded by hand": gradients(RoundedProducts()),
+        "autocast": gradients(autocast()),
+        "autocast, compiled": gradients(autocast(), compiled=True),
+    }
+    with patch.object(_winograd, "applies", return_value=False):
+        found["autocast, compiled, no nine products"] = gradients(autocast(), compiled=True)
+    for how, rounded in found.items():
+        distances = [float((r - e).norm() / e.norm()) for r, e in zip(rounded, exact, strict=True)]
         print(
-            f"relative distance of a gradient from float32, {name}: {float((found - exact).norm() / exact.norm()):.4f}"
+            f"relative distance from float32, {how}: mean over parameters {statistics.mean(distances):.4f}, largest {max(distances):.4f}"
         )
 
 
@@ -111,14 +139,16 @@ def main() -> None:
     """Take turns, print the differences, keep them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="?")
+    parser.add_argument("--network", default="preset", choices=["preset", "conv"])
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--lr", type=float, default=4e-3)
     parser.add_argument("--accelerator", default="cpu")
     parser.add_argument("--compile", default="off", choices=["on", "off"])
-    parser.add_argument("--check", action="store_true", help="Compare the rounding by hand with autocast, and stop.")
+    parser.add_argument("--check", action="store_true", help="Compare one gradient, rounded in every way, and stop.")
     arguments = parser.parse_args()
     if arguments.check:
-        check()
+        check(arguments.network)
         return
     device = torch.device(arguments.accelerator)
     by_hand = peak(torch.bfloat16, device) < WORTH * peak(torch.float32, device)
@@ -139,11 +169,12 @@ def main() -> None:
     how = "rounded by hand" if by_hand else "autocast"
     print(f"bf16 ({how}) moves the ELBO by {moved:+.2f} +- {error:.2f} nats, {per_thousand:+.2f} per 1000")
     record = {
-        "data": Path(arguments.data).name, "epochs": arguments.epochs, "seeds": arguments.seeds, "how": how, "compile": arguments.compile, "nats": pairs, "moved": moved,
+        "data": Path(arguments.data).name, "network": arguments.network, "lr": arguments.lr, "epochs": arguments.epochs, "seeds": arguments.seeds, "how": how, "compile": arguments.compile, "nats": pairs, "moved": moved,
         "standard_error": error, "per_thousand": per_thousand, "date": date.today().isoformat(), "torch": torch.__version__,
     }  # fmt: skip
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "precision.json").write_text(json.dumps(record, indent=2), encoding="utf-8")
+    name = "precision" if arguments.network == "preset" else f"precision-{arguments.network}"
+    (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=2), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from ._terms import MicroBatch
 
 WARM, TIMED = 2, 5
 HOPED = 0.25  # share of a step that a compiler saves where it does well
-COST = {"cpu": 15.0, "cuda": 40.0}  # seconds that a first compilation takes
+COST = {"cpu": 25.0, "cuda": 40.0}  # seconds that a first compilation takes
 FEWEST = 500  # steps, under which nothing is even timed
 WORTH = 0.03  # share of a step for which to keep it
 
