@@ -176,7 +176,8 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
 )
 def test_ctrl_c_before_the_first_step_says_so_and_leaves_no_trace(tmp_path, waits_in, says):
     code = (
-        "import time, unittest.mock; from calibrae.cli._main import main\n"
+        "import signal, time, unittest.mock; from calibrae.cli._main import main\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored in what a shell runs in the background
         "wait = lambda *_: (print('waiting', flush=True), time.sleep(60))\n"
         f"with unittest.mock.patch({waits_in!r}, wait):\n"
         f"    main(['train', 'digits', '--out', {str(tmp_path / 'r')!r}, '--latent-dim', '2'])"
