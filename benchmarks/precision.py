@@ -35,7 +35,7 @@ from torch.utils._pytree import tree_map
 import calibrae as cb
 from calibrae.data import Data, load_data
 from calibrae.models import compile_alone
-from calibrae.training import _winograd
+from calibrae.training import TrainSettings, _winograd
 from calibrae.training._convolutions import fast_gradients
 from calibrae.training._hardware import WORTH  # from where on `--precision auto` takes bf16
 
@@ -142,7 +142,7 @@ def main() -> None:
     parser.add_argument("--network", default="preset", choices=["preset", "conv"])
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--lr", type=float, default=4e-3)
+    parser.add_argument("--lr", type=float, default=TrainSettings().lr)
     parser.add_argument("--accelerator", default="cpu")
     parser.add_argument("--compile", default="off", choices=["on", "off"])
     parser.add_argument("--check", action="store_true", help="Compare one gradient, rounded in every way, and stop.")
