@@ -125,7 +125,6 @@ class CompiledIfItPays:
             for function, seconds in zip(functions, found, strict=True):
                 started = time.perf_counter()
                 function(*tensors)
-                if self._device.type == "cuda":
-                    torch.cuda.synchronize()
+                torch.get_device_module(self._device).synchronize()
                 seconds.append(time.perf_counter() - started)
         return [min(seconds) for seconds in found]
