@@ -49,7 +49,7 @@ def sample(
     from ..workflows import load, run_preparation
     from ..workflows import sample as draw
 
-    x = run_preparation(run).restore(draw(load(run), n, noise=noise, seed=seed))
+    x = run_preparation(run).restore(draw(load(run, device="auto"), n, noise=noise, seed=seed))
     title = "samples" if noise else "samples (means)"
     _finish(run, x, out, arrays, json, "samples.png", columns=columns, title=title)
 
@@ -92,7 +92,7 @@ def encode(
 
     chosen: Any = what
     found = run_data(run, data)
-    codes = codes_of(load(run), found, check_split(split), what=chosen, seed=seed)
+    codes = codes_of(load(run, device="auto"), found, check_split(split), what=chosen, seed=seed)
     latents = [f"z{i}" for i in range(codes.shape[1])]
     place = save_arrays(codes, _place(run, out, "codes.npy"), latents, found.names(check_split(split)))
     if json:

@@ -35,7 +35,7 @@ def evaluate(
             help="With --full: temperatures of annealing, by default 100; more tighten it.", show_default=False
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+    device: Annotated[str, typer.Option(help="auto (a CUDA device, if there is one), cpu, cuda, ...")] = "auto",
     json: JsonFlag = False,
 ) -> None:
     """The exact ELBO of a run in nats, beside bits/dim and the closed-form floor."""

@@ -90,10 +90,10 @@ class Data:
                 mirrored = torch.rand(len(raw), generator=generator) < 0.5
                 raw[mirrored] = raw[mirrored].flip(-1)
             if self.preparation.takes_bytes:
-                yield _sent(raw, device), _sent(byte_noise(raw.shape, source), device)
+                yield sent_to(raw, device), sent_to(byte_noise(raw.shape, source), device)
             else:
                 noise = torch.rand(raw.shape, generator=generator) if self.preparation.needs_noise else None
-                yield _sent(self.preparation(raw, noise), device), None
+                yield sent_to(self.preparation(raw, noise), device), None
 
     def training_batches(
         self, order: Array, batch_size: int, generator: torch.Generator, *, flip: bool = False
@@ -266,8 +266,8 @@ def _part(pool: View, count: int, seed: int) -> tuple[View, View]:
     return View(pool.array, rows[np.sort(order[count:])]), View(pool.array, rows[np.sort(order[:count])])
 
 
-def _sent(values: Tensor, device: torch.device | None) -> Tensor:
-    """On the device; from pinned memory and without waiting where that is a GPU."""
+def sent_to(values: Tensor, device: torch.device | None) -> Tensor:
+    """The tensor on a device; from pinned memory and without waiting where that is a GPU."""
     if device is None or device.type == "cpu":
         return values
     if device.type == "cuda":

@@ -69,18 +69,20 @@ def load_model(folder: Path, model: VAE | None = None, device: str | torch.devic
 
 
 def require_device(device: str | torch.device) -> torch.device:
-    """The device, if this machine has it.
+    """The device, if this machine has it; of `auto`, a CUDA device, or else the CPU.
 
     Raises:
         ArgumentError: if it has not.
     """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         place = torch.device(device)
         torch.zeros(1, device=place)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ArgumentError(
-            f"`device` must be one that this machine has, such as cpu; got {device} ({reason})"
+            f"`device` must be one that this machine has, such as cpu, or auto; got {device} ({reason})"
         ) from error
     return place
 

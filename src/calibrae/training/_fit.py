@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, cast, final
 
@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from .. import functional
-from ..data import Data, ExampleNoise, byte_noise, byte_source, mixed_seed
+from ..data import Data, ExampleNoise, byte_noise, byte_source, mixed_seed, sent_to
 from ..errors import DataError, NonFiniteError, RunError
 from ..likelihoods import AbstractSigma
 from ..models import VAE, ELBOSummary, Scorer, fix_sigma, optimal_sigma_of, optimal_sigma_over, summarise
 from ..objectives import BetaELBO
 from ..runs import RunFolder, save_model
+from ._ahead import one_ahead
 from ._allocator import freed_memory_kept
 from ._checkpoint import TrainState, load_checkpoint, save_checkpoint
 from ._convolutions import fast_gradients
@@ -194,8 +195,17 @@ class Trainer:
         batches = self.data.stored_batches(np.arange(size), size, generator, byte_source(0), device=device)
         return self._pieces(*next(batches), generator)
 
+    def _batches(self, order: np.ndarray) -> Generator[list[MicroBatch], None, None]:
+        """What the steps of an epoch take; made while the device computes, unless the processor is that device."""
+        device, settings = self.fabric.device, self.settings
+        stored = self.data.stored_batches(
+            order, settings.batch_size, self.generator, self._bytes(), flip=settings.flip, device=device
+        )
+        pieces = (self._pieces(values, bits, self.generator) for values, bits in stored)
+        return pieces if device.type == "cpu" else one_ahead(pieces, self.generator)
+
     def _pieces(self, values: Tensor, bits: Tensor | None, generator: torch.Generator) -> list[MicroBatch]:
-        noise = torch.randn(len(values), self.model.latent_dim, generator=generator).to(self.fabric.device)
+        noise = sent_to(torch.randn(len(values), self.model.latent_dim, generator=generator), self.fabric.device)
         size = -(-len(values) // self.settings.accumulate)
         parts = [None] * self.settings.accumulate if bits is None else bits.split(size)
         return [MicroBatch(*piece) for piece in zip(values.split(size), parts, noise.split(size), strict=False)]
@@ -213,11 +223,9 @@ class Trainer:
             state.sums = {}
         seen, shown = dict(state.sums), _Shown()
         started = time.perf_counter()
-        batches = self.data.stored_batches(
-            order, settings.batch_size, self.generator, self._bytes(), flip=settings.flip, device=self.fabric.device
-        )
-        for values, bits in batches:
-            sums = self._step(values, bits)
+        batches = self._batches(order)
+        for micro in batches:
+            sums = self._step(micro)
             state.sums = {name: state.sums.get(name, 0.0) + value for name, value in sums.items()}
             state.step += 1
             state.steps_in_epoch += 1
@@ -226,6 +234,7 @@ class Trainer:
                 seen = state.sums
                 self.reporter.step(state.step, shown.smoothed(self._terms(since)))
             if interrupt.is_set():
+                batches.close()
                 state.seconds += time.perf_counter() - started
                 self._save("last.pt")
                 message = (
@@ -245,9 +254,8 @@ class Trainer:
             byte_noise((self.settings.batch_size, *self.data.spec.data_shape), source)
         return source
 
-    def _step(self, values: Tensor, bits: Tensor | None) -> dict[str, float]:
+    def _step(self, micro: list[MicroBatch]) -> dict[str, float]:
         state, settings = self.state, self.settings
-        micro = self._pieces(values, bits, self.generator)
         set_rates(self.optimisers, rate_at(state.step, self.total_steps, settings.warmup))
         try:
             sums = self.descent(micro, self.objective, state.step)

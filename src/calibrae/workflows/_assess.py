@@ -87,7 +87,7 @@ def evaluate_full(
     settings: FullSettings | None = None,
     model: VAE | None = None,
     options: DataOptions | None = None,
-    device: str = "cpu",
+    device: str = "auto",
     pictures: bool = True,
     tick: Tick | None = None,
 ) -> FullEvaluation:
@@ -105,7 +105,7 @@ def evaluate_full(
         settings: how much work the rest is.
         model: a model of the same make, if it was composed of your own modules.
         options: how to read other data.
-        device: where to compute.
+        device: where to compute; `auto`: on a CUDA device, if there is one. A `Run` computes where its model is, which any other device moves.
         pictures: whether to draw.
         tick: called as work proceeds, for a progress bar.
 
@@ -136,7 +136,7 @@ def diagnose(
     seed: int = 0,
     model: VAE | None = None,
     options: DataOptions | None = None,
-    device: str = "cpu",
+    device: str = "auto",
     tick: Tick | None = None,
 ) -> list[Finding]:
     """What is wrong with a run, most important first, and what to try; empty if nothing is.
@@ -148,7 +148,7 @@ def diagnose(
         seed: of all noise.
         model: a model of the same make, if it was composed of your own modules.
         options: how to read other data.
-        device: where to compute.
+        device: where to compute; `auto`: on a CUDA device, if there is one. A `Run` computes where its model is, which any other device moves.
         tick: called as work proceeds, for a progress bar.
 
     Raises:
@@ -207,7 +207,7 @@ def score(
     limit: int | None = None,
     model: VAE | None = None,
     options: DataOptions | None = None,
-    device: str = "cpu",
+    device: str = "auto",
     tick: Tick | None = None,
 ) -> Scores:
     """`-log p(x)` of each example, and where it comes from: high for what the model has not learnt to expect.
@@ -221,7 +221,7 @@ def score(
         limit: so many examples only, evenly spaced.
         model: a model of the same make, if it was composed of your own modules.
         options: how to read other data.
-        device: where to compute.
+        device: where to compute; `auto`: on a CUDA device, if there is one. A `Run` computes where its model is, which any other device moves.
         tick: called as work proceeds, for a progress bar.
 
     Raises:

@@ -11,7 +11,7 @@ from ..data import Data, DataOptions, Preparation, load_data, open_source
 from ..errors import RunError
 from ..evaluation import Evaluation, Tick, evaluate_model
 from ..models import VAE
-from ..runs import RunFolder, load_floor, load_model
+from ..runs import RunFolder, load_floor, load_model, require_device
 
 
 @final
@@ -52,7 +52,7 @@ def load(run: str | Path | Run, *, model: VAE | None = None, device: str = "cpu"
     Args:
         run: the folder that `fit` or `calibrae train` wrote.
         model: a model of the same make, if it was composed of your own modules.
-        device: where to put it.
+        device: where to put it; `auto`: on a CUDA device, if there is one.
 
     Raises:
         RunError: if there is no trained model, or it does not fit.
@@ -66,7 +66,7 @@ def opened(
 ) -> tuple[Path, VAE, Data]:
     """Folder, model and data of a run, which is read from disk only where it has to be."""
     if isinstance(run, Run) and data is None:
-        return run.path, run.model, run.data
+        return run.path, run.model if device == "auto" else run.model.to(require_device(device)), run.data
     path = run.path if isinstance(run, Run) else Path(run)
     trained = load(path, model=model, device=device)
     return path, trained, data if isinstance(data, Data) else run_data(path, data, options)
@@ -149,7 +149,7 @@ def evaluate(
     limit: int | None = None,
     model: VAE | None = None,
     options: DataOptions | None = None,
-    device: str = "cpu",
+    device: str = "auto",
     tick: Tick | None = None,
 ) -> Evaluation:
     """The exact numbers of a trained run.
@@ -164,7 +164,7 @@ def evaluate(
         limit: so many examples only, evenly spaced.
         model: a model of the same make, if it was composed of your own modules.
         options: how to read other data.
-        device: where to compute.
+        device: where to compute; `auto`: on a CUDA device, if there is one. A `Run` computes where its model is, which any other device moves.
         tick: called as work proceeds, for a progress bar.
 
     Returns:
