@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,7 +20,7 @@ from torch import nn
 import calibrae as cb
 from calibrae.evaluation import AnnealedSettings, FullSettings
 from calibrae.training import Trainer, _whole_step
-from calibrae.workflows import encode, interpolate, reconstruct, run_data, sample, traverse
+from calibrae.workflows import draw_scores, encode, interpolate, reconstruct, run_data, sample, traverse
 
 SHAPE, LATENTS = (1, 8, 8), 3
 QUICK: dict[str, Any] = {"epochs": 2, "precision": "fp32", "compile": "off", "quiet": True, "pictures": False}
@@ -67,6 +68,8 @@ def cut_and_resumed(folder: Path, accelerator: str) -> list[dict[str, float]]:
 
     def interrupted(trainer: Trainer, *batch: Any) -> Any:
         taken.append(1)
+        is_made_ahead = any(thread.name.startswith("calibrae-batches") for thread in threading.enumerate())
+        assert is_made_ahead == (accelerator != "cpu")
         if len(taken) == 5:
             os.kill(os.getpid(), signal.SIGINT)
         return step(trainer, *batch)
@@ -77,24 +80,42 @@ def cut_and_resumed(folder: Path, accelerator: str) -> list[dict[str, float]]:
     return trained(preset(), folder, accelerator, flip=True, resume=True)
 
 
-def assessment(run: Path, device: str) -> dict[str, Any]:
+def assessment(path: Path, device: str) -> dict[str, Any]:
     """All that is computed of a trained model."""
     annealed = AnnealedSettings(chains=2, temperatures=4, leapfrog=2)
     settings = FullSettings(examples=8, importance_samples=(1, 20), annealed_examples=4, annealed=annealed)
-    model, data = cb.load(run, device=device), run_data(run)
+    model, data = cb.load(path, device=device), run_data(path)
     x = next(iter(data.batches("test", 16)))[1]
-    return {
-        "evaluate": cb.evaluate(run, device=device, importance_samples=20, limit=32).to_dict(),
-        "full": cb.evaluate_full(run, device=device, limit=32, settings=settings, pictures=False).to_dict(),
-        "score": cb.score(run, device=device, limit=8, importance_samples=5).nll.tolist(),
-        "diagnose": [f.code for f in cb.diagnose(run, device=device)],
-        "sample": sample(model, 4, noise=True).cpu().tolist(),
-        "encode": encode(model, data, "test", what="sample").cpu().tolist(),
-        "reconstruct": reconstruct(model, x.to(device)).cpu().tolist(),
-        "interpolate": interpolate(model, x[:2].to(device), 3).cpu().tolist(),
-        "traverse": traverse(model, data, n=2, steps=3).cpu().tolist(),
+    scores = cb.score(path, device=device, limit=8, importance_samples=5)
+    draw_scores(scores, data.source.columns, path / "scores.png")
+    drawn = {
+        "sample": sample(model, 4, noise=True),
+        "encode": encode(model, data, "test", what="sample"),
+        "reconstruct": reconstruct(model, x),
+        "interpolate": interpolate(model, x[:2], 3),
+        "traverse": traverse(model, data, n=2, steps=3),
+        "score": scores.nll,
+    }
+    assert all(values.device.type == "cpu" for values in drawn.values()), "what is drawn or written must be on the CPU"
+    return {name: values.tolist() for name, values in drawn.items()} | {
+        "evaluate": cb.evaluate(path, device=device, importance_samples=20, limit=32).to_dict(),
+        "full": cb.evaluate_full(path, device=device, limit=32, settings=settings).to_dict(),
+        "diagnose": [finding.says for finding in cb.diagnose(path, device=device)],
         "calibrate": float(cb.calibrate_sigma(model, x)),
     }
+
+
+def moved(folder: Path, device: str) -> dict[str, Any]:
+    """A run is assessed where its model is, and where it is asked to be."""
+    run = cb.fit(preset(), "digits", folder, accelerator=device, **QUICK)
+    elbos = []
+    for asked, place in (("auto", device), ("cpu", "cpu"), ("auto", "cpu"), (device, device)):
+        elbos.append(cb.evaluate(run, device=asked, limit=16).elbo_nats)
+        assert run.model.device.type == place, (asked, place, run.model.device)
+    model = preset().to(device)
+    elbos.append(cb.evaluate(folder, model=model, limit=16).elbo_nats)
+    assert model.device.type == device
+    return {"moved": elbos}
 
 
 @contextmanager
@@ -127,6 +148,7 @@ def main(name: str, folder: Path) -> None:
     """Print all numbers as JSON."""
     with second_device() if name == "second" else usual_device(name) as device:
         found = {"training": training(folder / name, device), "assessment": assessment(folder / "cpu" / "main", device)}
+        found |= moved(folder / name / "moved", device)
     print(json.dumps(found))
 
 

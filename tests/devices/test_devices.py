@@ -12,6 +12,9 @@ import pytest
 import torch
 from torch.utils import backend_registration
 
+from calibrae.errors import ArgumentError
+from calibrae.runs import require_device
+
 HERE = Path(__file__).parent
 needs_second = pytest.mark.skipif(
     not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"),
@@ -46,7 +49,15 @@ def on_cpu(folder: Path) -> dict[str, Any]:
 def test_another_device_gives_the_cpus_numbers(
     device: str, rounding: float, folder: Path, on_cpu: dict[str, Any]
 ) -> None:
-    assert leaves(numbers(device, folder)) == pytest.approx(leaves(on_cpu), rel=rounding, abs=rounding)
+    found, expected = leaves(numbers(device, folder)), leaves(on_cpu)
+    assert found.keys() == expected.keys()
+    numeric = {place for place, value in expected.items() if isinstance(value, int | float)}
+    assert {p: found[p] for p in numeric} == pytest.approx(
+        {p: expected[p] for p in numeric}, rel=rounding, abs=rounding
+    )
+    assert {p: v for p, v in found.items() if p not in numeric} == {
+        p: v for p, v in expected.items() if p not in numeric
+    }
 
 
 @needs_second
@@ -61,10 +72,26 @@ def test_that_device_refuses_what_lies_on_another() -> None:
     assert "aten.addmm.default: expected all tensors on second:0, found one of (4, 3) on the CPU" in done.stderr
 
 
-def leaves(tree: Any, path: str = "") -> dict[str, float]:
-    """Every number of a nest, by its place."""
+@pytest.mark.parametrize(("usable", "expected"), [(True, "cuda"), (False, "cpu")])
+def test_auto_is_a_cuda_device_if_one_can_be_used(usable: bool, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = torch.zeros
+
+    def zeros(*size: int, device: torch.device) -> torch.Tensor:
+        if device.type == "cuda" and not usable:
+            raise RuntimeError("CUDA error: out of memory")
+        return real(*size)
+
+    monkeypatch.setattr(torch, "zeros", zeros)
+    assert require_device("auto").type == expected
+    if not usable:
+        with pytest.raises(ArgumentError, match=r"such as cpu, or auto; got cuda \(CUDA error: out of memory\)"):
+            require_device("cuda")
+
+
+def leaves(tree: Any, path: str = "") -> dict[str, Any]:
+    """Everything in a nest, by its place."""
     if isinstance(tree, dict):
         return {k: v for name, part in tree.items() for k, v in leaves(part, f"{path}/{name}").items()}
     if isinstance(tree, list):
         return {k: v for i, part in enumerate(tree) for k, v in leaves(part, f"{path}/{i}").items()}
-    return {path: tree} if isinstance(tree, int | float) else {}
+    return {path: tree}

@@ -8,7 +8,17 @@ from typing import Annotated
 
 import typer
 
-from ._options import ArraysOption, DataOption, JsonFlag, OutOption, RunPath, Seed, SplitOption, check_split
+from ._options import (
+    ArraysOption,
+    DataOption,
+    DeviceOption,
+    JsonFlag,
+    OutOption,
+    RunPath,
+    Seed,
+    SplitOption,
+    check_split,
+)
 from ._print import print_findings, print_json, progress
 
 SHOWN = 10
@@ -28,7 +38,7 @@ def score(
     arrays: ArraysOption = None,
     limit: Annotated[int | None, typer.Option(help="So many examples only, evenly spaced.", show_default=False)] = None,
     seed: Seed = 0,
-    device: Annotated[str, typer.Option(help="auto (a CUDA device, if there is one), cpu, cuda, ...")] = "auto",
+    device: DeviceOption = "auto",
     json: JsonFlag = False,
 ) -> None:
     """-log p(x) of each example, and where it comes from: anomalies first."""
@@ -67,7 +77,7 @@ def diagnose(
     data: DataOption = None,
     split: SplitOption = "test",
     seed: Seed = 0,
-    device: Annotated[str, typer.Option(help="auto (a CUDA device, if there is one), cpu, cuda, ...")] = "auto",
+    device: DeviceOption = "auto",
     json: JsonFlag = False,
 ) -> None:
     """What is wrong with a run, most important first, and what to try."""

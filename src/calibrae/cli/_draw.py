@@ -7,7 +7,18 @@ from typing import Annotated, Any
 
 import typer
 
-from ._options import ArraysOption, DataOption, JsonFlag, OutOption, RunPath, Seed, SplitOption, check_split, integers
+from ._options import (
+    ArraysOption,
+    DataOption,
+    DeviceOption,
+    JsonFlag,
+    OutOption,
+    RunPath,
+    Seed,
+    SplitOption,
+    check_split,
+    integers,
+)
 from ._print import print_json
 
 Columns = Annotated[int, typer.Option(help="Columns of the grid.", min=1)]
@@ -43,13 +54,14 @@ def sample(
     out: OutOption = None,
     arrays: ArraysOption = None,
     seed: Seed = 0,
+    device: DeviceOption = "auto",
     json: JsonFlag = False,
 ) -> None:
     """Draw z from the prior and decode it."""
     from ..workflows import load, run_preparation
     from ..workflows import sample as draw
 
-    x = run_preparation(run).restore(draw(load(run, device="auto"), n, noise=noise, seed=seed))
+    x = run_preparation(run).restore(draw(load(run, device=device), n, noise=noise, seed=seed))
     title = "samples" if noise else "samples (means)"
     _finish(run, x, out, arrays, json, "samples.png", columns=columns, title=title)
 
@@ -63,13 +75,14 @@ def reconstruct(
     out: OutOption = None,
     arrays: ArraysOption = None,
     seed: Seed = 0,
+    device: DeviceOption = "auto",
     json: JsonFlag = False,
 ) -> None:
     """Reconstruct examples at the posterior mean; each row of originals stands above its reconstructions."""
     from ..workflows import first_examples, load, run_data, run_preparation
     from ..workflows import reconstruct as rebuild
 
-    model, restore = load(run), run_preparation(run).restore
+    model, restore = load(run, device=device), run_preparation(run).restore
     x = first_examples(run_data(run, data), check_split(split), n, seed)
     how: dict[str, Any] = {"columns": columns, "reference": restore(x), "title": "reconstructions"}
     _finish(run, restore(rebuild(model, x)), out, arrays, json, "reconstructions.png", **how)
@@ -84,6 +97,7 @@ def encode(
     data: DataOption = None,
     split: SplitOption = "test",
     seed: Seed = 0,
+    device: DeviceOption = "auto",
     json: JsonFlag = False,
 ) -> None:
     """Write the code of every example of a split; a .csv names the examples and the latents."""
@@ -92,7 +106,7 @@ def encode(
 
     chosen: Any = what
     found = run_data(run, data)
-    codes = codes_of(load(run, device="auto"), found, check_split(split), what=chosen, seed=seed)
+    codes = codes_of(load(run, device=device), found, check_split(split), what=chosen, seed=seed)
     latents = [f"z{i}" for i in range(codes.shape[1])]
     place = save_arrays(codes, _place(run, out, "codes.npy"), latents, found.names(check_split(split)))
     if json:
@@ -111,6 +125,7 @@ def interpolate(
     out: OutOption = None,
     arrays: ArraysOption = None,
     seed: Seed = 0,
+    device: DeviceOption = "auto",
     json: JsonFlag = False,
 ) -> None:
     """Walk in a straight line between the codes of 2 examples, or over the square of 4."""
@@ -118,7 +133,7 @@ def interpolate(
     from ..workflows import load, parse_corners, run_data, run_preparation
 
     corners = parse_corners(integers(between, "--between"), run_data(run, data), check_split(split), seed)
-    x = run_preparation(run).restore(walk(load(run), corners, steps))
+    x = run_preparation(run).restore(walk(load(run, device=device), corners, steps))
     _finish(run, x, out, arrays, json, "interpolation.png", columns=steps, walks=True, title="interpolation")
 
 
@@ -133,11 +148,12 @@ def traverse(
     data: DataOption = None,
     out: OutOption = None,
     arrays: ArraysOption = None,
+    device: DeviceOption = "auto",
     json: JsonFlag = False,
 ) -> None:
     """Change one latent at a time; a row each."""
     from ..workflows import load, run_data, run_preparation
     from ..workflows import traverse as walk
 
-    x = run_preparation(run).restore(walk(load(run), run_data(run, data), n=n, steps=steps, reach=reach))
+    x = run_preparation(run).restore(walk(load(run, device=device), run_data(run, data), n=n, steps=steps, reach=reach))
     _finish(run, x, out, arrays, json, "traversal.png", columns=steps, walks=True, title="traversal")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ._options import DataOption, JsonFlag, RunPath, Seed, SplitOption, check_split
+from ._options import DataOption, DeviceOption, JsonFlag, RunPath, Seed, SplitOption, check_split
 from ._print import print_estimates, print_evaluation, print_json, progress
 
 
@@ -35,7 +35,7 @@ def evaluate(
             help="With --full: temperatures of annealing, by default 100; more tighten it.", show_default=False
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto (a CUDA device, if there is one), cpu, cuda, ...")] = "auto",
+    device: DeviceOption = "auto",
     json: JsonFlag = False,
 ) -> None:
     """The exact ELBO of a run in nats, beside bits/dim and the closed-form floor."""

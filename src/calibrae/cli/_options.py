@@ -14,6 +14,7 @@ OutOption = Annotated[
     str | None, typer.Option(help="PNG to write; by default in the run's folder.", show_default=False)
 ]
 ArraysOption = Annotated[str | None, typer.Option(help="Also write the numbers, as .npy or .csv.", show_default=False)]
+DeviceOption = Annotated[str, typer.Option(help="auto (a CUDA device, if one can be used), cpu, cuda, ...")]
 DataOption = Annotated[str | None, typer.Option(help="Other data than the run's own.", show_default=False)]
 
 

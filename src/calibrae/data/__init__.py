@@ -4,7 +4,6 @@ from ._cache import cache_root as cache_root
 from ._cache import cached_arrays as cached_arrays
 from ._dataset import Data as Data
 from ._dataset import load_data as load_data
-from ._dataset import sent_to as sent_to
 from ._hub import NAMES as NAMES
 from ._kept import KeptRows as KeptRows
 from ._noise import ExampleNoise as ExampleNoise

@@ -68,7 +68,7 @@ class Data:
         source: np.random.Generator,
         *,
         flip: bool = False,
-        device: torch.device | None = None,
+        pinned: bool = False,
     ) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Batches of the training set in a given order, perhaps mirrored at random, with what is left to prepare.
 
@@ -81,7 +81,7 @@ class Data:
             generator: of mirrors, and of noise that is not bytes.
             source: of the bytes; see `byte_source`.
             flip: mirror examples left to right at random.
-            device: where they go.
+            pinned: in memory from which a CUDA device fetches them by itself.
         """
         view = self.views["train"]
         for start in range(0, len(order), batch_size):
@@ -90,10 +90,10 @@ class Data:
                 mirrored = torch.rand(len(raw), generator=generator) < 0.5
                 raw[mirrored] = raw[mirrored].flip(-1)
             if self.preparation.takes_bytes:
-                yield sent_to(raw, device), sent_to(byte_noise(raw.shape, source), device)
+                yield _placed(raw, pinned), _placed(byte_noise(raw.shape, source), pinned)
             else:
                 noise = torch.rand(raw.shape, generator=generator) if self.preparation.needs_noise else None
-                yield sent_to(self.preparation(raw, noise), device), None
+                yield _placed(self.preparation(raw, noise), pinned), None
 
     def training_batches(
         self, order: Array, batch_size: int, generator: torch.Generator, *, flip: bool = False
@@ -266,10 +266,5 @@ def _part(pool: View, count: int, seed: int) -> tuple[View, View]:
     return View(pool.array, rows[np.sort(order[count:])]), View(pool.array, rows[np.sort(order[:count])])
 
 
-def sent_to(values: Tensor, device: torch.device | None) -> Tensor:
-    """The tensor on a device; from pinned memory and without waiting where that is a GPU."""
-    if device is None or device.type == "cpu":
-        return values
-    if device.type == "cuda":
-        return values.pin_memory().to(device, non_blocking=True)
-    return values.to(device)
+def _placed(values: Tensor, pinned: bool) -> Tensor:
+    return values.pin_memory() if pinned else values

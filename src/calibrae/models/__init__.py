@@ -3,6 +3,7 @@
 from ._compile import CompileChoice as CompileChoice
 from ._compile import CompiledIfItPays as CompiledIfItPays
 from ._compile import compile_alone as compile_alone
+from ._compile import synchronise as synchronise
 from ._presets import PRESETS as PRESETS
 from ._presets import Preset as Preset
 from ._presets import build as build

@@ -25,6 +25,12 @@ WORTH = 0.03  # share of the time for which to keep it
 TIMED = 3
 
 
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has done what it was told."""
+    known = torch.get_device_module(device)
+    known.synchronize() if device.type == "mps" else known.synchronize(device)
+
+
 def compile_alone(function: Callable[P, R], device: torch.device, backend: str = "inductor") -> Callable[P, R]:
     """The function, compiled for fixed shapes, with a cache that it shares with no other.
 
@@ -125,6 +131,6 @@ class CompiledIfItPays:
             for function, seconds in zip(functions, found, strict=True):
                 started = time.perf_counter()
                 function(*tensors)
-                torch.get_device_module(self._device).synchronize()
+                synchronise(self._device)
                 seconds.append(time.perf_counter() - started)
         return [min(seconds) for seconds in found]

@@ -38,7 +38,7 @@ def load_model(folder: Path, model: VAE | None = None, device: str | torch.devic
     Args:
         folder: where `save_model` wrote.
         model: one of the same make, needed if it was composed of the user's own modules.
-        device: where to put it.
+        device: where to put it; `auto`: on a CUDA device, if one can be used.
 
     Raises:
         RunError: if the files are missing or do not fit the model.
@@ -69,13 +69,16 @@ def load_model(folder: Path, model: VAE | None = None, device: str | torch.devic
 
 
 def require_device(device: str | torch.device) -> torch.device:
-    """The device, if this machine has it; of `auto`, a CUDA device, or else the CPU.
+    """The device, if this machine has it; for `auto`, a CUDA device if one can be used, or else the CPU.
 
     Raises:
         ArgumentError: if it has not.
     """
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            return require_device("cuda")
+        except ArgumentError:
+            return torch.device("cpu")
     try:
         place = torch.device(device)
         torch.zeros(1, device=place)

@@ -142,7 +142,8 @@ class Descent:
         """
         held = [*self.terms.parameters(), *self.terms.buffers()]
         before = [x.detach().clone() for x in held]
-        devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+        device = self.terms.model.device
+        devices = [device] if device.type == "cuda" else []
         groups = [group for optimiser in self.optimisers for group in optimiser.param_groups]
         rates = [group["lr"] for group in groups]
         try:

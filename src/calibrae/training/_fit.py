@@ -6,15 +6,16 @@ import math
 import threading
 import time
 from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, cast, final
+from typing import TYPE_CHECKING, Any, NoReturn, cast, final
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .. import functional
-from ..data import Data, ExampleNoise, byte_noise, byte_source, mixed_seed, sent_to
+from ..data import Data, ExampleNoise, byte_noise, byte_source, mixed_seed
 from ..errors import DataError, NonFiniteError, RunError
 from ..likelihoods import AbstractSigma
 from ..models import VAE, ELBOSummary, Scorer, fix_sigma, optimal_sigma_of, optimal_sigma_over, summarise
@@ -190,22 +191,22 @@ class Trainer:
 
     def _first_batch(self) -> list[MicroBatch]:
         """Data and noise as a step takes them."""
-        size, device = self.settings.batch_size, self.fabric.device
-        generator = torch.Generator().manual_seed(0)
-        batches = self.data.stored_batches(np.arange(size), size, generator, byte_source(0), device=device)
-        return self._pieces(*next(batches), generator)
+        size, generator = self.settings.batch_size, torch.Generator().manual_seed(0)
+        batches = self.data.stored_batches(np.arange(size), size, generator, byte_source(0))
+        return [piece.to(self.fabric.device) for piece in self._pieces(*next(batches), generator)]
 
     def _batches(self, order: np.ndarray) -> Generator[list[MicroBatch], None, None]:
-        """What the steps of an epoch take; made while the device computes, unless the processor is that device."""
-        device, settings = self.fabric.device, self.settings
+        """What the steps of an epoch take, in main memory; made while a device computes, unless the processor does."""
+        settings, kind = self.settings, self.fabric.device.type
         stored = self.data.stored_batches(
-            order, settings.batch_size, self.generator, self._bytes(), flip=settings.flip, device=device
+            order, settings.batch_size, self.generator, self._bytes(), flip=settings.flip, pinned=kind == "cuda"
         )
         pieces = (self._pieces(values, bits, self.generator) for values, bits in stored)
-        return pieces if device.type == "cpu" else one_ahead(pieces, self.generator)
+        return pieces if kind == "cpu" else one_ahead(pieces, self.generator)
 
     def _pieces(self, values: Tensor, bits: Tensor | None, generator: torch.Generator) -> list[MicroBatch]:
-        noise = sent_to(torch.randn(len(values), self.model.latent_dim, generator=generator), self.fabric.device)
+        shape = len(values), self.model.latent_dim
+        noise = torch.randn(shape, generator=generator, pin_memory=values.is_pinned())
         size = -(-len(values) // self.settings.accumulate)
         parts = [None] * self.settings.accumulate if bits is None else bits.split(size)
         return [MicroBatch(*piece) for piece in zip(values.split(size), parts, noise.split(size), strict=False)]
@@ -223,29 +224,32 @@ class Trainer:
             state.sums = {}
         seen, shown = dict(state.sums), _Shown()
         started = time.perf_counter()
-        batches = self._batches(order)
-        for micro in batches:
-            sums = self._step(micro)
-            state.sums = {name: state.sums.get(name, 0.0) + value for name, value in sums.items()}
-            state.step += 1
-            state.steps_in_epoch += 1
-            if state.step % REFRESH_EVERY == 0:
-                since = {name: value - seen.get(name, 0.0) for name, value in state.sums.items()}
-                seen = state.sums
-                self.reporter.step(state.step, shown.smoothed(self._terms(since)))
-            if interrupt.is_set():
-                batches.close()
-                state.seconds += time.perf_counter() - started
-                self._save("last.pt")
-                message = (
-                    f"interrupted after step {state.step} of {self.total_steps}; nothing is lost. Go on with: calibrae train "
-                    f"{self.data.source.name} --out {self.folder.path} --resume"
-                )
-                self.reporter.say(message)
-                raise KeyboardInterrupt(message)
+        with closing(self._batches(order)) as batches:
+            for micro in batches:
+                sums = self._step(micro)
+                state.sums = {name: state.sums.get(name, 0.0) + value for name, value in sums.items()}
+                state.step += 1
+                state.steps_in_epoch += 1
+                if state.step % REFRESH_EVERY == 0:
+                    since = {name: value - seen.get(name, 0.0) for name, value in state.sums.items()}
+                    seen = state.sums
+                    self.reporter.step(state.step, shown.smoothed(self._terms(since)))
+                if interrupt.is_set():
+                    break
         state.seconds += time.perf_counter() - started
+        if interrupt.is_set():
+            self._stop()
         state.epoch += 1
         state.steps_in_epoch = 0
+
+    def _stop(self) -> NoReturn:
+        self._save("last.pt")
+        message = (
+            f"interrupted after step {self.state.step} of {self.total_steps}; nothing is lost. Go on with: calibrae train "
+            f"{self.data.source.name} --out {self.folder.path} --resume"
+        )
+        self.reporter.say(message)
+        raise KeyboardInterrupt(message)
 
     def _bytes(self) -> np.random.Generator:
         """Of this epoch's dequantisation, from the step on that it is at."""
@@ -256,6 +260,7 @@ class Trainer:
 
     def _step(self, micro: list[MicroBatch]) -> dict[str, float]:
         state, settings = self.state, self.settings
+        micro = [piece.to(self.fabric.device) for piece in micro]
         set_rates(self.optimisers, rate_at(state.step, self.total_steps, settings.warmup))
         try:
             sums = self.descent(micro, self.objective, state.step)

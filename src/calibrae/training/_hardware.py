@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import torch
 
 from ..errors import ArgumentError
+from ..models import synchronise
 from ._settings import TrainSettings
 
 SIDE_ON_CPU = 512  # of the matrices that are multiplied
@@ -30,11 +31,6 @@ def _products_per_second(dtype: torch.dtype, device: torch.device) -> float:
         count += 1
         synchronise(device)
     return count / (time.perf_counter() - start)
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait until the device has done what it was told."""
-    torch.get_device_module(device).synchronize()
 
 
 def find_device(accelerator: str) -> torch.device:

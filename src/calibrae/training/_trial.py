@@ -11,9 +11,9 @@ from typing import final
 import torch
 
 from ..errors import NonFiniteError
+from ..models import synchronise
 from ..objectives import BetaELBO
 from ._descent import Descent
-from ._hardware import synchronise
 from ._settings import TrainSettings
 from ._terms import MicroBatch
 

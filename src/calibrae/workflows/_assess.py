@@ -105,7 +105,8 @@ def evaluate_full(
         settings: how much work the rest is.
         model: a model of the same make, if it was composed of your own modules.
         options: how to read other data.
-        device: where to compute; `auto`: on a CUDA device, if there is one. A `Run` computes where its model is, which any other device moves.
+        device: where to compute, to which the model is moved; `auto`: where the model of a `Run`, or `model`, is; else on a
+            CUDA device, if one can be used.
         pictures: whether to draw.
         tick: called as work proceeds, for a progress bar.
 
@@ -148,7 +149,8 @@ def diagnose(
         seed: of all noise.
         model: a model of the same make, if it was composed of your own modules.
         options: how to read other data.
-        device: where to compute; `auto`: on a CUDA device, if there is one. A `Run` computes where its model is, which any other device moves.
+        device: where to compute, to which the model is moved; `auto`: where the model of a `Run`, or `model`, is; else on a
+            CUDA device, if one can be used.
         tick: called as work proceeds, for a progress bar.
 
     Raises:
@@ -221,7 +223,8 @@ def score(
         limit: so many examples only, evenly spaced.
         model: a model of the same make, if it was composed of your own modules.
         options: how to read other data.
-        device: where to compute; `auto`: on a CUDA device, if there is one. A `Run` computes where its model is, which any other device moves.
+        device: where to compute, to which the model is moved; `auto`: where the model of a `Run`, or `model`, is; else on a
+            CUDA device, if one can be used.
         tick: called as work proceeds, for a progress bar.
 
     Raises:

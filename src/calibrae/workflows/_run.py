@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, final
 
+import torch
+
 from .._types import Split
 from ..data import Data, DataOptions, Preparation, load_data, open_source
 from ..errors import RunError
@@ -46,13 +48,13 @@ class Run:
         return evaluate(self, split=split, importance_samples=importance_samples, seed=seed)
 
 
-def load(run: str | Path | Run, *, model: VAE | None = None, device: str = "cpu") -> VAE:
+def load(run: str | Path | Run, *, model: VAE | None = None, device: str | torch.device = "cpu") -> VAE:
     """The trained model of a run, in eval mode, with its sigma fixed.
 
     Args:
         run: the folder that `fit` or `calibrae train` wrote.
         model: a model of the same make, if it was composed of your own modules.
-        device: where to put it; `auto`: on a CUDA device, if there is one.
+        device: where to put it; `auto`: on a CUDA device, if one can be used.
 
     Raises:
         RunError: if there is no trained model, or it does not fit.
@@ -65,10 +67,12 @@ def opened(
     run: str | Path | Run, data: Any, options: DataOptions | None, model: VAE | None, device: str
 ) -> tuple[Path, VAE, Data]:
     """Folder, model and data of a run, which is read from disk only where it has to be."""
+    own = run.model if isinstance(run, Run) else model
+    place = own.device if device == "auto" and own is not None else require_device(device)
     if isinstance(run, Run) and data is None:
-        return run.path, run.model if device == "auto" else run.model.to(require_device(device)), run.data
+        return run.path, run.model.to(place), run.data
     path = run.path if isinstance(run, Run) else Path(run)
-    trained = load(path, model=model, device=device)
+    trained = load(path, model=model, device=place)
     return path, trained, data if isinstance(data, Data) else run_data(path, data, options)
 
 
@@ -164,7 +168,8 @@ def evaluate(
         limit: so many examples only, evenly spaced.
         model: a model of the same make, if it was composed of your own modules.
         options: how to read other data.
-        device: where to compute; `auto`: on a CUDA device, if there is one. A `Run` computes where its model is, which any other device moves.
+        device: where to compute, to which the model is moved; `auto`: where the model of a `Run`, or `model`, is; else on a
+            CUDA device, if one can be used.
         tick: called as work proceeds, for a progress bar.
 
     Returns:

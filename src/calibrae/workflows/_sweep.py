@@ -366,7 +366,7 @@ def _compared(
 
 
 def _rate_point(folder: Path, point: Point) -> RatePoint:
-    model, data = load(folder, device="auto"), run_data(folder)
+    model, data = load(folder), run_data(folder)
     summary = summarise_split(model, data, SPLIT)
     sigma = model.likelihood.sigma.root_mean_square() if isinstance(model.likelihood, GaussianLikelihood) else None
     return RatePoint(
