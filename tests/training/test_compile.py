@@ -66,7 +66,7 @@ def test_a_compiler_that_fails_is_left_with_a_word(descent, monkeypatch):
         return run
 
     monkeypatch.setattr(torch, "compile", failing)
-    monkeypatch.setattr(trial, "_seconds_in_turns", lambda steps, _: [(step(), 1.0)[1] for step in steps])
+    monkeypatch.setattr(trial, "_medians", lambda steps, _: [(step(), 1.0)[1] for step in steps])
     assert choose(descent) == "not compiled (the compiler failed: no C++ compiler found)"
     assert not descent.is_compiled
 
@@ -87,7 +87,7 @@ def test_short_runs_are_not_compiled(descent):
 @pytest.mark.parametrize(("compiled", "kept"), [(0.5, True), (0.98, False), (2.0, False)])
 def test_the_faster_one_is_kept(descent, monkeypatch, compiled, kept):
     monkeypatch.setattr(_whole_step, "compile_alone", lambda function, **_: function)
-    monkeypatch.setattr(trial, "_seconds_in_turns", lambda steps, _: [1.0, compiled][: len(steps)])
+    monkeypatch.setattr(trial, "_medians", lambda steps, _: [1.0, compiled][: len(steps)])
     message = choose(descent)
     assert descent.is_compiled == kept
     assert message.startswith("compiled (measured: 500 ms" if kept else "not compiled (measured:")

@@ -3,7 +3,6 @@
 from ._compile import CompileChoice as CompileChoice
 from ._compile import CompiledIfItPays as CompiledIfItPays
 from ._compile import compile_alone as compile_alone
-from ._compile import synchronise as synchronise
 from ._presets import PRESETS as PRESETS
 from ._presets import Preset as Preset
 from ._presets import build as build
@@ -16,6 +15,7 @@ from ._scoring import fix_sigma as fix_sigma
 from ._scoring import optimal_sigma_of as optimal_sigma_of
 from ._scoring import optimal_sigma_over as optimal_sigma_over
 from ._scoring import summarise as summarise
+from ._timing import seconds_in_turns as seconds_in_turns
 from ._vae import VAE as VAE
 from ._vae import ModelConfig as ModelConfig
 from ._walks import interpolation as interpolation

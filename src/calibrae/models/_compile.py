@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from threading import Lock
 from types import FunctionType
 from typing import Any, Literal, ParamSpec, TypeAlias, TypeVar, final
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import first_line
+from ._timing import seconds_in_turns
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -23,12 +24,6 @@ HOPED = 0.3  # share of the time that a compiler saves where it does well
 COST = 13.0  # seconds that it takes the first time; a quarter of that from then on
 WORTH = 0.03  # share of the time for which to keep it
 TIMED = 3
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait until the device has done what it was told."""
-    known = torch.get_device_module(device)
-    known.synchronize() if device.type == "mps" else known.synchronize(device)
 
 
 def compile_alone(function: Callable[P, R], device: torch.device, backend: str = "inductor") -> Callable[P, R]:
@@ -125,12 +120,6 @@ class CompiledIfItPays:
         self._compiled, self._shapes = compiled, tuple(x.shape for x in tensors)
 
     def _seconds(self, functions: Sequence[Callable[..., Tensors]], *tensors: Tensor) -> list[float]:
-        """The quickest of a few calls of each, in turns."""
-        found: list[list[float]] = [[] for _ in functions]
-        for _ in range(TIMED):
-            for function, seconds in zip(functions, found, strict=True):
-                started = time.perf_counter()
-                function(*tensors)
-                synchronise(self._device)
-                seconds.append(time.perf_counter() - started)
-        return [min(seconds) for seconds in found]
+        """The quickest of a few calls of each."""
+        calls = [partial(function, *tensors) for function in functions]
+        return [min(seconds) for seconds in seconds_in_turns(calls, self._device, TIMED)]

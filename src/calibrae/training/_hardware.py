@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import logging
-import math
-import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
 import torch
-from torch import Tensor
 
 from ..errors import ArgumentError
-from ..models import synchronise
+from ..models import seconds_in_turns
 from ._settings import TrainSettings
 
 SIDE_ON_CPU = 512  # of the matrices that are multiplied
@@ -23,34 +20,12 @@ WORTH = 1.3  # how much faster bf16 must multiply before its rounding is worth i
 BUDGET = 0.1  # seconds of measurement
 
 
-def quickest(actions: Sequence[Callable[[], object]], budget: float = BUDGET) -> list[float]:
-    """Seconds of the quickest run of each action, in turns, twice at least: other work on the machine hurts some runs, seldom all.
-
-    Args:
-        actions: that end when they are done.
-        budget: seconds, all together.
-    """
-    found = [math.inf] * len(actions)
-    started, turns = time.perf_counter(), 0
-    while turns < 2 or time.perf_counter() - started < budget:
-        for i, action in enumerate(actions):
-            before = time.perf_counter()
-            action()
-            found[i] = min(found[i], time.perf_counter() - before)
-        turns += 1
-    return found
-
-
 def bf16_gain(device: torch.device) -> float:
-    """How many times as fast as in float32 a device multiplies matrices in bf16."""
+    """How many times as fast as in float32 a device multiplies matrices in bf16; by the quickest products, since other work hurts some."""
     side = SIDE_ON_CPU if device.type == "cpu" else SIDE
     exact = torch.randn(side, side, device=device)
-
-    def product(a: Tensor) -> None:
-        a @ a
-        synchronise(device)
-
-    in_fp32, in_bf16 = quickest([partial(product, exact), partial(product, exact.bfloat16())])
+    products = [partial(torch.matmul, a, a) for a in (exact, exact.bfloat16())]
+    in_fp32, in_bf16 = map(min, seconds_in_turns(products, device, turns=2, budget=BUDGET))
     return in_fp32 / in_bf16
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import final
@@ -11,7 +10,7 @@ from typing import final
 import torch
 
 from ..errors import NonFiniteError
-from ..models import synchronise
+from ..models import seconds_in_turns
 from ..objectives import BetaELBO
 from ._descent import Descent
 from ._settings import TrainSettings
@@ -43,7 +42,7 @@ class StepTrial:
 
     def seconds(self) -> float:
         """Median of a few, after some to warm up."""
-        return _seconds_in_turns([self], self.device)[0]
+        return _medians([self], self.device)[0]
 
     def seconds_eager_and_compiled(self) -> tuple[float, float]:
         """The same both ways, in turns, so that a busy machine hurts both."""
@@ -52,7 +51,7 @@ class StepTrial:
             with self.descent.eagerly():
                 self()
 
-        before, after = _seconds_in_turns([eager, self], self.device)
+        before, after = _medians([eager, self], self.device)
         return before, after
 
     @property
@@ -111,17 +110,9 @@ def _compiled(why: str, trial: StepTrial) -> str:
     return f"compiled ({why}; {part})" if part else f"compiled ({why})"
 
 
-def _seconds_in_turns(steps: Sequence[Callable[[], None]], device: torch.device) -> list[float]:
-    """Median of each of some steps, after some to warm up."""
-    found: list[list[float]] = [[] for _ in steps]
-    for _ in range(WARM + TIMED):
-        for step, seconds in zip(steps, found, strict=True):
-            synchronise(device)
-            started = time.perf_counter()
-            step()
-            synchronise(device)
-            seconds.append(time.perf_counter() - started)
-    return [statistics.median(seconds[WARM:]) for seconds in found]
+def _medians(steps: Sequence[Callable[[], None]], device: torch.device) -> list[float]:
+    """Seconds of each of some steps, after some to warm up."""
+    return [statistics.median(seconds[WARM:]) for seconds in seconds_in_turns(steps, device, WARM + TIMED)]
 
 
 def _duration(seconds: float) -> str:
