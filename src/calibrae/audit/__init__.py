@@ -3,6 +3,6 @@
 from ._adapters import module_loss as module_loss
 from ._adapters import vae_loss as vae_loss
 from ._audit import audit_loss as audit_loss
+from ._finding import Finding as Finding
 from ._probe import ProbeError as ProbeError
 from ._record import AuditRecord as AuditRecord
-from ._record import Finding as Finding

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator
 
 from ._evidence import Evidence
+from ._finding import SEVERITIES, Finding
 from ._findings_of_kl import first_of_several, of_divergence, of_wrap
-from ._record import SEVERITIES, Finding
 
 SAME = 0.01
 ROUND = 5e-3

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ._divergence import Divergence
 from ._evidence import Evidence
-from ._record import Finding
+from ._finding import Finding
 
 SAME = 0.01
 

@@ -4,31 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, TypeAlias, final
+from typing import Any, final
 
+from ._finding import Finding, Severity
 from ._text import to_text
-
-Severity: TypeAlias = Literal["error", "warning", "note"]
-SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something to know about a loss.
-
-    Attributes:
-        code: a fixed name, such as `kl-wrong-sign`.
-        severity: `error`: a formula is not what it claims to be; `warning`: reductions do not match, or something may break;
-            `note`: unusual, or worth knowing.
-        measured: what was seen.
-        advice: what to change.
-    """
-
-    code: str
-    severity: Severity
-    measured: str
-    advice: str
 
 
 @final

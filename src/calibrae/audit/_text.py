@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from ..functional.conventions import COMMON, find
 
 if TYPE_CHECKING:
-    from ._record import AuditRecord, Finding
+    from ._finding import Finding
+    from ._record import AuditRecord
 
 
 def _number(value: float | None) -> str:
@@ -50,7 +51,7 @@ def to_text(record: AuditRecord) -> str:
 
 
 def _finding(finding: Finding) -> str:
-    return f"{finding.severity:<8}{finding.code}: {finding.measured}.\n        {finding.advice}"
+    return f"{finding.severity:<8}{finding.code}: {finding.message}.\n        {finding.remedy}"
 
 
 def _verdict(record: AuditRecord) -> list[str]:
