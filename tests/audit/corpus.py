@@ -231,23 +231,23 @@ def honest_cases():
         )
     yield Case(
         "capacity on the batch mean", with_wrap(lambda k: (k.sum(1).mean() - 7.0).abs()),
-        {**half, "wrap": {"kind": "capacity", "constant": 7.0, "scope": "batch"}}, ("kl-capacity",),
+        {**half, "kl_transform": {"kind": "capacity", "constant": 7.0, "scope": "batch"}}, ("kl-capacity",),
     )  # fmt: skip
     yield Case(
         "capacity of each example", with_wrap(lambda k: (k.sum(1) - 25.0).abs().mean()),
-        {**half, "wrap": {"kind": "capacity", "constant": 25.0, "scope": "example"}}, ("kl-capacity",),
+        {**half, "kl_transform": {"kind": "capacity", "constant": 25.0, "scope": "example"}}, ("kl-capacity",),
     )  # fmt: skip
     yield Case(
         "free bits in total", with_wrap(lambda k: k.sum(1).clamp(min=2.5).mean()),
-        {**half, "wrap": {"kind": "free_bits", "constant": 2.5, "scope": "example"}}, ("kl-free-bits",),
+        {**half, "kl_transform": {"kind": "free_bits", "constant": 2.5, "scope": "example"}}, ("kl-free-bits",),
     )  # fmt: skip
     yield Case(
         "free bits on the batch mean", with_wrap(lambda k: k.sum(1).mean().clamp(min=2.5)),
-        {**half, "wrap": {"kind": "free_bits", "constant": 2.5, "scope": "batch"}}, ("kl-free-bits",),
+        {**half, "kl_transform": {"kind": "free_bits", "constant": 2.5, "scope": "batch"}}, ("kl-free-bits",),
     )  # fmt: skip
     yield Case(
         "free bits of each latent", with_wrap(lambda k: k.clamp(min=0.5).sum(1).mean()),
-        {**half, "wrap": {"kind": "free_bits", "constant": 2.5, "scope": "dimension"}}, ("kl-free-bits",),
+        {**half, "kl_transform": {"kind": "free_bits", "constant": 2.5, "scope": "dimension"}}, ("kl-free-bits",),
     )  # fmt: skip
     mc = {**truth, "kl_kind": "monte_carlo", "stochastic": True}
     yield Case("Monte Carlo KL", monte_carlo(1.0), {**mc, "kl_weight": 1 / B}, ("random-values",))
@@ -489,11 +489,11 @@ def questionable_cases():
     )  # fmt: skip
     yield Case(
         "ceiling on the KL", with_wrap(lambda k: k.sum(1).clamp(max=10.0).mean()),
-        {**truth, "kl_weight": 2 / B, "wrap": {"kind": "clamp", "constant": 10.0, "scope": "example"}}, ("kl-clamped",),
+        {**truth, "kl_weight": 2 / B, "kl_transform": {"kind": "clamp", "constant": 10.0, "scope": "example"}}, ("kl-clamped",),
     )  # fmt: skip
     yield Case(
         "ceiling on the batch mean", with_wrap(lambda k: k.sum(1).mean().clamp(max=10.0)),
-        {**truth, "kl_weight": 2 / B, "wrap": {"kind": "clamp", "constant": 10.0, "scope": "batch"}}, ("kl-clamped",),
+        {**truth, "kl_weight": 2 / B, "kl_transform": {"kind": "clamp", "constant": 10.0, "scope": "batch"}}, ("kl-clamped",),
     )  # fmt: skip
     yield Case(
         "sigma from the data", lambda x, v, mu, lv: (0.5 * sse(x, v) / x.var(correction=0)).mean() + kl_sum(mu, lv).mean(),
@@ -563,22 +563,22 @@ def harder_honest_cases():
     for constant in (0.003, 300.0, 3000.0):
         wrap = {"kind": "capacity", "constant": constant, "scope": "batch"}
         yield Case(
-            f"capacity {constant:g}", with_wrap(lambda k, c=constant: (k.sum(1).mean() - c).abs()), {**half, "kl_weight": 2 / B, "wrap": wrap}
+            f"capacity {constant:g}", with_wrap(lambda k, c=constant: (k.sum(1).mean() - c).abs()), {**half, "kl_weight": 2 / B, "kl_transform": wrap}
         )  # fmt: skip
     wrap = {"kind": "capacity", "constant": 0.5, "scope": "batch"}
     yield Case(
         "capacity 0.5 in float32",
         single(with_wrap(lambda k: (k.sum(1).mean() - 0.5).abs())),
-        {**half, "kl_weight": 2 / B, "wrap": wrap},
+        {**half, "kl_weight": 2 / B, "kl_transform": wrap},
     )
     floor = {"kind": "free_bits", "constant": 512.0, "scope": "dimension"}
     yield Case(
-        "free bits of 8 nats a latent", with_wrap(lambda k: k.clamp(min=8.0).sum(1).mean()), {**half, "kl_weight": 2 / B, "wrap": floor},
+        "free bits of 8 nats a latent", with_wrap(lambda k: k.clamp(min=8.0).sum(1).mean()), {**half, "kl_weight": 2 / B, "kl_transform": floor},
         sizes={"latent_dim": 64},
     )  # fmt: skip
     ceiling = {"kind": "clamp", "constant": 25.0, "scope": "dimension"}
     yield Case(
-        "ceiling on each latent", with_wrap(lambda k: k.clamp(max=5.0).sum(1).mean()), {**half, "kl_weight": 2 / B, "wrap": ceiling},
+        "ceiling on each latent", with_wrap(lambda k: k.clamp(max=5.0).sum(1).mean()), {**half, "kl_weight": 2 / B, "kl_transform": ceiling},
         ("kl-clamped",),
     )  # fmt: skip
     yield Case(
@@ -599,7 +599,7 @@ def harder_honest_cases():
     sampled = {**one, "kl_kind": "monte_carlo"}
     yield Case(
         "capacity on a sampled KL", sampled_wrap(lambda k: (k.mean() - 25.0).abs()),
-        {**sampled, "wrap": {"kind": "capacity", "constant": 25.0, "scope": "batch"}},
+        {**sampled, "kl_transform": {"kind": "capacity", "constant": 25.0, "scope": "batch"}},
     )  # fmt: skip
     yield Case(
         "log-variance clamped to [-5, 2]",

@@ -38,7 +38,7 @@ NAMES: dict[str, tuple[str, ...]] = {
 
 
 def in_usual_order(loss: Callable[..., Any]) -> Callable[..., Any]:
-    """A loss whose parameters are named, in another order, as one of `(x, x_hat, mu, logvar)`; any other as it is.
+    """Reorder the arguments of a loss by the names of its parameters; leave a loss without the usual names alone.
 
     Example:
         >>> from calibrae.audit._adapters import in_usual_order
@@ -88,16 +88,16 @@ def vae_loss(
 def module_loss(
     module: nn.Module, batch: Tensor, method: str | None = None, **options: Any
 ) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """The loss method of a whole module, and the sizes that an example batch shows.
+    """Find the loss method of a whole module, and read its sizes off an example batch.
 
     The method (`loss_function`, `loss`, ...) is recognised by its name and its parameters by theirs (`recons`, `input`, `mu`,
     `log_var`, ...). One that takes everything as `*args` is given `(x_hat, x, mu, logvar)`, the usual order.
 
     Args:
-        module: returns, among others, a reconstruction like `batch` and two `[B, d]` tensors.
+        module: model that returns, among others, a reconstruction like `batch` and two `[B, d]` tensors.
         batch: examples `[B, *data]`.
-        method: its name, if it is none of the usual ones.
-        options: what else the method needs, such as `M_N=0.00025`; a parameter `z` is given the posterior's mean.
+        method: name of the method, if it is none of the usual ones.
+        options: further arguments of the method, such as `M_N=0.00025`; a parameter `z` is given the posterior's mean.
 
     Returns:
         The loss as `loss(x, x_hat, mu, logvar)`, and `data_shape`, `latent_dim`, `batch_size` for `audit_loss`.
@@ -127,7 +127,7 @@ def module_loss(
 
 
 def _called(module: nn.Module, batch: Tensor) -> Any:
-    """What it returns in eval mode, so that no running statistics move."""
+    """Call the module in eval mode, so that no running statistics move; restore the mode after."""
     was_training = module.training
     module.eval()
     try:
@@ -149,7 +149,7 @@ def _method(module: nn.Module, method: str | None) -> Callable[..., Any]:
 
 
 def _order(found: Callable[..., Any], options: dict[str, Any]) -> dict[str, str] | None:
-    """Which parameter plays which role; `None` for a method of `*args`."""
+    """Role of each parameter; `None` for a method of `*args`."""
     parameters = inspect.signature(found).parameters.values()
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name not in options]
     names = [p.name for p in named]

@@ -1,4 +1,4 @@
-"""What else can be seen: gradients that do not follow the value, extreme inputs, mixed terms."""
+"""Further checks: gradients that do not follow the value, extreme inputs, terms that depend on one another."""
 
 from __future__ import annotations
 
@@ -12,25 +12,24 @@ from ._inputs import Inputs, Sizes
 from ._kl_probe import EPSILON, KLProbe
 from ._probe import Probe, ProbeError
 from ._reconstruction import Reconstruction
+from ._tolerances import Tolerances
 
-FALLS_SHORT = {torch.float64: 0.02, torch.float32: 0.2}  # relative difference of a gradient and a finite difference
 STEP = {torch.float64: 1e-5, torch.float32: 1e-2}
 PARTS = ("x_hat", "mu", "log_std")
 RAISES = "it raises"
-IDLE = 0.01  # share of the elements of an output, from which on it is told
 ELEMENTS = 6  # of each part of the posterior, whose gradients are looked at one by one
 
 
 @dataclass(frozen=True)
 class GradientCheck:
-    """A derivative by autograd and by differences.
+    """Derivative by autograd beside a finite difference.
 
     Attributes:
-        part: with respect to what.
-        autograd: the one.
-        difference: the other.
-        agrees: whether the two are the same.
-        is_missing: whether the value moves and the gradient is zero or of the other sign.
+        part: argument differentiated: `x_hat`, `mu` or `log_std`.
+        autograd: value by autograd.
+        difference: value by finite differences.
+        agrees: whether the two are equal within truncation error.
+        is_missing: whether the loss moves and the gradient is zero or of the other sign.
     """
 
     part: str
@@ -41,7 +40,7 @@ class GradientCheck:
 
 
 def check_gradients(kl: KLProbe, found: Reconstruction, level: float) -> list[GradientCheck]:
-    """Derivatives along a direction and of single latents, where the value moves at all.
+    """Compare derivatives along a direction and of single latents, where the value moves at all.
 
     Raises:
         ProbeError: if the gradient cannot be taken.
@@ -70,21 +69,24 @@ def check_gradients(kl: KLProbe, found: Reconstruction, level: float) -> list[Gr
 
 
 def _difference(kl: KLProbe, point: tuple[Tensor, ...], part: int, direction: Tensor) -> tuple[float, float]:
-    """A central difference along a direction, and its rounding error."""
+    """Central difference along a direction, and its rounding error."""
     step = STEP[kl.probe.dtype]
     ends = [[p + t * direction if i == part else p for i, p in enumerate(point)] for t in (step, -step)]
     high, low = (kl.probe.value(kl.x, end[0], end[1], end[2]) for end in ends)
-    return (high - low) / (2.0 * step), 20.0 * EPSILON[kl.probe.dtype] * max(abs(high), abs(low)) / step
+    return (high - low) / (2.0 * step), Tolerances.difference_rounding.value * EPSILON[kl.probe.dtype] * max(
+        abs(high), abs(low)
+    ) / step
 
 
 def _along(kl: KLProbe, point: tuple[Tensor, ...], part: int) -> list[GradientCheck]:
+    """Compare along the signs of the gradient, in which no part cancels another."""
     slope = kl.probe.gradients(kl.x, point[0], point[1], point[2])[part].double()
     direction = torch.where(slope >= 0, 1.0, -1.0)
     return _compared(kl, point, part, slope, direction)
 
 
 def _single(kl: KLProbe, point: tuple[Tensor, ...], part: int) -> list[GradientCheck]:
-    """The first single latent whose gradient is missing or of the wrong sign."""
+    """Find the first single latent whose gradient is missing or of the wrong sign."""
     slope = kl.probe.gradients(kl.x, point[0], point[1], point[2])[part].double()
     for flat in torch.linspace(0, slope.numel() - 1, ELEMENTS).round().long().unique():
         direction = torch.zeros_like(slope).flatten()
@@ -101,15 +103,17 @@ def _compared(
     difference, rounding = _difference(kl, point, part, direction)
     autograd = float((slope * direction).sum())
     larger = max(abs(difference), abs(autograd))
-    if larger <= 50.0 * rounding:
+    least = Tolerances.gradient_rounding.value * rounding
+    if larger <= least:
         return []
-    agrees = abs(autograd - difference) <= FALLS_SHORT[kl.probe.dtype] * larger
-    missing = not agrees and abs(difference) > 50.0 * rounding and autograd * difference <= 1e-6 * difference**2
+    agrees = abs(autograd - difference) <= Tolerances.gradient.at(kl.probe.dtype) * larger
+    zero = Tolerances.missing_gradient.value * difference**2
+    missing = not agrees and abs(difference) > least and autograd * difference <= zero
     return [GradientCheck(PARTS[part], autograd, difference, agrees, missing)]
 
 
 def check_extremes(probe: Probe, inputs: Inputs, sizes: Sizes) -> tuple[list[str], list[str]]:
-    """Legal inputs at which the value or a gradient is not finite, in float32 as in training; and at which it raises."""
+    """Legal inputs at which the value or a gradient is not finite, in float32 as in training; and those at which it raises."""
     single = Probe(probe.loss, probe.posterior, torch.float32, needs_gradients=probe.needs_gradients)
     x = inputs.x(sizes, seed=3)
     zero = torch.zeros(sizes.batch_size, sizes.latent_dim, dtype=torch.float64)
@@ -136,7 +140,7 @@ def check_extremes(probe: Probe, inputs: Inputs, sizes: Sizes) -> tuple[list[str
 
 
 def _trouble(probe: Probe, x: Tensor, x_hat: Tensor, mu: Tensor, log_std: Tensor) -> str | None:
-    """What is wrong at a point, if anything."""
+    """Trouble at a point, in words, if there is any."""
     try:
         value = probe.value(x, x_hat, mu, log_std)
         slopes = probe.gradients(x, x_hat, mu, log_std) if probe.gives_tensors else ()
@@ -154,11 +158,11 @@ def check_additive(kl: KLProbe, inputs: Inputs, level: float) -> bool:
     means = (kl.mean_at(level), kl.mean_at(max(4.0 * level, 10.0)))
     ends = [[k.one(mean) for mean in means] for k in (kl, other)]
     rises = [end[1] - end[0] for end in ends]
-    rounding = 20.0 * EPSILON[kl.probe.dtype] * max(abs(v) for end in ends for v in end)
-    return abs(rises[0] - rises[1]) <= 2e-3 * max(map(abs, rises)) + rounding
+    rounding = Tolerances.difference_rounding.value * EPSILON[kl.probe.dtype] * max(abs(v) for end in ends for v in end)
+    return abs(rises[0] - rises[1]) <= Tolerances.additive.value * max(map(abs, rises)) + rounding
 
 
-def check_idle(kl: KLProbe, found: Reconstruction) -> float:
+def check_unused_output(kl: KLProbe, found: Reconstruction) -> float:
     """Share of the elements of the output that have no effect, while others have."""
     if found.kind == "none" or not kl.probe.gives_tensors:
         return 0.0
@@ -166,25 +170,26 @@ def check_idle(kl: KLProbe, found: Reconstruction) -> float:
         slope = kl.probe.gradients(kl.x, found.inputs.guess(kl.x, seed=78, pull=0.3), kl.full(0.1), kl.full(0.1))[0]
     except ProbeError:
         return 0.0
-    idle = float((slope == 0).double().mean())
-    return idle if IDLE < idle < 1.0 else 0.0
+    share = float((slope == 0).double().mean())
+    return share if Tolerances.unused_output.value < share < 1.0 else 0.0
 
 
 def check_stationary(kl: KLProbe, found: Reconstruction) -> bool:
     """Whether an output equal to the data is a minimum of the reconstruction term; `True` where that is not expected."""
     if found.inputs.space != "data" or found.inputs.kind != "continuous" or found.treats is not None:
         return True
-    width = found.inputs.data_range[1] - found.inputs.data_range[0]
     generator = torch.Generator().manual_seed(31)
     here = kl.one(0.0)
     if not math.isfinite(here):
         return True
     for _ in range(3):
-        direction = 1e-2 * width * torch.randn(kl.x.shape, generator=generator, dtype=torch.float64)
+        direction = 1e-2 * found.inputs.width * torch.randn(kl.x.shape, generator=generator, dtype=torch.float64)
         try:
             sides = [kl.probe.value(kl.x, kl.x + t * direction, kl.full(0.0), kl.full(0.0)) for t in (1.0, -1.0)]
         except ProbeError:
             return True
-        if min(sides) < here - 100.0 * EPSILON[kl.probe.dtype] * max(abs(here), *map(abs, sides)):
+        if min(sides) < here - Tolerances.off_minimum.value * EPSILON[kl.probe.dtype] * max(
+            abs(here), *map(abs, sides)
+        ):
             return False
     return True

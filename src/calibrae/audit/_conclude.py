@@ -8,34 +8,81 @@ from ..errors import ArgumentError
 from ..functional.conventions import SQUARED, translate
 from ..functional.conventions import find as find_convention
 from ._evidence import Evidence
-from ._findings import find
+from ._kl_curve import KLTransform
+from ._kl_term import CoupledTerm
 from ._match import Match, find_match
 from ._record import AuditRecord
-from ._wrap import Wrap
+from ._rules import find
+from ._tolerances import Tolerances
+
+
+def conclude(e: Evidence, data_range: tuple[float, float]) -> AuditRecord:
+    """Make the record of what was measured."""
+    found, kl = e.reconstruction, e.kl
+    ratio = _ratio(e)
+    rho = _rho(e, ratio)
+    nll_sigma = _full_nll_sigma(e)
+    match = _match(e, ratio, nll_sigma)
+    return AuditRecord(
+        reconstruction=found.kind,
+        reconstruction_weight=found.weight,
+        sse_weight=found.weight if found.kind == "gaussian" else None,
+        kl_weight=kl.weight.value,
+        batch_reduction=e.batch_reduction,
+        data_reduction=e.data_reduction,
+        latent_reduction=e.latent_reduction,
+        kl_kind=kl.kind,
+        kl_minimum_std=kl.least_std,
+        kl_transform=_transform_to_dict(kl.weight.transform),
+        rho=rho,
+        implied_sigma=math.sqrt(rho / 2.0) if rho is not None and rho >= 0 else None,
+        implied_beta=ratio if found.kind in ("bernoulli", "categorical", "log_mse") else None,
+        implied_laplace_scale=ratio if found.kind == "laplace" else None,
+        convention=match.convention.name if match else None,
+        convention_value=match.value if match else None,
+        nll_sigma=nll_sigma,
+        equivalents=_equivalents(match, e, data_range, nll_sigma, rho) if match else {},
+        findings=find(e),
+        stochastic=e.seed_spread > 0 or e.drift > 0,
+        weight_error=kl.weight.error,
+        powers=_powers(e),
+        could_not_vary=e.could_not_vary,
+    )
+
+
+def _powers(e: Evidence) -> dict[str, float | None]:
+    """Exponents of both weights, named."""
+    return {
+        f"{term}_{size}": power
+        for term, powers in (("reconstruction", e.reconstruction_powers), ("kl", e.kl_powers))
+        for size, power in (("B", powers.batch), ("D", powers.data), ("d", powers.latent))
+    }
+
+
+def _transform_to_dict(transform: KLTransform | None) -> dict[str, object] | None:
+    if transform is None:
+        return None
+    return {"kind": transform.kind, "constant": transform.constant, "scope": transform.scope}
 
 
 def _full_nll_sigma(e: Evidence) -> float | None:
     """Sigma, if the loss carries the constants of a Gaussian NLL with the sigma that its weight says."""
     a, _ = e.per_example()
-    if e.reconstruction.kind != "gaussian" or not a or a < 0 or e.at_rest is None or e.data_reduction != "sum":
+    if e.reconstruction.kind != "gaussian" or not a or a < 0 or e.value_at_optimum is None or e.data_reduction != "sum":
         return None
     sigma = math.sqrt(0.5 / a)
     constants = e.sizes.data_dim * (math.log(sigma) + 0.5 * math.log(2.0 * math.pi))
-    return sigma if abs(e.at_rest - constants) <= 1e-3 * e.sizes.data_dim else None
-
-
-def _wrap_to_dict(wrap: Wrap | None) -> dict[str, object] | None:
-    return None if wrap is None else {"kind": wrap.kind, "constant": wrap.constant, "scope": wrap.scope}
+    return sigma if abs(e.value_at_optimum - constants) <= Tolerances.full_nll.value * e.sizes.data_dim else None
 
 
 def _ratio(e: Evidence) -> float | None:
     """`b / a` where both are numbers; beside a `log_mse`, beta."""
-    found, b = e.reconstruction, e.divergence.weight
-    if b is None or not found.weight or e.weighs_by_data or (e.divergence.coupled and e.divergence.kind == "not_a_kl"):
+    found, b = e.reconstruction, e.kl.weight.value
+    if b is None or not found.weight or e.weight_follows_data or isinstance(e.kl, CoupledTerm):
         return None  # or the weight is that of the probe's own data
     if found.kind == "log_mse":
         return b * e.sizes.data_dim * e.sizes.batch_size / (2.0 * found.weight)
-    return b / found.weight if found.weight > 0 and found.kind not in ("unknown", "none") else None
+    return b / found.weight if found.weight > 0 and found.is_known else None
 
 
 def _rho(e: Evidence, ratio: float | None) -> float | None:
@@ -46,57 +93,16 @@ def _rho(e: Evidence, ratio: float | None) -> float | None:
     return ratio * 2.0 / found.alpha if found.alpha else ratio
 
 
-def conclude(e: Evidence, data_range: tuple[float, float]) -> AuditRecord:
-    """The record of what was measured."""
-    found, kl = e.reconstruction, e.divergence
-    a, b = found.weight, kl.weight
-    ratio = _ratio(e)
-    rho = _rho(e, ratio)
-    nll_sigma = _full_nll_sigma(e)
-    match = _match(e, ratio, nll_sigma)
-    return AuditRecord(
-        reconstruction=found.kind,
-        reconstruction_weight=a,
-        sse_weight=a if found.kind == "gaussian" else None,
-        kl_weight=b,
-        batch_reduction=e.batch_reduction,
-        data_reduction=e.data_reduction,
-        latent_reduction=e.latent_reduction,
-        kl_kind=None if kl.kind == "unknown" else kl.kind,
-        kl_minimum_std=kl.minimum_std,
-        wrap=_wrap_to_dict(kl.wrap),
-        rho=rho,
-        implied_sigma=math.sqrt(rho / 2.0) if rho is not None and rho >= 0 else None,
-        implied_beta=ratio if found.kind in ("bernoulli", "categorical", "log_mse") else None,
-        implied_laplace_scale=ratio if found.kind == "laplace" else None,
-        convention=match.convention.name if match else None,
-        convention_value=match.value if match else None,
-        nll_sigma=nll_sigma,
-        equivalents=_equivalents(match, e, data_range, nll_sigma, rho) if match else {},
-        findings=find(e),
-        stochastic=e.spread > 0 or e.drift > 0,
-        weight_error=kl.error,
-        powers={
-            "reconstruction_B": e.ours.batch,
-            "reconstruction_D": e.ours.data,
-            "reconstruction_d": e.ours.latent,
-            "kl_B": e.theirs.batch,
-            "kl_D": e.theirs.data,
-            "kl_d": e.theirs.latent,
-        },
-        could_not_vary=e.could_not_vary,
-    )
-
-
 def _match(e: Evidence, ratio: float | None, nll_sigma: float | None) -> Match | None:
-    ours, theirs = e.per_example()
+    a, b = e.per_example()
     sizes = {"D": float(e.positions), "d": float(e.sizes.latent_dim), "B": float(e.sizes.batch_size)}
-    if ratio is None or ours is None or theirs is None or e.divergence.kind not in ("exact", "monte_carlo"):
+    if ratio is None or a is None or b is None or not e.kl.is_kl:
         return None
     if nll_sigma is not None and e.latent_reduction == "sum":
-        return Match(find_convention("nll"), theirs)
-    weights = (1.0, ratio) if e.reconstruction.kind == "log_mse" else (ours, theirs)
-    return find_match(e.reconstruction.kind, ratio, weights, (e.ours, e.theirs), sizes, e.divergence.wrap)
+        return Match(find_convention("nll"), b)
+    weights = (1.0, ratio) if e.reconstruction.kind == "log_mse" else (a, b)
+    powers = (e.reconstruction_powers, e.kl_powers)
+    return find_match(e.reconstruction.kind, ratio, weights, powers, sizes, e.kl.weight.transform)
 
 
 def _equivalents(
@@ -107,7 +113,7 @@ def _equivalents(
     if rho is not None and match.convention.term in SQUARED:
         name, value = "sse", rho  # whatever its sharpness, a log cosh is there what its rho is
     try:
-        found = translate(value, name, data_range=data_range, sigma=nll_sigma, **sizes)  # type: ignore[arg-type]
+        translated = translate(value, name, data_range=data_range, sigma=nll_sigma, **sizes)  # type: ignore[arg-type]
     except ArgumentError:
         return {}
-    return dict(found.equivalents)
+    return dict(translated.equivalents)

@@ -3,86 +3,87 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import final
 
 from ._checks import GradientCheck
-from ._divergence import Divergence
 from ._inputs import Sizes
+from ._kl_term import KLTerm
 from ._reconstruction import Reconstruction
 from ._scaling import Powers
+from ._tolerances import Tolerances
 
-DEPENDS = 0.02  # relative change of a weight with the contrast of the data, from which on it depends on them
 
-
+@final
 @dataclass(frozen=True)
 class Evidence:
     """All that was measured.
 
     Attributes:
-        reconstruction: the term.
-        divergence: the other.
-        ours: powers of the reconstruction's weight.
-        theirs: of the KL's.
-        sizes: at which the weights hold.
-        width: of the data's range.
-        gradients: autograd beside differences.
+        reconstruction: fitted reconstruction term.
+        kl: fitted KL term.
+        reconstruction_powers: exponents of B, D and d in the reconstruction's weight.
+        kl_powers: exponents of B, D and d in the KL's weight.
+        sizes: sizes at which the weights hold.
+        width: width of the data's range.
+        gradients: derivatives by autograd beside finite differences.
         differentiable: whether the loss returns tensors at all.
-        extremes: legal inputs at which it is not finite.
-        raising: legal inputs that it refuses.
-        additive: whether the terms are independent.
+        not_finite: legal inputs at which the value or a gradient is not finite.
+        refused: legal inputs at which the loss raises.
+        additive: whether the KL's part is the same at another reconstruction.
         stationary: whether an output equal to the data is a minimum.
-        idle: share of the output's elements without effect.
+        unused_output: share of the output's elements without effect.
         drift: relative change between identical calls.
-        spread: relative standard deviation over seeds.
-        at_rest: the loss at a perfect reconstruction and the prior; `None` if there is no such point.
-        could_not_vary: sizes.
-        several: whether the loss returns several numbers, of which only the first was looked at.
-        coarse: whether it works in half precision, so that nothing was measured.
+        seed_spread: relative standard deviation over seeds.
+        value_at_optimum: loss of an example at a perfect reconstruction and the prior; `None` if there is no such point.
+        could_not_vary: names of the sizes that the loss does not accept otherwise.
+        half_precision: whether it works in half precision, so that nothing was measured.
+        returns_several: whether the loss returns several numbers, of which only the first was looked at.
     """
 
     reconstruction: Reconstruction
-    divergence: Divergence
-    ours: Powers
-    theirs: Powers
+    kl: KLTerm
+    reconstruction_powers: Powers
+    kl_powers: Powers
     sizes: Sizes
     width: float
     gradients: tuple[GradientCheck, ...] = ()
     differentiable: bool = True
-    extremes: tuple[str, ...] = ()
-    raising: tuple[str, ...] = ()
+    not_finite: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
     additive: bool = True
     stationary: bool = True
-    idle: float = 0.0
+    unused_output: float = 0.0
     drift: float = 0.0
-    spread: float = 0.0
-    at_rest: float | None = None
+    seed_spread: float = 0.0
+    value_at_optimum: float | None = None
     could_not_vary: tuple[str, ...] = ()
-    coarse: bool = False
-    several: bool = False
+    half_precision: bool = False
+    returns_several: bool = False
 
     @property
-    def weighs_by_data(self) -> bool:
+    def weight_follows_data(self) -> bool:
         """Whether the reconstruction's weight changes with the data, so that it is no number."""
-        return self.reconstruction.per_variance or self.reconstruction.spread > DEPENDS
+        return self.reconstruction.per_variance or self.reconstruction.spread > Tolerances.data_dependence.value
 
     @property
     def data_reduction(self) -> str | None:
-        """`sum` or `mean` of the reconstruction over the data dimensions."""
-        return _reduction(self.ours.data)
+        """Reduction of the reconstruction over the data dimensions: `sum` or `mean`."""
+        return _reduction(self.reconstruction_powers.data)
 
     @property
     def latent_reduction(self) -> str | None:
-        """`sum` or `mean` of the KL over the latents."""
-        return _reduction(self.theirs.latent)
+        """Reduction of the KL over the latents: `sum` or `mean`."""
+        return _reduction(self.kl_powers.latent)
 
     @property
     def batch_reduction(self) -> str | None:
-        """`mean`, `sum`, or `mixed`."""
-        ours, theirs = _reduction(self.ours.batch), _reduction(self.theirs.batch)
-        if self.divergence.kind in ("none", "unknown") or theirs is None:
-            return ours
-        if self.reconstruction.kind in ("unknown", "none") or ours is None:
-            return theirs
-        return ours if ours == theirs else "mixed"
+        """Reduction over the batch: `mean`, `sum`, or `mixed`."""
+        reconstruction, kl = _reduction(self.reconstruction_powers.batch), _reduction(self.kl_powers.batch)
+        if self.kl.is_absent or kl is None:
+            return reconstruction
+        if not self.reconstruction.is_known or reconstruction is None:
+            return kl
+        return reconstruction if reconstruction == kl else "mixed"
 
     @property
     def positions(self) -> int:
@@ -90,12 +91,14 @@ class Evidence:
         return self.reconstruction.inputs.positions(self.sizes)
 
     def per_example(self) -> tuple[float | None, float | None]:
-        """Both weights with the 1/B of a batch mean taken out."""
+        """Weights of the reconstruction and of the KL with the 1/B of a batch mean taken out."""
         batch = float(self.sizes.batch_size)
-        a = self.reconstruction.weight
-        ours = None if a is None else a * (batch if self.ours.batch == -1 else 1.0)
-        b = self.divergence.weight
-        return ours, None if b is None else b * (batch if self.theirs.batch == -1 else 1.0)
+        weights = (
+            (self.reconstruction.weight, self.reconstruction_powers.batch),
+            (self.kl.weight.value, self.kl_powers.batch),
+        )
+        a, b = (w if w is None else w * (batch if power == -1 else 1.0) for w, power in weights)
+        return a, b
 
 
 def _reduction(power: float | None) -> str | None:

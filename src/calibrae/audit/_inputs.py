@@ -20,12 +20,12 @@ MARGIN = 0.02  # kept from both ends of the range
 @final
 @dataclass(frozen=True)
 class Sizes:
-    """How large the tensors are.
+    """Sizes of the tensors.
 
     Attributes:
-        data_shape: of one example.
-        latent_dim: `d`.
-        batch_size: `B`.
+        data_shape: shape of one example.
+        latent_dim: number of latents, `d`.
+        batch_size: number of examples, `B`.
     """
 
     data_shape: Shape
@@ -34,23 +34,23 @@ class Sizes:
 
     @property
     def data_dim(self) -> int:
-        """`D`."""
+        """Data dimensions, `D`."""
         return math.prod(self.data_shape)
 
     def with_batch(self, batch_size: int) -> Sizes:
-        """The same for another batch size."""
+        """Replace the batch size."""
         return replace(self, batch_size=batch_size)
 
 
 @final
 @dataclass(frozen=True)
 class Inputs:
-    """Makes `x` of a kind and `x_hat` in a space, inside the range of the data.
+    """Maker of `x` of a kind and `x_hat` in a space, inside the range of the data.
 
     Attributes:
         data_range: smallest and largest value of the data.
-        space: what `x_hat` is: in data units, probabilities, logits, or log-probabilities.
-        kind: of the data.
+        space: unit of `x_hat`: data units, probabilities, logits, or log-probabilities.
+        kind: kind of the data.
     """
 
     data_range: tuple[float, float]
@@ -58,7 +58,7 @@ class Inputs:
     kind: Kind = "continuous"
 
     def x(self, sizes: Sizes, seed: int, contrast: float = 1.0) -> Tensor:
-        """A batch `[B, *data]`; its spread about the middle is scaled by `contrast` if it is continuous."""
+        """Draw a batch `[B, *data]`; its spread about the middle is scaled by `contrast` if it is continuous."""
         generator = torch.Generator().manual_seed(seed)
         shape = (sizes.batch_size, *sizes.data_shape)
         uniform = torch.rand(shape, generator=generator, dtype=torch.float64)
@@ -72,11 +72,11 @@ class Inputs:
         return low + (high - low) * unit
 
     def near(self, x: Tensor) -> Tensor:
-        """The `x_hat` whose mean is (closest to) the data themselves."""
+        """Make the `x_hat` whose mean is (closest to) the data themselves."""
         return self.from_unit(self.to_unit(x).clamp(MARGIN, 1.0 - MARGIN)) if self.space != "data" else x.clone()
 
     def guess(self, x: Tensor, seed: int, pull: float) -> Tensor:
-        """An `x_hat` between a random one (`pull` = 0) and the data (`pull` = 1)."""
+        """Draw an `x_hat` between a random one (`pull` = 0) and the data (`pull` = 1)."""
         generator = torch.Generator().manual_seed(seed)
         uniform = torch.rand(x.shape, generator=generator, dtype=torch.float64)
         unit = MARGIN + (1.0 - 2.0 * MARGIN) * uniform
@@ -92,7 +92,7 @@ class Inputs:
 
     @property
     def alphabets(self) -> tuple[int, ...]:
-        """Dimensions of a batch that a categorical term may run over: the alphabet's."""
+        """Dimensions of a batch that a categorical term may run over: that of the alphabet."""
         return (self._dim,) if self.kind.startswith("one-hot") else ()
 
     def positions(self, sizes: Sizes) -> int:
@@ -100,13 +100,18 @@ class Inputs:
         alphabet = {"one-hot-last": sizes.data_shape[-1], "one-hot-first": sizes.data_shape[0]}.get(self.kind, 1)
         return sizes.data_dim // alphabet
 
+    @property
+    def width(self) -> float:
+        """Width of the data's range."""
+        return self.data_range[1] - self.data_range[0]
+
     def to_unit(self, x: Tensor) -> Tensor:
-        """From the range of the data to [0, 1]."""
+        """Map the range of the data to [0, 1]."""
         low, high = self.data_range
         return (x - low) / (high - low)
 
     def from_unit(self, unit: Tensor) -> Tensor:
-        """A mean on [0, 1] in the space of `x_hat`."""
+        """Map a mean on [0, 1] to the space of `x_hat`."""
         low, high = self.data_range
         if self.space == "data":
             return low + (high - low) * unit

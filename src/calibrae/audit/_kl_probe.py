@@ -18,11 +18,11 @@ class KLProbe:
     """The loss at a fixed reconstruction, for any posterior.
 
     Args:
-        probe: the black box.
-        x: data.
-        x_hat: their reconstruction.
-        sizes: of both.
-        seeds: to average over, for a KL that is sampled.
+        probe: black box that is called.
+        x: batch of data.
+        x_hat: reconstruction of it.
+        sizes: sizes of both.
+        seeds: number of seeds to average over, for a KL that is sampled.
     """
 
     def __init__(self, probe: Probe, x: Tensor, x_hat: Tensor, sizes: Sizes, seeds: int = 1) -> None:
@@ -34,42 +34,42 @@ class KLProbe:
 
     @property
     def count(self) -> int:
-        """Latents of all examples."""
+        """Number of latents of all examples."""
         return self.sizes.batch_size * self.sizes.latent_dim
 
     def full(self, value: float) -> Tensor:
-        """One number for every latent of every example."""
+        """Repeat one number for every latent of every example."""
         return torch.full((self.sizes.batch_size, self.sizes.latent_dim), value, dtype=torch.float64)
 
     def one(self, mu: Tensor | float, log_std: Tensor | float = 0.0, seed: int = 0) -> float:
-        """The loss at one seed."""
+        """Loss at one seed."""
         mu, log_std = (v if isinstance(v, Tensor) else self.full(v) for v in (mu, log_std))
         return self.probe.value(self.x, self.x_hat, mu, log_std, seed)
 
     def at(self, mu: Tensor | float, log_std: Tensor | float = 0.0, seeds: int | None = None) -> float:
-        """The loss averaged over seeds and over both signs of the mean, between which the noise of a sampled KL cancels."""
+        """Average of the loss over seeds and over both signs of the mean, between which the noise of a sampled KL cancels."""
         count = seeds or self.seeds
         still = not isinstance(mu, Tensor) and mu == 0.0
         signs = (1.0,) if still or self.seeds == 1 else (1.0, -1.0)
         return sum(self.one(s * mu, log_std, seed) for seed in range(count) for s in signs) / (count * len(signs))
 
     def seconds_of_a_call(self) -> float:
-        """How long the loss takes once: the least of a few calls."""
-        found = []
+        """Time of one call of the loss: the least of a few."""
+        times = []
         for _ in range(5):
             started = time.perf_counter()
             self.one(0.5)
-            found.append(time.perf_counter() - started)
-        return max(1e-6, min(found))
+            times.append(time.perf_counter() - started)
+        return max(1e-6, min(times))
 
     def mean_at(self, level: float) -> float:
-        """The mean of each latent at which an example has so many nats, with unit standard deviation."""
+        """Mean of each latent at which an example has so many nats, with unit standard deviation."""
         return math.sqrt(2.0 * level / self.sizes.latent_dim)
 
     def curvature(self, level: float, step: float = 0.1) -> tuple[float, float]:
         """Weight of `mu^2 / 2` from a second difference about a level, and its rounding error.
 
-        It is exact for a sampled KL too: under one seed the noise is linear in the mean.
+        The weight is exact for a sampled KL too: under one seed the noise is linear in the mean.
         """
         mean = self.mean_at(level)
         delta = step * mean

@@ -1,4 +1,4 @@
-"""The closest convention of the catalogue."""
+"""Search for the closest convention of the catalogue."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 
 from ..functional.conventions import Convention, catalogue
+from ._kl_curve import KLTransform
 from ._scaling import Powers
-from ._wrap import Wrap
 
 TERMS = {
     "gaussian": "sse",
@@ -16,17 +16,17 @@ TERMS = {
     "categorical": "ce",
     "log_cosh": "log-cosh",
 }
-WRAPS = {"capacity": "capacity", "free_bits": "free-bits"}
-WRONG_POWER, WRONG_WRAP, FAR = 10.0, 3.0, 5.0
+TRANSFORMS = {"capacity": "capacity", "free_bits": "free-bits"}
+WRONG_POWER, WRONG_TRANSFORM, FAR = 10.0, 3.0, 5.0
 
 
 @dataclass(frozen=True)
 class Match:
-    """A convention and the number that a loss is there.
+    """Nearest convention.
 
     Attributes:
-        convention: which.
-        value: the number.
+        convention: entry of the catalogue.
+        value: number that an author of that convention would write for the loss.
     """
 
     convention: Convention
@@ -39,17 +39,17 @@ def find_match(
     weights: tuple[float, float],
     powers: tuple[Powers, Powers],
     sizes: dict[str, float],
-    wrap: Wrap | None,
+    transform: KLTransform | None,
 ) -> Match | None:
-    """The convention whose term, powers, wrap and constant factors are nearest.
+    """Find the convention whose term, powers, transform and constant factors are nearest.
 
     Args:
-        kind: of the reconstruction.
-        ratio: of the KL's weight to the reconstruction's, in the scalar.
-        weights: of the reconstruction and of the KL, each of an example's sum, a batch mean's 1/B taken out.
-        powers: of both in the scalar.
+        kind: kind of the reconstruction.
+        ratio: weight of the KL over that of the reconstruction, in the scalar.
+        weights: weights of the reconstruction and of the KL, each of an example's sum, a batch mean's 1/B taken out.
+        powers: exponents of the sizes in both, in the scalar.
         sizes: `D`, `d` and `B`.
-        wrap: of the KL.
+        transform: function applied to the KL.
     """
     a, b = weights
     if kind == "log_mse" and a > 0 and b > 0:
@@ -59,7 +59,7 @@ def find_match(
     scored = []
     for convention in catalogue().values():
         if convention.term == TERMS[kind] and convention.same_as is None:
-            distance = _distance(convention, a, b, powers, sizes, wrap)
+            distance = _distance(convention, a, b, powers, sizes, transform)
             value = convention.value(ratio, {"T": 1.0, **sizes})
             scored.append((round(distance, 6), convention.row or 99, convention.name, Match(convention, value)))
     return min(scored)[-1] if scored else None
@@ -71,17 +71,17 @@ def _distance(
     b: float,
     powers: tuple[Powers, Powers],
     sizes: dict[str, float],
-    wrap: Wrap | None,
+    transform: KLTransform | None,
 ) -> float:
-    ours, theirs = powers
+    reconstruction, kl = powers
     distance = 0.0
-    for name, here, there in (("D", ours.data, theirs.data), ("d", ours.latent, theirs.latent)):
+    for name, here, there in (("D", reconstruction.data, kl.data), ("d", reconstruction.latent, kl.latent)):
         for measured, stated in ((here, convention.a.get(name, 0.0)), (there, convention.b.get(name, 0.0))):
             distance += WRONG_POWER * min(1.0, abs(measured - stated)) if measured is not None else 0.0
     stated = convention.b.get("B", 0.0) - convention.a.get("B", 0.0)
-    if ours.batch is not None and theirs.batch is not None:
-        distance += WRONG_POWER * min(1.0, abs(theirs.batch - ours.batch - stated))
-    distance += WRONG_WRAP * ((WRAPS.get(wrap.kind) if wrap else None) != convention.wrap)
+    if reconstruction.batch is not None and kl.batch is not None:
+        distance += WRONG_POWER * min(1.0, abs(kl.batch - reconstruction.batch - stated))
+    distance += WRONG_TRANSFORM * ((TRANSFORMS.get(transform.kind) if transform else None) != convention.wrap)
     fixed, weight = (convention.b, b) if "value" in convention.a else (convention.a, a)
     factor = fixed.get("factor", 1.0) * math.prod(sizes[n] ** fixed.get(n, 0.0) for n in ("D", "d"))
     distance += min(FAR, abs(math.log(weight / factor)))

@@ -11,10 +11,9 @@ from torch import Tensor
 from .. import functional
 from ._kl_probe import KLProbe
 from ._probe import ProbeError
+from ._tolerances import Tolerances
 
 POSTERIORS = 16
-SEEN = {torch.float64: 1e-7, torch.float32: 1e-3}  # relative misfit
-EVEN = 2e-3  # relative difference of the weights of different latents
 NORMAL = (0.4, 1.8)  # root mean square of draws that pass for standard normal
 DRAWS, MOST_DRAWS = 64, 1e3
 MODEST = (0.1, 1.0, 4.0)  # nats
@@ -23,15 +22,15 @@ Kind: TypeAlias = Literal["gaussian", "sample", "penalty"]
 
 @dataclass(frozen=True)
 class Prior:
-    """What the divergence is from, if it is one.
+    """Prior to which a divergence is taken.
 
     Attributes:
-        weight: of `-ln s` of each latent: the weight of a nat.
-        closed: share of it whose variance is in closed form: 1 of an exact KL, 0 of a sampled one.
-        mean: of a Gaussian prior; `None` if it is not one, or differs from latent to latent.
-        std: of the same.
-        kind: `gaussian`: such a one; `sample`: anything that acts through the sample; `penalty`: N(0, I), with a further term
-            on the mean.
+        weight: coefficient of `-ln s` of each latent: the weight of a nat.
+        closed: share of the variance's part that is in closed form: 1 of an exact KL, 0 of a sampled one.
+        mean: mean of a Gaussian prior; `None` if it is not Gaussian, or the mean differs from latent to latent.
+        std: standard deviation of a Gaussian prior, geometric mean over latents.
+        kind: `gaussian`; `sample`: any term that acts through the sampled code; `penalty`: N(0, I), with a further term on
+            the mean.
     """
 
     weight: float
@@ -57,7 +56,7 @@ class _Slopes:
 
 
 def find_prior(kl: KLProbe) -> Prior | None:
-    r"""The prior that a divergence is from, or `None` if it is none.
+    r"""Find the prior to which a divergence is taken, or `None` if it is no divergence.
 
     A KL to $N(m_i, t_i^2)$ has the gradients $b (\mu_i - m_i) / t_i^2$ along the mean and $b (s_i^2 / t_i^2 - 1)$ along
     $\ln s_i$. Whatever else acts through the sample $z = \mu + s \epsilon$ alone, a mixture prior or a fixed discriminator,
@@ -97,21 +96,21 @@ def _linear(target: Tensor, *features: Tensor) -> tuple[Tensor, float]:
 
 
 def _common(values: Tensor) -> float | None:
-    """The one number that all are, or `None`."""
+    """Number that all values are equal to, or `None`."""
     middle = float(values.median())
     spread = float((values - middle).abs().max())
-    return middle if spread <= EVEN * max(1.0, abs(middle)) else None
+    return middle if spread <= Tolerances.equal_latents.value * max(1.0, abs(middle)) else None
 
 
 def _gaussian(kl: KLProbe, slopes: _Slopes) -> Prior | None:
-    """An exact KL to a Gaussian of any mean and variance."""
-    one, seen = torch.ones_like(slopes.mu), SEEN[kl.probe.dtype]
+    """Recognise an exact KL to a Gaussian of any mean and variance."""
+    one, seen = torch.ones_like(slopes.mu), Tolerances.prior_misfit.at(kl.probe.dtype)
     variance, misfit = _linear(slopes.along_log_std, one, slopes.std.square())
     mean, misfit_of_mean = _linear(slopes.along_mu, one, slopes.mu)
     weight = -variance[:, 0]
     if max(misfit, misfit_of_mean) > seen or not bool((weight > 0).all() and (variance[:, 1] > 0).all()):
         return None
-    if bool((variance[:, 1] / mean[:, 1] - 1.0).abs().max() > EVEN):
+    if bool((variance[:, 1] / mean[:, 1] - 1.0).abs().max() > Tolerances.equal_latents.value):
         return None
     even = _common(weight / weight.mean())
     if even is None:
@@ -122,7 +121,7 @@ def _gaussian(kl: KLProbe, slopes: _Slopes) -> Prior | None:
 
 
 def _sampled_gaussian(kl: KLProbe, slopes: _Slopes) -> Prior | None:
-    r"""A sampled KL to a Gaussian: both gradients hold $z - m$, so that the mean's is linear in the posterior.
+    r"""Recognise a sampled KL to a Gaussian: both gradients hold $z - m$, so that the mean's is linear in the posterior.
 
     $b (\mu - m + s \bar\epsilon) / t^2$ along the mean, and $-b + b (s \bar\epsilon (\mu - m) + s^2 \overline{\epsilon^2}) / t^2$
     along $\ln s$, with averages over any number of samples.
@@ -131,9 +130,11 @@ def _sampled_gaussian(kl: KLProbe, slopes: _Slopes) -> Prior | None:
     mean, misfit_of_mean = _linear(slopes.along_mu, one, slopes.mu, std)
     spread, misfit = _linear(slopes.along_log_std, one, std.square(), std * slopes.mu, std)
     weight, rate, noise = -spread[:, 0], mean[:, 1], mean[:, 2] / mean[:, 1]
-    if max(misfit, misfit_of_mean) > SEEN[kl.probe.dtype] or not bool((weight > 0).all() and (rate > 0).all()):
+    if max(misfit, misfit_of_mean) > Tolerances.prior_misfit.at(kl.probe.dtype) or not bool(
+        (weight > 0).all() and (rate > 0).all()
+    ):
         return None
-    tied = (spread[:, 2] - rate * noise).abs().max() <= 10.0 * EVEN * rate.max()
+    tied = (spread[:, 2] - rate * noise).abs().max() <= Tolerances.equal_parts.value * rate.max()
     square = float((spread[:, 1] / rate).mean())  # of the draws
     even = _common(weight / weight.mean())
     draws = 1.0 / max(float(noise.square().mean()), 1e-300)  # that were averaged
@@ -147,17 +148,18 @@ def _sampled_gaussian(kl: KLProbe, slopes: _Slopes) -> Prior | None:
 
 
 def _is_normal(square: float, means: Tensor, draws: float) -> bool:
-    """Whether averages over so many draws, and their mean square, pass for standard normal; at five standard errors."""
+    """Whether averages over so many draws, and their mean square, pass for standard normal."""
     count = len(means) * draws
-    return bool(abs(square - 1.0) <= 5.0 * (2.0 / count) ** 0.5 and abs(float(means.mean())) <= 5.0 / count**0.5)
+    sure = Tolerances.standard_errors.value
+    return bool(abs(square - 1.0) <= sure * (2.0 / count) ** 0.5 and abs(float(means.mean())) <= sure / count**0.5)
 
 
 def _correlated(kl: KLProbe, slopes: _Slopes) -> Prior | None:
-    """An exact KL to a Gaussian whose latents are correlated: the mean's gradient is linear in all means of the example."""
+    """Recognise an exact KL to a Gaussian whose latents are correlated: the mean's gradient is linear in all means of the example."""
     batch, latents = kl.sizes.batch_size, kl.sizes.latent_dim
     if batch * POSTERIORS < 2 * (latents + 1) or latents < 2:
         return None
-    one, seen = torch.ones_like(slopes.mu), SEEN[kl.probe.dtype]
+    one, seen = torch.ones_like(slopes.mu), Tolerances.prior_misfit.at(kl.probe.dtype)
     variance, misfit = _linear(slopes.along_log_std, one, slopes.std.square())
     mu, along = (v.reshape(-1, latents) for v in (slopes.mu, slopes.along_mu))
     basis = torch.cat([torch.ones(len(mu), 1, dtype=mu.dtype), mu], 1)
@@ -167,8 +169,8 @@ def _correlated(kl: KLProbe, slopes: _Slopes) -> Prior | None:
         return None
     precision, weight = found[1:], -variance[:, 0]
     own = variance[:, 1].reshape(-1, latents).mean(0)
-    agrees = (precision.diagonal() / own - 1.0).abs().max() <= EVEN
-    symmetric = (precision - precision.T).abs().max() <= EVEN * precision.abs().max()
+    agrees = (precision.diagonal() / own - 1.0).abs().max() <= Tolerances.equal_latents.value
+    symmetric = (precision - precision.T).abs().max() <= Tolerances.equal_latents.value * precision.abs().max()
     if not bool(agrees & symmetric) or _common(weight / weight.mean()) is None or not float(weight.mean()) > 0:
         return None
     if float(torch.linalg.eigvalsh(0.5 * (precision + precision.T)).min()) <= 0:
@@ -179,37 +181,51 @@ def _correlated(kl: KLProbe, slopes: _Slopes) -> Prior | None:
 
 
 def _with_a_term_on_the_mean(kl: KLProbe, slopes: _Slopes) -> Prior | None:
-    """The variance's part of an exact KL to N(0, I), and along the mean at least that of it: a penalty or a classifier too."""
+    """Recognise an exact KL to N(0, I) beside a penalty or a classifier that acts on the mean."""
     one = torch.ones_like(slopes.mu)
     variance, misfit = _linear(slopes.along_log_std, one, slopes.std.square())
     weight, square = -variance[:, 0], variance[:, 1]
-    if misfit > SEEN[kl.probe.dtype] or not bool((weight > 0).all()):
+    if misfit > Tolerances.prior_misfit.at(kl.probe.dtype) or not bool((weight > 0).all()):
         return None
     size = float(weight.mean())
-    even = max(float((weight / size - 1.0).abs().max()), float((square / size - 1.0).abs().max())) <= EVEN
+    even = (
+        max(float((weight / size - 1.0).abs().max()), float((square / size - 1.0).abs().max()))
+        <= Tolerances.equal_latents.value
+    )
     rate = kl.curvature(1e4)[0] / size
-    if not even or rate < 1.0 - 10.0 * EVEN or any(abs(rate / c - 1.0) < 10.0 * EVEN for c in (0.5, 2.0)):
+    if (
+        not even
+        or rate < 1.0 - Tolerances.equal_parts.value
+        or any(abs(rate / c - 1.0) < Tolerances.equal_parts.value for c in (0.5, 2.0))
+    ):
         return None  # less than the KL's own, or a half that was forgotten
     return Prior(size, 1.0, 0.0, 1.0, kind="penalty")
 
 
 def _through_the_sample(kl: KLProbe, slopes: _Slopes) -> Prior | None:
-    """An entropy, perhaps a part in closed form, and anything that sees the sample alone."""
+    """Recognise an entropy beside any function of the sampled code, perhaps with a part in closed form."""
     one, std = torch.ones_like(slopes.mu), slopes.std
     found, misfit = _linear(
         slopes.along_log_std, one, std.square(), std * slopes.along_mu, std * slopes.mu, std
     )  # -b, c, eps, -c eps, c m eps
     weight, closed, noise = -found[:, 0], found[:, 1], found[:, 2]
-    if misfit > SEEN[kl.probe.dtype] or float(weight.median()) <= 0:
+    if misfit > Tolerances.prior_misfit.at(kl.probe.dtype) or float(weight.median()) <= 0:
         return None
     size = weight.median()
-    tied = (found[:, 3] + closed * noise).abs().max() <= 10.0 * EVEN * size
-    even = (weight - size).abs().max() <= 10.0 * EVEN * size
+    tied = (found[:, 3] + closed * noise).abs().max() <= Tolerances.equal_parts.value * size
+    even = (weight - size).abs().max() <= Tolerances.equal_parts.value * size
     normal = NORMAL[0] <= float(noise.square().mean().sqrt()) <= NORMAL[1]
     if not (bool(tied) and bool(even) and normal and _grows(kl)):
         return None
     share = float(closed.median() / size)
-    return Prior(float(size), 1.0 if abs(share - 1.0) < 10.0 * EVEN else 0.0 if abs(share) < 10.0 * EVEN else share)
+    return Prior(
+        float(size),
+        1.0
+        if abs(share - 1.0) < Tolerances.equal_parts.value
+        else 0.0
+        if abs(share) < Tolerances.equal_parts.value
+        else share,
+    )
 
 
 def _grows(kl: KLProbe) -> bool:
@@ -220,19 +236,19 @@ def _grows(kl: KLProbe) -> bool:
 def is_bound_of_several(kl: KLProbe, weight: float) -> bool:
     """Whether the term may be an importance-weighted bound.
 
-    Such a one is the same for every draw where posterior and prior agree, and elsewhere between that and the KL on the average.
+    Such a bound is equal for all draws where posterior and prior agree, and elsewhere between that and the KL on the average.
     """
     if weight <= 0:
         return False
     rest = torch.tensor([kl.one(0.0, 0.0, seed) for seed in range(DRAWS)], dtype=torch.float64)
     scale = weight * kl.sizes.batch_size
-    if float(rest.std()) > 1e-6 * scale:
+    if float(rest.std()) > Tolerances.bound_at_prior.value * scale:
         return False
     for level in MODEST:
         for mean, log_std in ((kl.mean_at(level), 0.0), (0.0, -0.5), (0.0, 0.3)):
             point = kl.full(mean), kl.full(log_std)
             rises = torch.tensor([kl.one(*point, seed) for seed in range(DRAWS)], dtype=torch.float64) - rest.mean()
-            error = 4.0 * float(rises.std()) / DRAWS**0.5
+            error = Tolerances.bound_noise.value * float(rises.std()) / DRAWS**0.5
             most = weight * float(functional.kl_standard_normal(*point).sum())
             if not -error <= float(rises.mean()) <= most + error:
                 return False

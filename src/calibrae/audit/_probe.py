@@ -29,7 +29,7 @@ class ProbeError(CalibraeError, RuntimeError):
 
 @contextmanager
 def _seeded(seed: int) -> Any:
-    """Every generator that a loss may draw from, seeded here and restored after."""
+    """Seed every generator that a loss may draw from; restore their states on exit."""
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 (the loss may use the global one)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -43,7 +43,7 @@ def _seeded(seed: int) -> Any:
 
 
 def as_scalar(returned: Any) -> Tensor:
-    """The one number in what a loss returns: itself, a tuple's first, a dict's or an object's `loss`.
+    """Find the one number in a return value: itself, a tuple's first, a dict's or an object's `loss`.
 
     Raises:
         ProbeError: if there is none.
@@ -70,16 +70,16 @@ class Probe:
     """A black box `loss(x, x_hat, mu, third)`, called with log standard deviations.
 
     Args:
-        loss: anything callable.
-        posterior: what its fourth argument is: the posterior's log-variance, log standard deviation, ...
-        dtype: of the tensors that it is given.
+        loss: any callable.
+        posterior: meaning of its fourth argument: the posterior's log-variance, log standard deviation, ...
+        dtype: precision of the tensors that it is given.
         needs_gradients: whether it takes gradients of its own, so that its inputs must carry them.
 
     Attributes:
-        calls: how often it was called.
-        precision: of what it returned last: float32 where it works in less than it is given.
-        gives_several: whether it returned last a tuple of several numbers, of which the first is taken.
-        gives_tensors: whether what it returned last carries gradients at all.
+        calls: number of calls so far.
+        precision: precision of the last value: float32 where the loss works in less than it is given.
+        gives_several: whether the last call returned a tuple of several numbers, of which the first is taken.
+        gives_tensors: whether the last value can carry gradients at all.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Probe:
         self.restores = not isinstance(loss, types.FunctionType | types.BuiltinFunctionType) and _can_copy(loss)
 
     def value(self, x: Tensor, x_hat: Tensor, mu: Tensor, log_std: Tensor, seed: int = 0) -> float:
-        """The loss as a float.
+        """Call the loss and return a float.
 
         Raises:
             ProbeError: if it raised, or did not return one number.
@@ -123,10 +123,10 @@ class Probe:
             if not loss.requires_grad:
                 return tuple(torch.zeros_like(i) for i in inputs)  # type: ignore[return-value]
             try:
-                found = torch.autograd.grad(loss, inputs, allow_unused=True)
+                slopes = torch.autograd.grad(loss, inputs, allow_unused=True)
             except RuntimeError as error:
                 raise ProbeError(f"the gradient of the loss cannot be taken: {_first_line(error)}") from error
-        return tuple(torch.zeros_like(i) if g is None else g for g, i in zip(found, inputs, strict=True))  # type: ignore[return-value]
+        return tuple(torch.zeros_like(i) if g is None else g for g, i in zip(slopes, inputs, strict=True))  # type: ignore[return-value]
 
     def _call(self, x: Tensor, x_hat: Tensor, mu: Tensor, log_std: Tensor, seed: int) -> Tensor:
         self.calls += 1
@@ -154,7 +154,7 @@ def _is_number(entry: Any) -> bool:
 
 
 def _loss_entry(returned: Mapping[Any, Any]) -> Any:
-    """The entry that is called the loss or the total, or the only one."""
+    """Find the entry that is called the loss or the total, or the only one."""
     name = next((known for known in LOSS_NAMES if known in returned), None)
     if name is None and len(returned) != 1:
         raise ProbeError(

@@ -1,4 +1,4 @@
-"""What an audit says."""
+"""Record of an audit."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ from ._text import to_text
 @final
 @dataclass(frozen=True, slots=True)
 class AuditRecord:
-    """What a loss really computes; `None` where a number has no meaning or could not be measured.
+    """Measured meaning of a loss; `None` where a number has no meaning or could not be measured.
 
-    The scalar is read as `sum_n a R_n + wrap(sum_n b K_n) + constants` with `R_n` and `K_n` the sums over an example.
+    The scalar is read as `sum_n a R_n + transform(sum_n b K_n) + constants` with `R_n` and `K_n` the sums over an example.
 
     Attributes:
         reconstruction: `gaussian` (squared error), `laplace` (absolute error), `bernoulli`, `categorical`, `log_cosh`, `log_mse`,
             `unknown` or `none`.
-        reconstruction_weight: `a`; of `ln MSE` for `log_mse`.
-        sse_weight: `a` of a squared error.
-        kl_weight: `b`.
+        reconstruction_weight: coefficient `a`; that of `ln MSE` for `log_mse`.
+        sse_weight: coefficient `a` of a squared error.
+        kl_weight: coefficient `b`.
         batch_reduction: `mean`, `sum`, or `mixed` where the two terms differ; from how the weights move with the batch size.
-        data_reduction: of the reconstruction over the data dimensions.
-        latent_reduction: of the KL over the latents.
+        data_reduction: `sum`, `mean` or `mixed` over the data dimensions, of the reconstruction.
+        latent_reduction: `sum`, `mean` or `mixed` over the latents, of the KL.
         kl_kind: `exact`, `monte_carlo`, `not_a_kl` or `none`.
         kl_minimum_std: standard deviation at which the KL-like term is least; 1 for a KL.
-        wrap: `kind`, `constant` (nats of the summed KL) and `scope` of what is done to the KL, if anything.
-        rho: `b / a` of a squared error.
-        implied_sigma: `sqrt(rho / 2)`, of the Gaussian decoder with the same optimum at beta = 1.
-        implied_beta: `b / a` of a density; of a `log_mse`, beside its optimal sigma.
-        implied_laplace_scale: `b / a` of an absolute error.
-        convention: the closest one of the catalogue.
-        convention_value: the number that this loss is there.
-        nll_sigma: of a full Gaussian NLL, if the loss carries its constants.
-        equivalents: the same balance in the others.
-        findings: what to know, the worst first.
+        kl_transform: `kind`, `constant` (nats of the summed KL) and `scope` of the function applied to the KL, if any.
+        rho: ratio `b / a` of a squared error.
+        implied_sigma: `sqrt(rho / 2)`, sigma of the Gaussian decoder with the same optimum at beta = 1.
+        implied_beta: ratio `b / a` of a density; for a `log_mse`, beta beside its optimal sigma.
+        implied_laplace_scale: ratio `b / a` of an absolute error.
+        convention: name of the closest convention of the catalogue.
+        convention_value: number that an author of that convention would write.
+        nll_sigma: sigma of a full Gaussian NLL, if the loss carries its constants.
+        equivalents: number that each other convention would write for the same balance.
+        findings: mistakes and things worth knowing, the worst first.
         stochastic: whether the scalar differs from seed to seed.
         weight_error: relative standard error of the KL's weight on the variance, of a stochastic loss.
         powers: exponents of `B`, `D` and `d` in `a` and `b`, where they could be varied.
-        could_not_vary: sizes that the loss does not accept otherwise.
-        evaluations: how often the loss was called.
-        seconds: how long it took.
+        could_not_vary: sizes that the loss accepts at one value only.
+        evaluations: number of calls of the loss.
+        seconds: duration of the audit.
     """
 
     reconstruction: str
@@ -55,7 +55,7 @@ class AuditRecord:
     latent_reduction: str | None
     kl_kind: str | None
     kl_minimum_std: float | None
-    wrap: dict[str, Any] | None
+    kl_transform: dict[str, Any] | None
     rho: float | None
     implied_sigma: float | None
     implied_beta: float | None
@@ -76,11 +76,11 @@ class AuditRecord:
         return to_text(self)
 
     def codes(self, severity: Severity | None = None) -> list[str]:
-        """Codes of the findings, of one severity or of all."""
+        """Codes of the findings, of all severities or of one."""
         return [f.code for f in self.findings if severity in (None, f.severity)]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain types, for JSON; numbers that are not finite become `None`."""
+        """Convert to plain types, for JSON; numbers that are not finite become `None`."""
         plain: dict[str, Any] = _plain(asdict(self))
         return plain
 

@@ -1,4 +1,4 @@
-"""How the weights move with the sizes: sums, means, and what is neither."""
+"""Exponents of the sizes in the weights: sums, means, and neither."""
 
 from __future__ import annotations
 
@@ -9,17 +9,15 @@ from dataclasses import dataclass, replace
 from ._inputs import Inputs, Sizes
 from ._probe import ProbeError
 
-WHOLE = 0.02  # how near an exponent must be to a whole number
-
 
 @dataclass(frozen=True)
 class Powers:
     """Exponents of a weight, `None` where a size could not be varied.
 
     Attributes:
-        batch: of `B`.
-        data: of `D`.
-        latent: of `d`.
+        batch: exponent of `B`.
+        data: exponent of `D`.
+        latent: exponent of `d`.
     """
 
     batch: float | None
@@ -63,7 +61,7 @@ def larger_batch(sizes: Sizes) -> Iterator[Sizes]:
 
 
 def _is_regrouped(one: Sizes, other: Sizes) -> bool:
-    """Whether a reshape to the one's size would take the other for more examples: nothing would be raised."""
+    """Whether a reshape to one size would take the other for more examples, without raising."""
     by_data = 1 < one.data_dim != other.data_dim and other.data_dim * other.batch_size % one.data_dim == 0
     by_latent = 1 < one.latent_dim != other.latent_dim and other.latent_dim * other.batch_size % one.latent_dim == 0
     return by_data or by_latent
@@ -74,7 +72,7 @@ def exponent(
     sizes: Sizes,
     others: Iterator[Sizes],
     size: Callable[[Sizes], int],
-    whole: float = WHOLE,
+    whole: float,
 ) -> float | None:
     """Exponent with which a weight follows a size, at the first other size that the loss accepts."""
     for other in others:
@@ -90,13 +88,13 @@ def exponent(
                 continue
             if not math.isfinite(after) or after * before <= 0:
                 return None
-            found = math.log(after / before) / math.log(size(there) / size(here))
-            return float(round(found)) if abs(found - round(found)) < whole else found
+            power = math.log(after / before) / math.log(size(there) / size(here))
+            return float(round(power)) if abs(power - round(power)) < whole else power
     return None
 
 
-def find_powers(measure: Callable[[Sizes], float], sizes: Sizes, inputs: Inputs, whole: float = WHOLE) -> Powers:
-    """All three exponents of a weight about `sizes`; within `whole` of a whole number they are it."""
+def find_powers(measure: Callable[[Sizes], float], sizes: Sizes, inputs: Inputs, whole: float) -> Powers:
+    """Measure all three exponents of a weight about `sizes`; round those within `whole` of a whole number."""
     kind = inputs.kind
     return Powers(
         batch=exponent(measure, sizes, larger_batch(sizes), lambda s: s.batch_size, whole),

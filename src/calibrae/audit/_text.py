@@ -1,4 +1,4 @@
-"""An audit to read."""
+"""Text of an audit."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def _number(value: float | None) -> str:
 
 
 def to_text(record: AuditRecord) -> str:
-    """What the command prints, and `print(record)`."""
-    wrap = record.wrap
+    """Format a record as the command and `print(record)` show it."""
+    transform = record.kl_transform
     place = (
-        f" at {_number(wrap['constant'])} nats ({wrap['scope'] or 'scope unknown'})"
-        if wrap and wrap["constant"]
+        f" at {_number(transform['constant'])} nats ({transform['scope'] or 'scope unknown'})"
+        if transform and transform["constant"]
         else ""
     )
-    around = f", {'not linear' if wrap['kind'] == 'other' else wrap['kind'].replace('_', ' ')}{place}" if wrap else ""
+    around = f", {transform['kind'].replace('other', 'not linear').replace('_', ' ')}{place}" if transform else ""
     least = f", least at s = {_number(record.kl_minimum_std)}" if record.kl_minimum_std else ""
     reductions = {"batch": record.batch_reduction, "data": record.data_reduction, "latents": record.latent_reduction}
     rows = [
@@ -55,7 +55,7 @@ def _finding(finding: Finding) -> str:
 
 
 def _verdict(record: AuditRecord) -> list[str]:
-    """What a reader wants to know first, in a sentence or two."""
+    """Answer in a sentence or two, for a reader who stops there."""
     errors, warnings = len(record.codes("error")), len(record.codes("warning"))
     if errors:
         return [f"This loss is not what it claims to be: {_count(errors, 'error')}."]
@@ -79,5 +79,5 @@ def _meaning(record: AuditRecord) -> str | None:
     return None
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' if number > 1 else ''}"
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' if number > 1 else ''}"
