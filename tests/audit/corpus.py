@@ -501,7 +501,7 @@ def questionable_cases():
     )  # fmt: skip
     yield Case(
         "sigma from each example", log_mse(True),
-        {"reconstruction": "log_mse", "kl_weight": 1 / B, "implied_beta": 1.0}, ("sigma-from-example",),
+        {"reconstruction": "log_mse", "kl_weight": 1 / B, "implied_beta": 1.0, "batch_reduction": "mean"}, ("sigma-from-example",),
     )  # fmt: skip
     yield Case(
         "logarithm of probabilities without a clamp",

@@ -278,3 +278,18 @@ def test_a_record_reads_as_the_command_prints_it():
     assert text.startswith("Nothing to object to. It trains as a Gaussian decoder with sigma 1 would")
     assert "reconstruction  gaussian" in text
     assert "constants-dropped" in text
+
+
+@pytest.mark.parametrize("each", [False, True])
+def test_a_logarithm_without_an_epsilon(each):
+    """Infinite at a perfect reconstruction, where the audit begins."""
+
+    def loss(x, x_hat, mu, logvar):
+        mse = (x - x_hat).square().flatten(1).mean(1)
+        term = 0.5 * x[0].numel() * (mse if each else mse.mean()).log()
+        return (term - 0.5 * (1 + logvar - mu**2 - logvar.exp()).sum(1)).mean()
+
+    record = audit_loss(loss, **SIZES)
+    assert (record.reconstruction, record.implied_beta) == ("log_mse", pytest.approx(1.0))
+    assert (record.batch_reduction, record.data_reduction, record.stochastic) == ("mean", "sum", False)
+    assert record.codes("warning") == ["sigma-from-example", "not-finite"][not each :]

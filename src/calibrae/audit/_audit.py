@@ -165,9 +165,9 @@ def _powers_of_reconstruction(probe: Probe, found: Reconstruction, sizes: Sizes)
     powers = find_powers(lambda s: measure_weight(probe, s, found), sizes, found.inputs, whole)
     if found.kind != "log_mse":
         return powers
-    # c ln MSE stands for c / (B D MSE) of each squared error, or c / (D MSE) where each example has its own
-    batch = powers.batch if powers.batch is None or found.scope == "example" else powers.batch - 1.0
-    return replace(powers, batch=batch, data=None if powers.data is None else powers.data - 1.0)
+    # c ln MSE stands for c / (B D MSE) of each squared error, be it one logarithm of all or a mean of one for each example
+    batch, data = (None if power is None else power - 1.0 for power in (powers.batch, powers.data))
+    return replace(powers, batch=batch, data=data)
 
 
 def _powers_of_kl(probe: Probe, inputs: Inputs, term: KLTerm, sizes: Sizes) -> Powers:

@@ -99,13 +99,16 @@ def steadiness(probe: Probe, sizes: Sizes, inputs: Inputs) -> tuple[float, float
     """Relative change between identical calls, and relative standard deviation over seeds."""
     generator = torch.Generator().manual_seed(9)
     mu = torch.randn(sizes.batch_size, sizes.latent_dim, generator=generator, dtype=torch.float64)
-    for kind in KINDS:
+    for kind, guess in itertools.product(KINDS, (0, 1)):  # the first may be the data themselves
         made = replace(inputs, kind=kind)
         x = made.x(sizes, seed=0)
+        x_hat = made.guess(x, guess, 0.5)
         try:
-            repeated = [probe.value(x, made.guess(x, 0, 0.5), mu, -0.5 + 0.0 * mu, 0) for _ in range(2)]
-            seeds = [probe.value(x, made.guess(x, 0, 0.5), mu, -0.5 + 0.0 * mu, seed) for seed in range(SEEDS)]
+            repeated = [probe.value(x, x_hat, mu, -0.5 + 0.0 * mu, 0) for _ in range(2)]
+            seeds = [probe.value(x, x_hat, mu, -0.5 + 0.0 * mu, seed) for seed in range(SEEDS)]
         except ProbeError:
+            continue
+        if not all(map(math.isfinite, [*repeated, *seeds])):
             continue
         size, same = max(map(abs, [*repeated, *seeds])) or 1.0, Tolerances.same_value.value
         drift = abs(repeated[1] - repeated[0]) / size
@@ -136,5 +139,5 @@ def make_kl_probe(probe: Probe, inputs: Inputs, sizes: Sizes) -> KLProbe:
     start = torch.zeros(sizes.batch_size, sizes.latent_dim, dtype=torch.float64)
     value = probe.value(x, near, start, start)
     if not math.isfinite(value):
-        near = inputs.guess(x, 0, 0.9)
+        near = inputs.guess(x, 1, 0.9)
     return KLProbe(probe, x, near, sizes)

@@ -156,6 +156,8 @@ def _estimate_alpha(probe: Probe, sizes: Sizes, inputs: Inputs, zero: Tensor) ->
 
     try:
         here = at(0.0)
+        if not math.isfinite(here):  # a logarithm of the squared error without an epsilon
+            return None
         bend = bend_at(1e-3)
         for t in FAR:  # the farthest at which it does not overflow
             far, farther = at(t), at(2.0 * t)
