@@ -77,7 +77,7 @@ def to_gaussian(mean, std):
 
 
 def to_gaussian_sampled(mean, std, draws):
-    """The same, from draws."""
+    """Average of the log ratio to N(mean, std^2) over draws."""
 
     def divergence(mu, logvar):
         z, log_q = sampled(mu, logvar, (draws,))

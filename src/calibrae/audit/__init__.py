@@ -1,4 +1,4 @@
-"""What does this loss really do? Judged from outside, by values and gradients."""
+"""Black-box audit of a VAE loss, by its values and gradients."""
 
 from ._adapters import module_loss as module_loss
 from ._adapters import vae_loss as vae_loss

@@ -134,7 +134,7 @@ def _beside_kl(
         seed_spread=spread,
         value_at_optimum=value_at_optimum,
         could_not_vary=missing,
-        returns_several=probe.gives_several,
+        returns_several=probe.returns_several,
     )
 
 

@@ -191,7 +191,7 @@ def find_constant(kl: KLProbe, curve: Curve) -> float | None:
 
 
 def find_scope(kl: KLProbe, curve: Curve, constant: float) -> str | None:
-    """Scope of the kink: two uneven batches compared with the prediction of each scope."""
+    """Scope of the kink: two batches of unequal KLs compared with the prediction of each scope."""
     assert curve.transform is not None
     if not constant > 0 or not curve.weight:
         return None
@@ -199,11 +199,11 @@ def find_scope(kl: KLProbe, curve: Curve, constant: float) -> str | None:
     of_example = transformed(curve.transform.kind, constant)
     of_latent = transformed(curve.transform.kind, constant / latents)
     half = batch // 2
-    uneven = kl.full(0.0)
+    half_larger = kl.full(0.0)
     times = 4.0 if kl.seeds == 1 else 32.0
-    uneven[half:] = kl.mean_at(times * constant)
-    narrow = kl.full(0.0)
-    narrow[:, 0] = math.sqrt(2.0 * times * constant)
+    half_larger[half:] = kl.mean_at(times * constant)
+    one_latent = kl.full(0.0)
+    one_latent[:, 0] = math.sqrt(2.0 * times * constant)
     share = (batch - half) / batch
     predictions = {
         "example": (
@@ -217,7 +217,7 @@ def find_scope(kl: KLProbe, curve: Curve, constant: float) -> str | None:
         ),
     }
     start, slope = kl.at(0.0), curve.weight * batch
-    seen = [of_example(0.0) + (kl.at(mu) - start) / slope for mu in (uneven, narrow)]
+    seen = [of_example(0.0) + (kl.at(mu) - start) / slope for mu in (half_larger, one_latent)]
     if batch < 2:
         predictions.pop("batch")
     if latents < 2:

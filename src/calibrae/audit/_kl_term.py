@@ -48,7 +48,7 @@ class AbstractKLTerm(ABC):
     """Term that depends on the posterior.
 
     Attributes:
-        weight: how strongly it counts.
+        weight: coefficient in the scalar, and where it holds.
     """
 
     weight: KLWeight
@@ -81,7 +81,7 @@ class AbstractKLTerm(ABC):
 @final
 @dataclass(frozen=True)
 class NotMeasured(AbstractKLTerm):
-    """Nothing is known: the loss changes between identical calls, or works in half precision."""
+    """Unknown term: the loss changes between identical calls, or works in half precision."""
 
     weight: KLWeight = field(default=KLWeight(None))
 
@@ -97,7 +97,7 @@ class NotMeasured(AbstractKLTerm):
 @final
 @dataclass(frozen=True)
 class NoKL(AbstractKLTerm):
-    """The loss does not change with the posterior."""
+    """Loss that does not change with the posterior."""
 
     @property
     def kind(self) -> str:
@@ -111,7 +111,7 @@ class NoKL(AbstractKLTerm):
 @final
 @dataclass(frozen=True)
 class StdClamped:
-    """The term stops following the standard deviation on one side of 1: `above` or `below`."""
+    """Clamp of the standard deviation on one `side` of 1: `above` or `below`."""
 
     side: str
 
@@ -119,7 +119,7 @@ class StdClamped:
 @final
 @dataclass(frozen=True)
 class UnequalWeights:
-    """One half of the `examples` or of the `latents` weighs more than the other, or has no KL at all."""
+    """Halves of the `examples` or of the `latents` that weigh differently, or of which one has no KL at all."""
 
     axis: str
     some_missing: bool
@@ -136,7 +136,7 @@ class JointMismatch:
 @final
 @dataclass(frozen=True)
 class CoupledExamples:
-    """The difference from the KL comes from examples acting on one another."""
+    """Difference from the KL that comes from examples acting on one another."""
 
 
 Defect: TypeAlias = StdClamped | UnequalWeights | JointMismatch | CoupledExamples
@@ -203,7 +203,7 @@ class ImportanceBound(AbstractKLTerm):
 @final
 @dataclass(frozen=True)
 class Misread:
-    """A known confusion of log-variance, log standard deviation and standard deviation fits, named in words."""
+    """Known confusion of log-variance, log standard deviation and standard deviation, in words."""
 
     confusion: str
 
@@ -211,7 +211,7 @@ class Misread:
 @final
 @dataclass(frozen=True)
 class NoFit:
-    """Nothing known fits a sweep of the standard deviation; `misfit` is that of the nearest KL, relative."""
+    """Sweep of the standard deviation that nothing known fits; `misfit` is that of the nearest KL, relative."""
 
     misfit: float
 
@@ -231,7 +231,7 @@ class WrongFormula(AbstractKLTerm):
     """Term that claims to be a KL of Gaussians and follows another formula.
 
     Attributes:
-        formula: what is known of that formula.
+        formula: known part of that formula.
         least_std: posterior standard deviation at which it is least; `None` if there is none.
         least_mean: posterior mean at which it is least.
     """

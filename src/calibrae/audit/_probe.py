@@ -24,7 +24,7 @@ POSTERIORS: tuple[Posterior, ...] = ("logvar", "log_std", "std", "var")
 
 
 class ProbeError(CalibraeError, RuntimeError):
-    """The loss raised, or returned something that is not one number."""
+    """Loss that raised, or returned something that is not one number."""
 
 
 @contextmanager
@@ -78,7 +78,7 @@ class Probe:
     Attributes:
         calls: number of calls so far.
         precision: precision of the last value: float32 where the loss works in less than it is given.
-        gives_several: whether the last call returned a tuple of several numbers, of which the first is taken.
+        returns_several: whether the last call returned a tuple of several numbers, of which the first is taken.
         gives_tensors: whether the last value can carry gradients at all.
     """
 
@@ -92,7 +92,7 @@ class Probe:
     ) -> None:
         self.needs_gradients = needs_gradients
         self.gives_tensors = True
-        self.gives_several = False
+        self.returns_several = False
         self.loss = loss
         self.posterior = posterior
         self.dtype = dtype
@@ -144,7 +144,7 @@ class Probe:
             except Exception as error:
                 raise ProbeError(f"{type(error).__name__}: {_first_line(error)}") from error
         self.gives_tensors = not isinstance(returned, numbers.Number | np.ndarray)
-        self.gives_several = isinstance(returned, tuple | list) and sum(map(_is_number, returned)) > 1
+        self.returns_several = isinstance(returned, tuple | list) and sum(map(_is_number, returned)) > 1
         self.precision = self.dtype if value.dtype == torch.float64 else torch.float32
         return value
 
