@@ -1,4 +1,4 @@
-"""Write the pages that are made from data: conventions.md from the catalogue, the corpus table of audit.md from its audits.
+"""Write the pages that are made from data: conventions.md from the catalogue, the tables of audit.md from its rules and its corpus.
 
 Run it from the repository: `python docs/make_pages.py`. The tests compare the pages with what it would write. What the audits found is kept in
 `tests/audit/found.json`, where the test of every loss compares it with what it finds.
@@ -23,7 +23,7 @@ TERMS = {
 }
 DOCS = Path(__file__).parent
 CORPUS = DOCS.parent / "tests" / "audit"
-START, END = "<!-- made by make_pages.py: corpus -->", "<!-- end -->"
+START, END = "<!-- made by make_pages.py: {} -->", "<!-- end -->"
 
 
 def conventions_page() -> str:
@@ -203,9 +203,30 @@ def _confusion(name: str, counts: Counter[tuple[str, str | None]]) -> list[str]:
     return lines
 
 
+def findings_tables() -> str:
+    """Every rule of the audit, a row each."""
+    from calibrae.audit._rules import SECTIONS
+
+    head = "| code | severity | what is wrong, or worth knowing | what to do |\n|---|---|---|---|"
+    tables = (
+        "\n".join([f"### {title}", "", head, *(_finding_row(rule) for rule in rules)])
+        for title, rules in SECTIONS.items()
+    )
+    return "\n\n".join(tables)
+
+
+def _finding_row(rule: Any) -> str:
+    cells = (f"`{rule.code}`", rule.severity, rule.documentation, rule.general_remedy.replace("*", "\\*"))
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
 def audit_page(current: str) -> str:
-    """The hand-written page with its table made anew."""
-    return re.sub(rf"{START}.*?{END}", lambda _: f"{START}\n{corpus_table()}\n{END}", current, flags=re.S)
+    """The hand-written page with its tables made anew."""
+    for name, made in (("findings", findings_tables), ("corpus", corpus_table)):
+        start = START.format(name)
+        block = f"{start}\n{made()}\n{END}"
+        current = re.sub(rf"{start}.*?{END}", lambda _, block=block: block, current, flags=re.S)
+    return current
 
 
 if __name__ == "__main__":

@@ -20,9 +20,9 @@ class Case:
     """A loss and what an audit must say of it.
 
     Attributes:
-        name: of the loss.
+        name: name of the loss.
         loss: `loss(x, x_hat, mu, logvar)`.
-        truth: fields of the record.
+        truth: fields of the record and their values.
         codes: findings that must be there.
         honest: whether no error may be found.
         sizes: arguments of `audit_loss` other than the usual ones.
@@ -38,12 +38,12 @@ class Case:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Of `audit_loss`."""
+        """Arguments of `audit_loss`."""
         return {"data_shape": SHAPE, "latent_dim": LATENT, "batch_size": B} | self.sizes
 
 
 def found(case, record):
-    """What an audit found, for the table of docs/audit.md: `off` are the relative errors of the weights."""
+    """Results of an audit, for the table of docs/audit.md: `off` are the relative errors of the weights."""
     errors = sorted(record.codes("error"))
     return {
         "reconstruction": record.reconstruction,
@@ -72,7 +72,7 @@ def reduce(terms, over_data, over_batch):
 
 
 def coefficient(weight, over_data, over_batch, size):
-    """What `reduce` makes of a weight."""
+    """Weight in the scalar after `reduce`."""
     return weight / (size if over_data == "mean" else 1) / (B if over_batch == "mean" else 1)
 
 
@@ -516,7 +516,7 @@ def questionable_cases():
 
 
 class Parts(NamedTuple):
-    """What some losses return."""
+    """Named tuple of terms, as some losses return."""
 
     reconstruction: torch.Tensor
     loss: torch.Tensor
@@ -552,7 +552,7 @@ def sampled_wrap(wrap):
 
 
 def single(loss):
-    """The same in float32."""
+    """Run a loss in float32."""
     return lambda *tensors: loss(*(t.float() for t in tensors))
 
 
@@ -616,7 +616,8 @@ def harder_honest_cases():
     yield Case("epsilon in the logarithm", lambda x, v, mu, lv: whole(x, v, mu, (lv.exp() + 1e-3).log()), one)
     yield Case("random bits of the data", lambda x, v, mu, lv: (
         nnf.binary_cross_entropy(v, torch.bernoulli(x), reduction="sum") / len(x) + kl_sum(mu, lv).mean()
-    ), {"kl_kind": "exact", "kl_weight": 1 / B}, ("random-values",), sizes={"x_hat": "probs"})  # fmt: skip
+    ), {"kl_kind": "exact", "kl_weight": 1 / B, "reconstruction": "bernoulli", "reconstruction_weight": 1 / B, "implied_beta": 1.0},
+        ("random-values", "data-binarised"), sizes={"x_hat": "probs"})  # fmt: skip
     yield Case("covariance penalty", lambda x, v, mu, lv: (
         whole(x, v, mu, lv) + 10 * (torch.cov(mu.T) - torch.diag(torch.cov(mu.T).diag())).square().sum()
     ), {**half, "kl_weight": 1 / B}, ("additional-term",))  # fmt: skip
@@ -717,6 +718,7 @@ def harder_broken_cases():
 
 def all_cases():
     """The whole corpus."""
+    from binarised_and_summed import binarised, summed_too_often
     from other_priors import other_priors
 
     return [
@@ -728,4 +730,6 @@ def all_cases():
         *awkward_cases(),
         *questionable_cases(),
         *broken_cases(),
+        *binarised(),
+        *summed_too_often(),
     ]

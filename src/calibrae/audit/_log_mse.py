@@ -69,7 +69,7 @@ def _ladder(probe: Probe, sizes: Sizes, inputs: Inputs, *, inside: bool) -> _Lad
 
 def find_log_mse(probe: Probe, sizes: Sizes, inputs: Inputs) -> LogMSE | None:
     """Recognise the logarithm of a mean squared error."""
-    if inputs.kind != "continuous":
+    if inputs.kind.startswith("one-hot"):
         return None
     for inside in (False, True) if inputs.space == "data" else (True,):
         ladder = _ladder(probe, sizes, inputs, inside=inside)
@@ -102,8 +102,8 @@ def _pooling(ladder: _Ladder) -> float:
         return 0.0
     odd = (torch.arange(x[0].numel()) % 2).reshape(x.shape[1:]).bool()
     spread = torch.where(odd, math.sqrt(MORE), math.sqrt(2.0 - MORE))
-    even, uneven, double = (ladder.value(x + t * step) for t in (1.0, spread, 2.0))
-    return (uneven - even) / (double - even) if double != even else math.inf
+    equal, unequal, double = (ladder.value(x + t * step) for t in (1.0, spread, 2.0))
+    return (unequal - equal) / (double - equal) if double != equal else math.inf
 
 
 def _scope(ladder: _Ladder, weight: float, value: float) -> str | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import torch
 from torch import Tensor
 
+from ._binarisation import Binarisation, find_binarisation
 from ._inputs import Inputs, Kind, Sizes, Space
 from ._log_mse import find_log_mse, log_mse_weight
 from ._probe import Probe, ProbeError
@@ -36,6 +37,7 @@ class Reconstruction:
         scope: average inside a `log_mse`: over the `batch` or an `example`.
         per_variance: whether the weight is inversely proportional to the variance of the data.
         inside: whether a `log_mse` was seen on outputs inside the range only.
+        binarisation: bits that the loss makes of its data, if it does.
     """
 
     kind: str
@@ -48,6 +50,7 @@ class Reconstruction:
     scope: str | None = None
     per_variance: bool = False
     inside: bool = False
+    binarisation: Binarisation | None = None
 
     @property
     def is_known(self) -> bool:
@@ -69,6 +72,8 @@ def _kinds(space: Space, sizes: Sizes) -> list[Kind]:
 def find_reconstruction(probe: Probe, sizes: Sizes, data_range: tuple[float, float], space: Space) -> Reconstruction:
     """Classify the term by the first kind of data on which a known one fits.
 
+    A term that is known on zeros and ones alone counts if the loss makes such bits of its data.
+
     Raises:
         ProbeError: if the loss fails on every kind of data.
     """
@@ -81,8 +86,12 @@ def find_reconstruction(probe: Probe, sizes: Sizes, data_range: tuple[float, flo
         except ProbeError as error:
             failures.append(str(error))
             continue
-        if found.kind == "categorical" or (found.is_known and fallback is None):
+        if found.kind == "categorical" or (found.is_known and found.kind != "log_mse" and fallback is None):
             return found
+        if kind == "binary" and found.is_known and fallback is not None:
+            bits = find_binarisation(probe, sizes, inputs)
+            if bits is not None:
+                return replace(found, binarisation=bits)
         fallback = fallback or found
     if fallback is None:
         raise ProbeError(failures[0])

@@ -24,17 +24,3 @@ def find(evidence: Evidence) -> tuple[Finding, ...]:
     findings = [rule.finding(evidence) for rules in SECTIONS.values() for rule in rules]
     made = [finding for finding in findings if finding is not None]
     return tuple(sorted(made, key=lambda finding: SEVERITIES.index(finding.severity)))
-
-
-def rules_as_markdown() -> str:
-    """Tables of all rules for the documentation, a row each."""
-    head = "| code | severity | what is wrong, or worth knowing | what to do |\n|---|---|---|---|"
-    tables = [
-        "\n".join([f"### {title}", "", head, *(_row(rule) for rule in rules)]) for title, rules in SECTIONS.items()
-    ]
-    return "\n\n".join(tables)
-
-
-def _row(rule: Rule) -> str:
-    cells = (f"`{rule.code}`", rule.severity, rule.documentation, rule.general_remedy)
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"

@@ -62,6 +62,16 @@ def _batch_differs(e: Evidence) -> Facts | None:
     return {"reconstruction": powers[0], "kl": powers[1], "times": 2.0 ** (powers[1] - powers[0])}
 
 
+def _times_batch(e: Evidence, *, twice: bool) -> Facts | None:
+    """Facts where the reconstruction is summed over the batch once more than the KL: over all examples, or over sums."""
+    a, b = e.reconstruction.weight, e.kl.weight.value
+    if _batch_powers(e) != ((1.0, 0.0) if twice else (0.0, -1.0)) or not a or not b:
+        return None
+    if e.reconstruction.kind != "log_mse" and is_balanced(a, b):
+        return None  # the batch size is written in the code, and is this one
+    return {"B": e.sizes.batch_size}
+
+
 def _batch_unusual(e: Evidence) -> Facts | None:
     powers = _batch_powers(e)
     if powers is None or _batch_differs(e) is not None or powers[0] in (0.0, -1.0):
@@ -97,7 +107,7 @@ BALANCE_RULES: tuple[Rule, ...] = (
         _kl_mean,
         "the KL is averaged over the {d} latents and the reconstruction summed over the {D} data dimensions",
         "Sum the KL, or count a weight {d} times smaller than it reads.",
-        "`sse + w * kl.mean()`",
+        "`sse + w * kl.mean()`: the KL weighs d times less than `w` reads",
     ),
     Rule(
         "reconstruction-mean-kl-sum",
@@ -105,15 +115,31 @@ BALANCE_RULES: tuple[Rule, ...] = (
         _reconstruction_mean,
         "the reconstruction is averaged over the {D} data dimensions and the KL summed over the {d} latents",
         "Sum the reconstruction, or count a weight {D} times larger than it reads.",
-        "`mse_loss(x_hat, x) + w * kl.sum(1).mean()`",
+        "`mse_loss(x_hat, x) + w * kl.sum(1).mean()`: the KL weighs D times more than `w` reads",
     ),
     Rule(
         "mean-mean-unweighted",
         "warning",
         lambda e: _both_means(e, weighted=False),
         "both terms are averaged, over {D} data dimensions and {d} latents, without a weight",
-        "The KL then weighs D/d = {D/d:.4g} times what it should: sum both, or weigh it by {d/D:.3g}.",
-        "`mse_loss(x_hat, x) + kl.mean()`",
+        "The KL then weighs {D/d:.4g} times what it should: sum both, or weigh it by {d/D:.3g}.",
+        "`mse_loss(x_hat, x) + kl.mean()`: the KL weighs D/d times too much",
+    ),
+    Rule(
+        "reconstruction-times-batch",
+        "warning",
+        lambda e: _times_batch(e, twice=False),
+        "the reconstruction is summed over the batch and the KL averaged: beside the KL it counts B = {B} times",
+        "Average the reconstruction over the batch as well: divide it by {B}.",
+        "`(sse.sum() + kl).mean()`, or `sse.sum() + kl.mean()`: B copies of the reconstruction",
+    ),
+    Rule(
+        "reconstruction-times-batch",
+        "warning",
+        lambda e: _times_batch(e, twice=True),
+        "the reconstruction is summed over the batch twice, once for each example: beside the KL it counts B = {B} times",
+        "Add the batch's sum once, not once for each example: divide it by {B}.",
+        "`(sse.sum() + kl).sum()`, or a loop over examples that adds the batch's sum each time",
     ),
     Rule(
         "batch-reductions-differ",

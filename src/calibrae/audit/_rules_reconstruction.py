@@ -22,7 +22,7 @@ def _wrong_sign(e: Evidence) -> Facts | None:
 def _space(e: Evidence) -> Facts | None:
     """Facts where `x_hat` is used in another space than the stated one."""
     treats = e.reconstruction.treats
-    return None if treats is None else {"used": treats, "stated": e.reconstruction.inputs.space}
+    return None if treats is None else {"space": treats, "stated": e.reconstruction.inputs.space}
 
 
 def _squashed_twice(e: Evidence) -> Facts | None:
@@ -52,6 +52,18 @@ def _constants_dropped(e: Evidence) -> Facts | None:
 def _follows_data(e: Evidence) -> Facts | None:
     follows = e.weight_follows_data and not e.reconstruction.per_variance
     return {"percent": 100 * e.reconstruction.spread} if follows else None
+
+
+def _thresholded(e: Evidence) -> Facts | None:
+    bits = e.reconstruction.binarisation
+    if bits is None or bits.drawn:
+        return None
+    return {"place": "that moves with the batch" if bits.threshold is None else f"of {bits.threshold + 0.0:.4g}"}
+
+
+def _drawn(e: Evidence) -> Facts | None:
+    bits = e.reconstruction.binarisation
+    return if_true(bits is not None and bits.drawn)
 
 
 RECONSTRUCTION_RULES: tuple[Rule, ...] = (
@@ -115,7 +127,7 @@ RECONSTRUCTION_RULES: tuple[Rule, ...] = (
         "x-hat-space",
         "warning",
         _squashed_twice,
-        "x_hat fits as {used}, not as {stated}",
+        "x_hat fits as {space}, not as {stated}",
         "If the decoder ends in a sigmoid or softmax, it is applied twice: take one away.",
         "the term takes logits and is given probabilities; use `binary_cross_entropy_with_logits` on the layer before the sigmoid",
     ),
@@ -155,8 +167,8 @@ RECONSTRUCTION_RULES: tuple[Rule, ...] = (
         "x-hat-space",
         "note",
         _other_space,
-        "x_hat fits as {used}, not as {stated}",
-        "If that is meant, pass --x-hat {used}.",
+        "x_hat fits as {space}, not as {stated}",
+        "If that is meant, pass --x-hat {space}.",
         "the term uses its second argument in another space than was stated",
     ),
     Rule(
@@ -166,6 +178,22 @@ RECONSTRUCTION_RULES: tuple[Rule, ...] = (
         "the cross-entropy accepts data between 0 and 1",
         "On such data it is no likelihood and its least value is not 0: binarise them, or take a Gaussian.",
         "a cross-entropy on grey values; `--binarise`, or a Gaussian",
+    ),
+    Rule(
+        "data-thresholded",
+        "note",
+        _thresholded,
+        "the loss turns its data into 0 and 1, at a threshold {place}: the term is that of such bits",
+        "What is scored are the bits, not the data: binarise the data before the encoder sees them, or model their values.",
+        "`(x > 0.5).float()` or `x.round()` inside the loss: the term was recognised on zeros and ones",
+    ),
+    Rule(
+        "data-binarised",
+        "note",
+        _drawn,
+        "the loss draws zeros and ones with its data as probabilities: the term is that of such bits",
+        "Fine for training. Score bits that were drawn once for all models that are compared.",
+        "`torch.bernoulli(x)` inside the loss: the term was recognised on zeros and ones",
     ),
     Rule(
         "missing-half",

@@ -73,6 +73,9 @@ def _of_means(inputs: Inputs, alpha: float | None) -> Iterator[Candidate]:
     for dim in inputs.alphabets:
         yield "categorical", _categorical(dim, "probs"), probs
         yield "categorical", _categorical(dim, "logits"), "logits"
+    if inputs.kind == "binary" and inputs.data_range != (0.0, 1.0):
+        yield "gaussian", lambda x, v: _sse(inputs.to_unit(x), v), None
+        yield "laplace", lambda x, v: _sae(inputs.to_unit(x), v), None
 
 
 def _of_logits(inputs: Inputs) -> Iterator[Candidate]:

@@ -60,8 +60,8 @@ class Tolerances:
         0.1, "as `logarithm`, for residuals inside the range of the data, which cannot be scaled exactly"
     )
     pooled = Tolerance(0.02, "share of pooling: 0 for a mean squared error, -0.16 for a logarithm of each element")
-    same_bits = Tolerance(1e-12, "data that are thresholded to the same bits give the same loss, bit by bit", 1e-6)
-    threshold_place = Tolerance(1e-4, "share of the range to which a threshold is bisected: finer than any grey level")
+    same_bits = Tolerance(1e-6, "share of the effect of a bit by which losses of equal bits differ; in fact by nothing")
+    threshold_place = Tolerance(1e-4, "share of the range to which a threshold is bisected: finer than a grey level")
     unused_output = Tolerance(0.01, "share of an output without gradient; fewer elements may be at a kink by accident")
     off_minimum = Tolerance(100.0, "roundings by which the data may be beaten by an output beside them")
 
