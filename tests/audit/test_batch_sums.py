@@ -26,6 +26,11 @@ def term_by_term(x, x_hat, mu, logvar):
     return total
 
 
+def blurred(x):
+    """Feature of a perceptual loss."""
+    return nnf.avg_pool2d(x, 2).tanh()
+
+
 def optimal(x, x_hat, mu, logvar):
     """An optimal sigma's profile of the whole batch, beside one example's KL."""
     return 0.5 * x.numel() * (x - x_hat).square().mean().log() + kl(mu, logvar).mean()
@@ -43,11 +48,14 @@ SUM_BESIDE_MEAN = {
     "absolute errors": lambda x, v, mu, lv: (x - v).abs().sum() + kl(mu, lv).mean(),
     "a weight on the KL": lambda x, v, mu, lv: sse(x, v).sum() + 0.3 * kl(mu, lv).mean(),
     "an optimal sigma": optimal,
+    "Huber": lambda x, v, mu, lv: nnf.smooth_l1_loss(v, x, reduction="sum", beta=0.1) + kl(mu, lv).mean(),
+    "features": lambda x, v, mu, lv: (blurred(x) - blurred(v)).square().sum() + kl(mu, lv).mean(),
     "a sigma from each example": lambda x, v, mu, lv: 18 * (2 * sse(x, v)).log().sum() + kl(mu, lv).mean(),
 }
 TWICE = {
     "a sum of sums": lambda x, v, mu, lv: (sse(x, v).sum() + kl(mu, lv)).sum(),
     "term by term": term_by_term,
+    "features of all for each": lambda x, v, mu, lv: ((blurred(x) - blurred(v)).square().sum() + kl(mu, lv)).sum(),
     "all pairs": lambda x, v, mu, lv: sse(x, v).repeat(len(x)).sum() + kl(mu, lv).sum(),
 }
 
@@ -96,6 +104,7 @@ def test_a_batch_size_that_cannot_be_varied():
         lambda x, v, mu, lv: (sse(x, v) + kl(mu, lv)).mean(),
         lambda x, v, mu, lv: (sse(x, v) + kl(mu, lv)).sum(),
         lambda x, v, mu, lv: (sse(x, v)[:, None] + kl(mu, lv)).sum(),  # both counted B times
+        lambda x, v, mu, lv: nnf.smooth_l1_loss(v, x, beta=0.1) + kl(mu, lv).mean(),
         lambda x, v, mu, lv: sse(x, v).mean() + kl(mu, lv).sum(),  # the KL, and not the reconstruction, is too much
         lambda x, v, mu, lv: sse(x, v).mean() + kl(mu, lv).mean() / len(x),  # the KL is divided twice
         lambda x, v, mu, lv: (18 * sse(x, v).log() + kl(mu, lv)).mean(),  # a sigma from each example
@@ -105,8 +114,23 @@ def test_a_batch_size_that_cannot_be_varied():
 )
 def test_other_reductions_are_not_told_so(loss):
     record = audit_loss(loss, data_shape=SHAPE, latent_dim=LATENT, batch_size=8)
-    assert record.reconstruction != "unknown"
+    assert record.powers["reconstruction_B"] is not None
     assert finding(record) is None
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_the_reduction_of_an_unknown_term(reduction):
+    reduce = getattr(torch, reduction)
+    record = audit_loss(
+        lambda x, v, mu, lv: reduce(
+            nnf.smooth_l1_loss(v, x, reduction="none", beta=0.1).flatten(1).sum(1) + kl(mu, lv)
+        ),
+        data_shape=SHAPE,
+        latent_dim=LATENT,
+        batch_size=8,
+    )
+    assert (record.reconstruction, record.batch_reduction) == ("unknown", reduction)
+    assert record.codes("warning") == []
 
 
 def test_dividing_as_the_remedy_says_mends_it():

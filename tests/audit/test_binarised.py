@@ -58,6 +58,8 @@ def test_a_threshold_is_found_and_named(term, space, threshold):
         (lambda x: torch.where(x < 0.25, 0.0, 1.0), "of 0.25:"),
         (lambda x: torch.heaviside(x - 0.6, torch.ones((), dtype=x.dtype)), "of 0.6:"),
         (lambda x: x > 0, "of 0:"),
+        (lambda x: x > 0.02, "of 0.02:"),
+        (lambda x: x > 0.98, "of 0.98:"),
         (lambda x: x >= 1, "of 1:"),
         (lambda x: x > x.mean(), "that moves with the batch"),
         (lambda x: x > x.flatten(1).mean(1)[:, None, None, None], "that moves with the batch"),
@@ -72,6 +74,12 @@ def test_ways_of_thresholding(binarise, place):
 def test_a_threshold_on_another_range():
     record = audit(lambda x, v: bce(x > 0, v), data_range=(-1.0, 1.0))
     assert record.implied_beta == pytest.approx(1.0)
+    assert "of 0:" in message(record, "data-thresholded")
+
+
+def test_a_sign_is_a_threshold():
+    record = audit(lambda x, v: half_sse(x.sign(), v), x_hat="data", data_range=(-1.0, 1.0))
+    assert (record.reconstruction, record.rho) == ("gaussian", pytest.approx(2.0))
     assert "of 0:" in message(record, "data-thresholded")
 
 

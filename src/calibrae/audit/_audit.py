@@ -27,7 +27,7 @@ from ._kl_probe import KLProbe
 from ._kl_term import KLTerm, NoKL, NotMeasured
 from ._preparation import SEEDS, checked_sizes, is_half_precision, make_kl_probe, steadiness, working_probe
 from ._probe import Loss, Posterior, Probe, ProbeError
-from ._reconstruction import Reconstruction, find_reconstruction, measure_weight
+from ._reconstruction import Reconstruction, batch_power_of_unknown, find_reconstruction, measure_weight
 from ._record import AuditRecord
 from ._scaling import Powers, find_powers
 from ._tolerances import Tolerances
@@ -158,7 +158,9 @@ def _classified(kl: KLProbe, found: Reconstruction, *, sampled: bool) -> tuple[K
 
 
 def _powers_of_reconstruction(probe: Probe, found: Reconstruction, sizes: Sizes) -> Powers:
-    """Exponents in the weight of each example's squared error (or other sum)."""
+    """Exponents in the weight of each example's squared error (or other sum); of an unknown term, that of the batch."""
+    if found.kind == "unknown":
+        return replace(UNKNOWN, batch=batch_power_of_unknown(probe, found.inputs, sizes))
     if found.weight is None or not found.is_known:
         return UNKNOWN
     whole = Tolerances.whole_power.at(probe.dtype)

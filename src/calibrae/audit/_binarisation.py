@@ -15,7 +15,7 @@ from ._inputs import Inputs, Sizes
 from ._probe import Probe, ProbeError
 from ._tolerances import Tolerances
 
-GREYS = tuple(n / 10 for n in range(1, 10))  # shares of the range
+GREYS = tuple((2 * n + 1) / 20 for n in range(10))  # shares of the range; not its middle, where a sign is neither
 DRAWS = 16  # seeds at which a grey element must have become a bit, and both bits
 
 
@@ -86,11 +86,10 @@ def _thresholded(at: Callable[..., float], bits: Tensor, inputs: Inputs) -> Bina
     if ones != zeros:
         return Binarisation(drawn=False)
     low, high = _jump(ones)
-    while low > 0.0 and high < 1.0 and high - low > Tolerances.threshold_place.value:
+    while high - low > Tolerances.threshold_place.value:
         middle = 0.5 * (low + high)
         low, high = (low, middle) if is_on(middle) else (middle, high)
-    at_unit = {0.0: 0.0, GREYS[-1]: 1.0}.get(low, low)
-    return Binarisation(drawn=False, threshold=inputs.data_range[0] + inputs.width * round(at_unit, 3))
+    return Binarisation(drawn=False, threshold=inputs.data_range[0] + inputs.width * round(low, 3))
 
 
 def _nearest(value: float, values: tuple[float, float]) -> int | None:

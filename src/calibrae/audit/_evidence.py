@@ -81,7 +81,7 @@ class Evidence:
         reconstruction, kl = _reduction(self.reconstruction_powers.batch), _reduction(self.kl_powers.batch)
         if self.kl.is_absent or kl is None:
             return reconstruction
-        if not self.reconstruction.is_known or reconstruction is None:
+        if reconstruction is None:
             return kl
         return reconstruction if reconstruction == kl else "mixed"
 

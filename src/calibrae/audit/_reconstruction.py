@@ -183,6 +183,29 @@ def _estimate_alpha(probe: Probe, sizes: Sizes, inputs: Inputs, zero: Tensor) ->
     return finer / slope if is_linear else None
 
 
+def batch_power_of_unknown(probe: Probe, inputs: Inputs, sizes: Sizes) -> float | None:
+    """Exponent of the batch size in the weight of an example of an unknown term: by giving every example twice."""
+    x = inputs.x(sizes, seed=0)
+    changes = []
+    for copies in (1, 2):
+        batch = x.repeat(copies, *(1,) * (x.ndim - 1))
+        zero = torch.zeros(len(batch), sizes.latent_dim, dtype=torch.float64)
+        guesses = (
+            inputs.guess(x, seed, pull).repeat(copies, *(1,) * (x.ndim - 1)) for seed, pull in ((0, 0.0), (1, 0.9))
+        )
+        try:
+            values = [probe.value(batch, guess, zero, zero) for guess in guesses]
+        except ProbeError:
+            return None
+        changes.append(values[1] - values[0])
+    ratio = changes[1] / changes[0] if changes[0] else math.nan
+    if not (math.isfinite(ratio) and ratio > 0):
+        return None
+    power = math.log2(ratio) - 1.0
+    whole = Tolerances.whole_power.at(probe.dtype)
+    return float(round(power)) if abs(power - round(power)) < whole else None
+
+
 def measure_weight(probe: Probe, sizes: Sizes, found: Reconstruction) -> float:
     """Measure the weight of a known term at other sizes."""
     inputs = found.inputs

@@ -50,7 +50,7 @@ def _both_means(e: Evidence, *, weighted: bool) -> Facts | None:
 def _batch_powers(e: Evidence) -> tuple[float, float] | None:
     """Exponents of the batch size in the weights of the reconstruction and of the KL, if both are known."""
     reconstruction, kl = e.reconstruction_powers.batch, e.kl_powers.batch
-    if isinstance(e.kl, NoKL) or reconstruction is None or kl is None or not e.reconstruction.is_known:
+    if isinstance(e.kl, NoKL) or reconstruction is None or kl is None or e.reconstruction.kind == "none":
         return None
     return reconstruction, kl
 
@@ -65,9 +65,9 @@ def _batch_differs(e: Evidence) -> Facts | None:
 def _times_batch(e: Evidence, *, twice: bool) -> Facts | None:
     """Facts where the reconstruction is summed over the batch once more than the KL: over all examples, or over sums."""
     a, b = e.reconstruction.weight, e.kl.weight.value
-    if _batch_powers(e) != ((1.0, 0.0) if twice else (0.0, -1.0)) or not a or not b:
+    if _batch_powers(e) != ((1.0, 0.0) if twice else (0.0, -1.0)):
         return None
-    if e.reconstruction.kind != "log_mse" and is_balanced(a, b):
+    if e.reconstruction.kind != "log_mse" and a and b and is_balanced(a, b):
         return None  # the batch size is written in the code, and is this one
     return {"B": e.sizes.batch_size}
 
