@@ -105,7 +105,7 @@ def module_loss(
     Raises:
         ArgumentError: if the module has no such method, or its parts cannot be told.
     """
-    found = _method(module, method)
+    loss_method = _method(module, method)
     parts = _tensors(_called(module, batch))
     flat = [t for t in parts if t.ndim == 2 and len(t) == len(batch) and t[0].numel() != batch[0].numel()]
     codes = [t for t in flat if sum(t.shape == other.shape for other in flat) >= 2]
@@ -115,13 +115,13 @@ def module_loss(
             f"the module must return its posterior, two tensors [B, d]; got {shapes}. Pass a lambda to audit_loss instead."
         )
     sizes = {"data_shape": tuple(batch.shape[1:]), "latent_dim": codes[0].shape[1], "batch_size": len(batch)}
-    order = _order(found, options)
+    order = _order(loss_method, options)
 
     def loss(x: Tensor, x_hat: Tensor, mu: Tensor, logvar: Tensor) -> Any:
         known = {"x": x, "x_hat": x_hat, "mu": mu, "logvar": logvar}
         if order is None:
-            return found(x_hat, x, mu, logvar, **options)
-        return found(**{parameter: known[role] for parameter, role in order.items()}, **options)
+            return loss_method(x_hat, x, mu, logvar, **options)
+        return loss_method(**{parameter: known[role] for parameter, role in order.items()}, **options)
 
     return loss, sizes
 
@@ -139,18 +139,18 @@ def _called(module: nn.Module, batch: Tensor) -> Any:
 
 def _method(module: nn.Module, method: str | None) -> Callable[..., Any]:
     for name in (method,) if method else METHODS:
-        found = getattr(module, name, None)
-        if callable(found):
-            chosen: Callable[..., Any] = found
+        candidate = getattr(module, name, None)
+        if callable(candidate):
+            chosen: Callable[..., Any] = candidate
             return chosen
     raise ArgumentError(
         f"the module must have a method {method or ' or '.join(METHODS)}; it has none. Pass a lambda to audit_loss instead."
     )
 
 
-def _order(found: Callable[..., Any], options: dict[str, Any]) -> dict[str, str] | None:
+def _order(loss_method: Callable[..., Any], options: dict[str, Any]) -> dict[str, str] | None:
     """Role of each parameter; `None` for a method of `*args`."""
-    parameters = inspect.signature(found).parameters.values()
+    parameters = inspect.signature(loss_method).parameters.values()
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name not in options]
     names = [p.name for p in named]
     if not names:

@@ -92,31 +92,31 @@ def _measured(probe: Probe, small: Sizes, sizes: Sizes, stated: Inputs) -> Evide
         nothing = Reconstruction("unknown", None, None, stated)
         return Evidence(nothing, NotMeasured(), UNKNOWN, UNKNOWN, sizes, width=1.0, half_precision=True)
     drift, spread = steadiness(probe, small, stated)
-    found = find_reconstruction(probe, small, stated.data_range, stated.space)
-    powers = _powers_of_reconstruction(probe, found, small)
+    reconstruction = find_reconstruction(probe, small, stated.data_range, stated.space)
+    powers = _powers_of_reconstruction(probe, reconstruction, small)
     if drift:
-        found = reconstruction_at_full_size(probe, found, sizes)
-        return Evidence(found, NotMeasured(), powers, UNKNOWN, sizes, width=stated.width, drift=drift)
-    return _beside_kl(probe, found, powers, small, sizes, spread)
+        reconstruction = reconstruction_at_full_size(probe, reconstruction, sizes)
+        return Evidence(reconstruction, NotMeasured(), powers, UNKNOWN, sizes, width=stated.width, drift=drift)
+    return _beside_kl(probe, reconstruction, powers, small, sizes, spread)
 
 
 def _beside_kl(
-    probe: Probe, found: Reconstruction, powers: Powers, small: Sizes, sizes: Sizes, spread: float
+    probe: Probe, reconstruction: Reconstruction, powers: Powers, small: Sizes, sizes: Sizes, spread: float
 ) -> Evidence:
     """Measure the KL, and whatever needs both terms."""
-    inputs = found.inputs
+    inputs = reconstruction.inputs
     kl = make_kl_probe(probe, inputs, small)
-    term, kl, additive = _classified(kl, found, sampled=bool(spread) and _is_sampled(kl))
+    term, kl, additive = _classified(kl, reconstruction, sampled=bool(spread) and _is_sampled(kl))
     kl_powers = _powers_of_kl(probe, inputs, term, small)
-    value_at_optimum = _value_at_optimum(kl, found, powers)
-    checks = _gradients(kl, found, term.weight.level)
+    value_at_optimum = _value_at_optimum(kl, reconstruction, powers)
+    checks = _gradients(kl, reconstruction, term.weight.level)
     not_finite, refused = check_extremes(probe, inputs, small)
-    full, full_term = found, term
+    full, full_term = reconstruction, term
     if small != sizes:
-        full = reconstruction_at_full_size(probe, found, sizes)
+        full = reconstruction_at_full_size(probe, reconstruction, sizes)
         full_term = kl_at_full_size(probe, inputs, term, sizes)
     powers, kl_powers, missing = fill_powers((powers, kl_powers), full, full_term, sizes)
-    needs_both = not isinstance(term, NoKL) and found.kind != "none"
+    needs_both = not isinstance(term, NoKL) and reconstruction.kind != "none"
     return Evidence(
         full,
         full_term,
@@ -128,9 +128,9 @@ def _beside_kl(
         differentiable=probe.gives_tensors,
         not_finite=tuple(not_finite),
         refused=tuple(refused),
-        additive=additive and (not needs_both or _additive(kl, found, term.weight.level)),
-        stationary=found.kind not in ("unknown", "laplace") or check_stationary(kl, found),
-        unused_output=0.0 if inputs.kind.startswith("one-hot") else check_unused_output(kl, found),
+        additive=additive and (not needs_both or _additive(kl, reconstruction, term.weight.level)),
+        stationary=reconstruction.kind not in ("unknown", "laplace") or check_stationary(kl, reconstruction),
+        unused_output=0.0 if inputs.kind.startswith("one-hot") else check_unused_output(kl, reconstruction),
         seed_spread=spread,
         value_at_optimum=value_at_optimum,
         could_not_vary=missing,
@@ -147,25 +147,25 @@ def _is_sampled(kl: KLProbe) -> bool:
     return False
 
 
-def _classified(kl: KLProbe, found: Reconstruction, *, sampled: bool) -> tuple[KLTerm, KLProbe, bool]:
+def _classified(kl: KLProbe, reconstruction: Reconstruction, *, sampled: bool) -> tuple[KLTerm, KLProbe, bool]:
     """Classify the KL at the best reconstruction, or, if none is there, at another: then the terms are not independent."""
     term = classify_kl(kl, sampled=sampled)
-    if not isinstance(term, NoKL) or found.kind == "none":
+    if not isinstance(term, NoKL) or reconstruction.kind == "none":
         return term, kl, True
-    other = KLProbe(kl.probe, kl.x, found.inputs.guess(kl.x, 21, 0.3), kl.sizes)
+    other = KLProbe(kl.probe, kl.x, reconstruction.inputs.guess(kl.x, 21, 0.3), kl.sizes)
     elsewhere = classify_kl(other, sampled=sampled)
     return (term, kl, True) if isinstance(elsewhere, NoKL) else (elsewhere, other, False)
 
 
-def _powers_of_reconstruction(probe: Probe, found: Reconstruction, sizes: Sizes) -> Powers:
+def _powers_of_reconstruction(probe: Probe, reconstruction: Reconstruction, sizes: Sizes) -> Powers:
     """Exponents in the weight of each example's squared error (or other sum); of an unknown term, that of the batch."""
-    if found.kind == "unknown":
-        return replace(UNKNOWN, batch=batch_power_of_unknown(probe, found.inputs, sizes))
-    if found.weight is None or not found.is_known:
+    if reconstruction.kind == "unknown":
+        return replace(UNKNOWN, batch=batch_power_of_unknown(probe, reconstruction.inputs, sizes))
+    if reconstruction.weight is None or not reconstruction.is_known:
         return UNKNOWN
     whole = Tolerances.whole_power.at(probe.dtype)
-    powers = find_powers(lambda s: measure_weight(probe, s, found), sizes, found.inputs, whole)
-    if found.kind != "log_mse":
+    powers = find_powers(lambda s: measure_weight(probe, s, reconstruction), sizes, reconstruction.inputs, whole)
+    if reconstruction.kind != "log_mse":
         return powers
     # c ln MSE stands for c / (B D MSE) of each squared error, be it one logarithm of all or a mean of one for each example
     batch, data = (None if power is None else power - 1.0 for power in (powers.batch, powers.data))
@@ -181,22 +181,22 @@ def _powers_of_kl(probe: Probe, inputs: Inputs, term: KLTerm, sizes: Sizes) -> P
     return find_powers(lambda s: remeasured_weight(make_kl_probe(probe, inputs, s), term), sizes, inputs, whole)
 
 
-def _gradients(kl: KLProbe, found: Reconstruction, level: float) -> list[GradientCheck]:
+def _gradients(kl: KLProbe, reconstruction: Reconstruction, level: float) -> list[GradientCheck]:
     try:
-        return check_gradients(kl, found, level)
+        return check_gradients(kl, reconstruction, level)
     except ProbeError:
         return []
 
 
-def _additive(kl: KLProbe, found: Reconstruction, level: float) -> bool:
+def _additive(kl: KLProbe, reconstruction: Reconstruction, level: float) -> bool:
     try:
-        return check_additive(kl, found.inputs, level)
+        return check_additive(kl, reconstruction.inputs, level)
     except ProbeError:
         return True
 
 
-def _value_at_optimum(kl: KLProbe, found: Reconstruction, powers: Powers) -> float | None:
+def _value_at_optimum(kl: KLProbe, reconstruction: Reconstruction, powers: Powers) -> float | None:
     """Loss of an example at a perfect reconstruction and the prior; `None` where `x_hat` cannot be the data."""
-    if found.inputs.space != "data" or found.treats is not None:
+    if reconstruction.inputs.space != "data" or reconstruction.treats is not None:
         return None
     return kl.one(0.0) / (kl.sizes.batch_size if powers.batch == 0 else 1)

@@ -39,7 +39,7 @@ class GradientCheck:
     is_missing: bool
 
 
-def check_gradients(kl: KLProbe, found: Reconstruction, level: float) -> list[GradientCheck]:
+def check_gradients(kl: KLProbe, reconstruction: Reconstruction, level: float) -> list[GradientCheck]:
     """Compare derivatives along a direction and of single latents, where the value moves at all.
 
     Raises:
@@ -54,9 +54,9 @@ def check_gradients(kl: KLProbe, found: Reconstruction, level: float) -> list[Gr
         0.8 + 0.4 * torch.rand(shape, generator=generator, dtype=torch.float64)
     )
     log_std = kl.full(0.3) * (0.5 + torch.rand(shape, generator=generator, dtype=torch.float64))
-    guess = found.inputs.guess(kl.x, seed=77, pull=0.5)
+    guess = reconstruction.inputs.guess(kl.x, seed=77, pull=0.5)
     checks += _along(kl, (guess, mu, log_std), 0)
-    if found.kind != "none" and not any(c.part == "x_hat" for c in checks):
+    if reconstruction.kind != "none" and not any(c.part == "x_hat" for c in checks):
         slope = kl.probe.gradients(kl.x, guess, mu, log_std)[0]
         if not bool(slope.any()):
             moved = kl.one(mu, log_std) - kl.probe.value(kl.x, guess, mu, log_std)
@@ -162,28 +162,36 @@ def check_additive(kl: KLProbe, inputs: Inputs, level: float) -> bool:
     return abs(rises[0] - rises[1]) <= Tolerances.additive.value * max(map(abs, rises)) + rounding
 
 
-def check_unused_output(kl: KLProbe, found: Reconstruction) -> float:
+def check_unused_output(kl: KLProbe, reconstruction: Reconstruction) -> float:
     """Share of the elements of the output that have no effect, while others have."""
-    if found.kind == "none" or not kl.probe.gives_tensors:
+    if reconstruction.kind == "none" or not kl.probe.gives_tensors:
         return 0.0
     try:
-        slope = kl.probe.gradients(kl.x, found.inputs.guess(kl.x, seed=78, pull=0.3), kl.full(0.1), kl.full(0.1))[0]
+        slope = kl.probe.gradients(
+            kl.x, reconstruction.inputs.guess(kl.x, seed=78, pull=0.3), kl.full(0.1), kl.full(0.1)
+        )[0]
     except ProbeError:
         return 0.0
     share = float((slope == 0).double().mean())
     return share if Tolerances.unused_output.value < share < 1.0 else 0.0
 
 
-def check_stationary(kl: KLProbe, found: Reconstruction) -> bool:
+def check_stationary(kl: KLProbe, reconstruction: Reconstruction) -> bool:
     """Whether an output equal to the data is a minimum of the reconstruction term; `True` where that is not expected."""
-    if found.inputs.space != "data" or found.inputs.kind != "continuous" or found.treats is not None:
+    if (
+        reconstruction.inputs.space != "data"
+        or reconstruction.inputs.kind != "continuous"
+        or reconstruction.treats is not None
+    ):
         return True
     generator = torch.Generator().manual_seed(31)
     here = kl.one(0.0)
     if not math.isfinite(here):
         return True
     for _ in range(3):
-        direction = 1e-2 * found.inputs.width * torch.randn(kl.x.shape, generator=generator, dtype=torch.float64)
+        direction = (
+            1e-2 * reconstruction.inputs.width * torch.randn(kl.x.shape, generator=generator, dtype=torch.float64)
+        )
         try:
             sides = [kl.probe.value(kl.x, kl.x + t * direction, kl.full(0.0), kl.full(0.0)) for t in (1.0, -1.0)]
         except ProbeError:

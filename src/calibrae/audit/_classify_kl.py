@@ -121,8 +121,8 @@ def _is_suspect(term: NoKL | StandardKL | WrongFormula | CoupledTerm, *, sampled
     """Whether another divergence may explain the term better; what couples examples is none."""
     if isinstance(term, StandardKL):
         coupled = isinstance(term.defect, CoupledExamples)
-        found = bool(term.least_mean) or _has_joint_mismatch(term) or (sampled and term.weight.is_nonlinear)
-        return found and not coupled
+        unexplained = bool(term.least_mean) or _has_joint_mismatch(term) or (sampled and term.weight.is_nonlinear)
+        return unexplained and not coupled
     return isinstance(term, WrongFormula)
 
 

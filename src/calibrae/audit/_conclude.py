@@ -18,15 +18,15 @@ from ._tolerances import Tolerances
 
 def conclude(e: Evidence, data_range: tuple[float, float]) -> AuditRecord:
     """Make the record of what was measured."""
-    found, kl = e.reconstruction, e.kl
+    reconstruction, kl = e.reconstruction, e.kl
     ratio = _ratio(e)
     rho = _rho(e, ratio)
     nll_sigma = _full_nll_sigma(e)
     match = _match(e, ratio, nll_sigma)
     return AuditRecord(
-        reconstruction=found.kind,
-        reconstruction_weight=found.weight,
-        sse_weight=found.weight if found.kind == "gaussian" else None,
+        reconstruction=reconstruction.kind,
+        reconstruction_weight=reconstruction.weight,
+        sse_weight=reconstruction.weight if reconstruction.kind == "gaussian" else None,
         kl_weight=kl.weight.value,
         batch_reduction=e.batch_reduction,
         data_reduction=e.data_reduction,
@@ -36,8 +36,8 @@ def conclude(e: Evidence, data_range: tuple[float, float]) -> AuditRecord:
         kl_transform=_transform_to_dict(kl.weight.transform),
         rho=rho,
         implied_sigma=math.sqrt(rho / 2.0) if rho is not None and rho >= 0 else None,
-        implied_beta=ratio if found.kind in ("bernoulli", "categorical", "log_mse") else None,
-        implied_laplace_scale=ratio if found.kind == "laplace" else None,
+        implied_beta=ratio if reconstruction.kind in ("bernoulli", "categorical", "log_mse") else None,
+        implied_laplace_scale=ratio if reconstruction.kind == "laplace" else None,
         convention=match.convention.name if match else None,
         convention_value=match.value if match else None,
         nll_sigma=nll_sigma,
@@ -77,20 +77,20 @@ def _full_nll_sigma(e: Evidence) -> float | None:
 
 def _ratio(e: Evidence) -> float | None:
     """`b / a` where both are numbers; beside a `log_mse`, beta."""
-    found, b = e.reconstruction, e.kl.weight.value
-    if b is None or not found.weight or e.weight_follows_data or isinstance(e.kl, CoupledTerm):
+    reconstruction, b = e.reconstruction, e.kl.weight.value
+    if b is None or not reconstruction.weight or e.weight_follows_data or isinstance(e.kl, CoupledTerm):
         return None  # or the weight is that of the probe's own data
-    if found.kind == "log_mse":
-        return b * e.sizes.data_dim * e.sizes.batch_size / (2.0 * found.weight)
-    return b / found.weight if found.weight > 0 and found.is_known else None
+    if reconstruction.kind == "log_mse":
+        return b * e.sizes.data_dim * e.sizes.batch_size / (2.0 * reconstruction.weight)
+    return b / reconstruction.weight if reconstruction.weight > 0 and reconstruction.is_known else None
 
 
 def _rho(e: Evidence, ratio: float | None) -> float | None:
     """Squared error that a nat is worth; for a log cosh, that of small residuals."""
-    found = e.reconstruction
-    if ratio is None or found.kind not in ("gaussian", "log_cosh"):
+    reconstruction = e.reconstruction
+    if ratio is None or reconstruction.kind not in ("gaussian", "log_cosh"):
         return None
-    return ratio * 2.0 / found.alpha if found.alpha else ratio
+    return ratio * 2.0 / reconstruction.alpha if reconstruction.alpha else ratio
 
 
 def _match(e: Evidence, ratio: float | None, nll_sigma: float | None) -> Match | None:

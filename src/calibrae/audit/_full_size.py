@@ -17,11 +17,11 @@ from ._tolerances import Tolerances
 SIZE_NAMES = {"batch": "batch size", "data": "number of data dimensions", "latent": "number of latents"}
 
 
-def reconstruction_at_full_size(probe: Probe, found: Reconstruction, sizes: Sizes) -> Reconstruction:
+def reconstruction_at_full_size(probe: Probe, reconstruction: Reconstruction, sizes: Sizes) -> Reconstruction:
     """Replace the weight by that of the full batch."""
-    if not found.weight or not found.is_known:
-        return found
-    return replace(found, weight=measure_weight(probe, sizes, found))
+    if not reconstruction.weight or not reconstruction.is_known:
+        return reconstruction
+    return replace(reconstruction, weight=measure_weight(probe, sizes, reconstruction))
 
 
 def kl_at_full_size(probe: Probe, inputs: Inputs, term: KLTerm, sizes: Sizes) -> KLTerm:
@@ -43,17 +43,18 @@ def kl_at_full_size(probe: Probe, inputs: Inputs, term: KLTerm, sizes: Sizes) ->
 
 
 def fill_powers(
-    measured: tuple[Powers, Powers], found: Reconstruction, term: KLTerm, sizes: Sizes
+    measured: tuple[Powers, Powers], reconstruction: Reconstruction, term: KLTerm, sizes: Sizes
 ) -> tuple[Powers, Powers, tuple[str, ...]]:
     """Fill powers that could not be measured with those that leave the plainer weights, and name their sizes."""
     missing: list[str] = []
-    reconstruction, kl = measured
-    a, b = found.weight, term.weight.value
-    if a and found.is_known and found.kind != "log_mse":
-        reconstruction = _filled(reconstruction, a, sizes.batch_size, "data", found.inputs.positions(sizes), missing)
+    of_reconstruction, of_kl = measured
+    a, b = reconstruction.weight, term.weight.value
+    if a and reconstruction.is_known and reconstruction.kind != "log_mse":
+        positions = reconstruction.inputs.positions(sizes)
+        of_reconstruction = _filled(of_reconstruction, a, sizes.batch_size, "data", positions, missing)
     if b:
-        kl = _filled(kl, b, sizes.batch_size, "latent", sizes.latent_dim, missing)
-    return reconstruction, kl, tuple(dict.fromkeys(missing))
+        of_kl = _filled(of_kl, b, sizes.batch_size, "latent", sizes.latent_dim, missing)
+    return of_reconstruction, of_kl, tuple(dict.fromkeys(missing))
 
 
 def _filled(powers: Powers, weight: float, batch: int, name: str, size: int, missing: list[str]) -> Powers:

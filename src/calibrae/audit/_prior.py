@@ -81,8 +81,8 @@ def _slopes(kl: KLProbe) -> _Slopes:
     shape = (POSTERIORS, kl.sizes.batch_size, kl.sizes.latent_dim)
     mu = 1.5 * torch.randn(shape, generator=generator, dtype=torch.float64)
     log_std = torch.rand(shape, generator=generator, dtype=torch.float64) - 0.6
-    found = [kl.probe.gradients(kl.x, kl.x_hat, m, s)[1:] for m, s in zip(mu, log_std, strict=True)]
-    along = [torch.stack([pair[i] for pair in found]).double().flatten(1) for i in (0, 1)]
+    gradients = [kl.probe.gradients(kl.x, kl.x_hat, m, s)[1:] for m, s in zip(mu, log_std, strict=True)]
+    along = [torch.stack([pair[i] for pair in gradients]).double().flatten(1) for i in (0, 1)]
     return _Slopes(mu.flatten(1), log_std.exp().flatten(1), *along)
 
 
@@ -90,9 +90,9 @@ def _linear(target: Tensor, *features: Tensor) -> tuple[Tensor, float]:
     """Coefficients `[latents, features]` of each column, and the largest misfit relative to the largest target."""
     basis = torch.stack(features, -1).transpose(0, 1)
     column = target.T[..., None]
-    found = torch.linalg.lstsq(basis, column, driver="gelsd").solution
-    misfit = (basis @ found - column).abs().max() / target.abs().max().clamp_min(1e-300)
-    return found[..., 0], float(misfit)
+    solution = torch.linalg.lstsq(basis, column, driver="gelsd").solution
+    misfit = (basis @ solution - column).abs().max() / target.abs().max().clamp_min(1e-300)
+    return solution[..., 0], float(misfit)
 
 
 def _common(values: Tensor) -> float | None:
@@ -163,11 +163,11 @@ def _correlated(kl: KLProbe, slopes: _Slopes) -> Prior | None:
     variance, misfit = _linear(slopes.along_log_std, one, slopes.std.square())
     mu, along = (v.reshape(-1, latents) for v in (slopes.mu, slopes.along_mu))
     basis = torch.cat([torch.ones(len(mu), 1, dtype=mu.dtype), mu], 1)
-    found = torch.linalg.lstsq(basis, along, driver="gelsd").solution
-    misfit_of_mean = float((basis @ found - along).abs().max() / along.abs().max().clamp_min(1e-300))
+    solution = torch.linalg.lstsq(basis, along, driver="gelsd").solution
+    misfit_of_mean = float((basis @ solution - along).abs().max() / along.abs().max().clamp_min(1e-300))
     if max(misfit, misfit_of_mean) > seen:
         return None
-    precision, weight = found[1:], -variance[:, 0]
+    precision, weight = solution[1:], -variance[:, 0]
     own = variance[:, 1].reshape(-1, latents).mean(0)
     agrees = (precision.diagonal() / own - 1.0).abs().max() <= Tolerances.equal_latents.value
     symmetric = (precision - precision.T).abs().max() <= Tolerances.equal_latents.value * precision.abs().max()
@@ -205,14 +205,14 @@ def _with_a_term_on_the_mean(kl: KLProbe, slopes: _Slopes) -> Prior | None:
 def _through_the_sample(kl: KLProbe, slopes: _Slopes) -> Prior | None:
     """Recognise an entropy beside any function of the sampled code, perhaps with a part in closed form."""
     one, std = torch.ones_like(slopes.mu), slopes.std
-    found, misfit = _linear(
+    solution, misfit = _linear(
         slopes.along_log_std, one, std.square(), std * slopes.along_mu, std * slopes.mu, std
     )  # -b, c, eps, -c eps, c m eps
-    weight, closed, noise = -found[:, 0], found[:, 1], found[:, 2]
+    weight, closed, noise = -solution[:, 0], solution[:, 1], solution[:, 2]
     if misfit > Tolerances.prior_misfit.at(kl.probe.dtype) or float(weight.median()) <= 0:
         return None
     size = weight.median()
-    tied = (found[:, 3] + closed * noise).abs().max() <= Tolerances.equal_parts.value * size
+    tied = (solution[:, 3] + closed * noise).abs().max() <= Tolerances.equal_parts.value * size
     even = (weight - size).abs().max() <= Tolerances.equal_parts.value * size
     normal = NORMAL[0] <= float(noise.square().mean().sqrt()) <= NORMAL[1]
     if not (bool(tied) and bool(even) and normal and _grows(kl)):

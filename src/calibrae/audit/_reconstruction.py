@@ -82,17 +82,17 @@ def find_reconstruction(probe: Probe, sizes: Sizes, data_range: tuple[float, flo
     for kind in _kinds(space, sizes):
         inputs = Inputs(data_range, space, kind)
         try:
-            found = _classify(probe, sizes, inputs)
+            result = _classify(probe, sizes, inputs)
         except ProbeError as error:
             failures.append(str(error))
             continue
-        if found.kind == "categorical" or (found.is_known and found.kind != "log_mse" and fallback is None):
-            return found
-        if kind == "binary" and found.is_known and fallback is not None:
+        if result.kind == "categorical" or (result.is_known and result.kind != "log_mse" and fallback is None):
+            return result
+        if kind == "binary" and result.is_known and fallback is not None:
             bits = find_binarisation(probe, sizes, inputs)
             if bits is not None:
-                return replace(found, binarisation=bits)
-        fallback = fallback or found
+                return replace(result, binarisation=bits)
+        fallback = fallback or result
     if fallback is None:
         raise ProbeError(failures[0])
     return fallback
@@ -122,10 +122,10 @@ def _classify(probe: Probe, sizes: Sizes, inputs: Inputs) -> Reconstruction:
     for index, candidate in enumerate(known):
         if max(misfit for _, misfit in fits[index]) < Tolerances.reconstruction_misfit.at(probe.dtype):
             return _weighed(candidate, inputs, sizes, [weight for weight, _ in fits[index]], alpha)
-    found = find_log_mse(probe, sizes, inputs)
-    if found is None:
+    log_mse = find_log_mse(probe, sizes, inputs)
+    if log_mse is None:
         return Reconstruction("unknown", None, None, inputs)
-    return Reconstruction("log_mse", found.weight, None, inputs, scope=found.scope, inside=found.inside)
+    return Reconstruction("log_mse", log_mse.weight, None, inputs, scope=log_mse.scope, inside=log_mse.inside)
 
 
 def _fit(losses: Tensor, terms: Tensor) -> tuple[float, float]:
@@ -206,14 +206,14 @@ def batch_power_of_unknown(probe: Probe, inputs: Inputs, sizes: Sizes) -> float 
     return float(round(power)) if abs(power - round(power)) < whole else None
 
 
-def measure_weight(probe: Probe, sizes: Sizes, found: Reconstruction) -> float:
+def measure_weight(probe: Probe, sizes: Sizes, reconstruction: Reconstruction) -> float:
     """Measure the weight of a known term at other sizes."""
-    inputs = found.inputs
-    if found.kind == "log_mse":
-        return log_mse_weight(probe, sizes, inputs, inside=found.inside)
-    assert found.term is not None
+    inputs = reconstruction.inputs
+    if reconstruction.kind == "log_mse":
+        return log_mse_weight(probe, sizes, inputs, inside=reconstruction.inside)
+    assert reconstruction.term is not None
     zero = torch.zeros(sizes.batch_size, sizes.latent_dim, dtype=torch.float64)
     x = inputs.x(sizes, seed=0)
     one, two = inputs.guess(x, 0, 0.0), inputs.guess(x, 1, 0.9)
     change = probe.value(x, two, zero, zero) - probe.value(x, one, zero, zero)
-    return change / float(found.term(x, two) - found.term(x, one))
+    return change / float(reconstruction.term(x, two) - reconstruction.term(x, one))
