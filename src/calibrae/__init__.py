@@ -12,49 +12,97 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from . import audit as audit
+    from . import evaluation as evaluation
     from . import functional as functional
+    from . import latents as latents
+    from . import networks as networks
+    from . import testing as testing
+    from ._registry import component as component
+    from ._types import Batch as Batch
+    from ._types import World as World
     from .data import DataOptions as DataOptions
-    from .latents import DiagonalGaussianPosterior as DiagonalGaussianPosterior
+    from .data import load_data as load_data
+    from .latents import ConditionalGaussianPrior as ConditionalGaussianPrior
+    from .latents import DistributionPrior as DistributionPrior
+    from .latents import GaussianPosterior as GaussianPosterior
+    from .latents import MixturePrior as MixturePrior
+    from .latents import NoPrior as NoPrior
     from .latents import PointPosterior as PointPosterior
+    from .latents import Posterior as Posterior
+    from .latents import Prior as Prior
     from .latents import StandardNormalPrior as StandardNormalPrior
     from .likelihoods import BernoulliLikelihood as BernoulliLikelihood
     from .likelihoods import GaussianLikelihood as GaussianLikelihood
+    from .likelihoods import HeteroscedasticGaussianLikelihood as HeteroscedasticGaussianLikelihood
+    from .likelihoods import LaplaceLikelihood as LaplaceLikelihood
+    from .likelihoods import Likelihood as Likelihood
+    from .likelihoods import Scale as Scale
     from .models import VAE as VAE
     from .models import build as build
-    from .models import calibrate_sigma as calibrate_sigma
+    from .models import fix_scale as fix_scale
     from .networks import NetworkOptions as NetworkOptions
+    from .objectives import IWAE as IWAE
     from .objectives import BetaELBO as BetaELBO
+    from .objectives import Draw as Draw
+    from .objectives import Objective as Objective
+    from .objectives import ReconstructionError as ReconstructionError
+    from .objectives import Terms as Terms
     from .workflows import Run as Run
     from .workflows import diagnose as diagnose
     from .workflows import evaluate as evaluate
     from .workflows import evaluate_full as evaluate_full
     from .workflows import fit as fit
     from .workflows import load as load
+    from .workflows import open_run as open_run
     from .workflows import score as score
     from .workflows import sweep as sweep
 
 _HOME = {
     "audit": "",
+    "evaluation": "",
     "functional": "",
+    "latents": "",
+    "networks": "",
+    "testing": "",
+    "component": "_registry",
+    "Batch": "_types",
+    "World": "_types",
     "BernoulliLikelihood": "likelihoods",
     "GaussianLikelihood": "likelihoods",
-    "DiagonalGaussianPosterior": "latents",
+    "HeteroscedasticGaussianLikelihood": "likelihoods",
+    "LaplaceLikelihood": "likelihoods",
+    "Likelihood": "likelihoods",
+    "Scale": "likelihoods",
+    "ConditionalGaussianPrior": "latents",
+    "DistributionPrior": "latents",
+    "GaussianPosterior": "latents",
+    "MixturePrior": "latents",
+    "NoPrior": "latents",
     "PointPosterior": "latents",
+    "Posterior": "latents",
+    "Prior": "latents",
     "StandardNormalPrior": "latents",
+    "BetaELBO": "objectives",
+    "Draw": "objectives",
+    "IWAE": "objectives",
+    "Objective": "objectives",
+    "ReconstructionError": "objectives",
+    "Terms": "objectives",
+    "NetworkOptions": "networks",
     "VAE": "models",
     "build": "models",
-    "calibrate_sigma": "models",
+    "fix_scale": "models",
     "DataOptions": "data",
+    "load_data": "data",
     "Run": "workflows",
     "diagnose": "workflows",
     "evaluate": "workflows",
     "evaluate_full": "workflows",
     "fit": "workflows",
     "load": "workflows",
+    "open_run": "workflows",
     "score": "workflows",
     "sweep": "workflows",
-    "NetworkOptions": "networks",
-    "BetaELBO": "objectives",
 }
 
 __all__ = ["__version__", *_HOME]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
+import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -23,58 +26,101 @@ else:
 
 Shape: TypeAlias = tuple[int, ...]
 Shared: TypeAlias = Literal["all", "channel", "element"]
-SigmaChoice: TypeAlias = Literal["optimal", "learned"] | float
+ScaleChoice: TypeAlias = Literal["optimal", "learned"] | float
 Split: TypeAlias = Literal["train", "validation", "test"]
+AnySplit: TypeAlias = Literal["train", "validation", "test", "all"]
+Support: TypeAlias = Literal["real", "unit", "binary", "count", "levels"]
+PreparationName: TypeAlias = Literal["dequantise", "binarise", "integers", "identity"]
 
 SHARED: tuple[Shared, ...] = ("all", "channel", "element")
 
 
-class Posterior(Protocol):
-    """`q(z|x)` as the objectives see it."""
-
-    is_density: ClassVar[bool]
-
-    @property
-    def mean(self) -> Tensor: ...
-
-
-class Conditional(Protocol):
-    """`p(x|z)` as the objectives see it."""
-
-    def nll(self, x: Tensor) -> Tensor: ...
-
-
-class Prior(Protocol):
-    """`p(z)` as the objectives see it."""
-
-    def kl(self, posterior: Any, z: Tensor) -> Tensor: ...
-
-
-class ModelOutput(NamedTuple):
-    """All that an objective may know of a model: the four parts of one forward pass.
+@dataclass(frozen=True)
+class Batch:
+    """Examples and all that belongs to them, on the way from the data to the objective.
 
     Attributes:
-        posterior: `q(z|x)` of the batch.
-        prior: `p(z)`.
-        likelihood: `p(x|z)` at the sampled `z`.
-        z: the sample, `[B, d]`.
+        x: examples, `[B, *data]`.
+        context: condition of encoder, decoder and prior, `[B, context_dim]`, or `None`.
+        mask: observed elements of `x`, `[B, *data]`, or `None` if all were.
+        index: position of each example in its split, `[B]`, or `None` if they have none.
     """
 
-    posterior: Posterior
-    prior: Prior
-    likelihood: Conditional
-    z: Tensor
+    x: Tensor
+    context: Tensor | None = None
+    mask: Tensor | None = None
+    index: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def to(self, device: torch.device) -> Batch:
+        """Move the examples and their context to a device; positions stay in main memory.
+
+        Examples:
+            >>> Batch(torch.zeros(2, 3)).to(torch.device("cpu")).x.shape
+            torch.Size([2, 3])
+        """
+        return Batch(self.x.to(device), moved(self.context, device), moved(self.mask, device), self.index)
+
+    def rows(self, rows: slice) -> Batch:
+        """Some of the examples."""
+        parts = (None if part is None else part[rows] for part in (self.context, self.mask, self.index))
+        return Batch(self.x[rows], *parts)
+
+    def followed_by(self, other: Batch) -> Batch:
+        """These examples, then those of another batch; what one of them lacks is left out."""
+
+        def joined(one: Tensor | None, two: Tensor | None) -> Tensor | None:
+            return None if one is None or two is None else torch.cat([one, two])
+
+        rest = ((self.context, other.context), (self.mask, other.mask), (self.index, other.index))
+        return Batch(torch.cat([self.x, other.x]), *(joined(*pair) for pair in rest))
+
+
+def moved(tensor: Tensor | None, device: torch.device) -> Tensor | None:
+    """Move a tensor to a device, if there is one; from pinned memory without waiting.
+
+    Examples:
+        >>> moved(None, torch.device("cpu")) is None
+        True
+    """
+    return None if tensor is None else tensor.to(device, non_blocking=device.type == "cuda")
+
+
+def _own(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The processes that share the work. Every sum over examples goes through `sum`.
+
+    Attributes:
+        rank: number of this process.
+        size: number of processes.
+        sum: from this process's sum, a tensor, to the sum over all processes.
+
+    Examples:
+        >>> World().sum(torch.ones(2))
+        tensor([1., 1.])
+    """
+
+    rank: int = 0
+    size: int = 1
+    sum: Callable[[Tensor], Tensor] = _own
 
 
 @dataclass(frozen=True, slots=True)
 class DataSpec:
-    """What a model and its numbers must know of the data that it is trained on.
+    """Shape, levels and scale of the data that a model sees.
 
     Attributes:
         data_shape: shape of one example, without the batch.
         levels: number of integer values an element can take, or `None` for continuous data.
         preparation: how stored values become what the model sees. `dequantise`: `(u + U[0, 1)) / levels`;
-            `binarise`: a Bernoulli draw with mean `u / (levels - 1)`; `identity`: as they are.
+            `binarise`: a Bernoulli draw with mean `u / (levels - 1)`; `integers`: `u` itself, for probabilities of integers;
+            `identity`: float data as they are.
         scale: one sentence on the scale of what the model sees.
         log_scale: `sum log c_i` over the elements, where model = (original - shift) / c. The log-density of the
             original data is the model's minus this.
@@ -82,17 +128,14 @@ class DataSpec:
 
     data_shape: Shape
     levels: int | None = 256
-    preparation: Literal["dequantise", "binarise", "identity"] = "dequantise"
+    preparation: PreparationName = "dequantise"
     scale: str = "[0, 1]"
     log_scale: float = 0.0
 
     @property
     def data_dim(self) -> int:
-        """`D`, the number of elements of one example."""
-        size = 1
-        for side in self.data_shape:
-            size *= side
-        return size
+        """Number of elements of one example, `D`."""
+        return math.prod(self.data_shape)
 
     @property
     def step(self) -> float | None:
@@ -101,7 +144,7 @@ class DataSpec:
 
     @property
     def density_levels(self) -> int | None:
-        """`levels` for bits per dimension: the density's cells per unit, 1 for data left discrete, `None` without any."""
+        """Levels for bits per dimension: cells per unit of a density, 1 for data left discrete, `None` for float data."""
         if self.levels is None:
             return None
         return self.levels if self.preparation == "dequantise" else 1

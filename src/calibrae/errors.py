@@ -21,8 +21,8 @@ class DataError(CalibraeError, ValueError):
     """The data cannot be read, or cannot be modelled as they are."""
 
 
-class UnfrozenSigmaError(CalibraeError, RuntimeError):
-    """An optimal sigma was to be evaluated before it was fixed on the training set."""
+class ScaleNotFixedError(CalibraeError, RuntimeError):
+    """An optimal scale was to be evaluated before it was fixed on the training set."""
 
 
 class NoDensityError(CalibraeError, RuntimeError):
@@ -42,9 +42,9 @@ class MissingExtraError(CalibraeError, ImportError):
 
 
 def first_line(error: BaseException, most: int = 120) -> str:
-    r"""What an error says, in one line of at most so many characters; its type's name if it says nothing.
+    r"""First line of the message, truncated; the class name if it is empty.
 
-    Example:
+    Examples:
         >>> first_line(ValueError("no compiler\nand so on")), first_line(KeyError())
         ('no compiler', 'KeyError')
     """

@@ -1,7 +1,6 @@
 """Black-box audit of a VAE loss, by its values and gradients."""
 
 from ._adapters import module_loss as module_loss
-from ._adapters import vae_loss as vae_loss
 from ._audit import audit_loss as audit_loss
 from ._finding import Finding as Finding
 from ._probe import ProbeError as ProbeError

@@ -9,11 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._types import ModelOutput
 from ..errors import ArgumentError
-from ..latents import DiagonalGaussianPosterior
-from ..models import VAE
-from ..objectives import AbstractObjective, elbo_terms
 
 METHODS = ("loss_function", "loss", "compute_loss", "criterion", "elbo_loss")
 NAMES: dict[str, tuple[str, ...]] = {
@@ -40,7 +36,7 @@ NAMES: dict[str, tuple[str, ...]] = {
 def in_usual_order(loss: Callable[..., Any]) -> Callable[..., Any]:
     """Reorder the arguments of a loss by the names of its parameters; leave a loss without the usual names alone.
 
-    Example:
+    Examples:
         >>> from calibrae.audit._adapters import in_usual_order
         >>> in_usual_order(lambda recon_x, x, mu, logvar: recon_x)(1, 2, 3, 4)
         2
@@ -59,30 +55,6 @@ def in_usual_order(loss: Callable[..., Any]) -> Callable[..., Any]:
         return loss(*(known[role] for role in roles if role is not None))
 
     return ordered
-
-
-def vae_loss(
-    model: VAE, objective: AbstractObjective | None = None
-) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
-    """What a model of calibrae descends, as a function of the decoder's output and the posterior.
-
-    Example:
-        >>> from calibrae.audit import audit_loss, vae_loss
-        >>> model = build("vae", data_shape=(1, 8, 8), latent_dim=4)
-        >>> record = audit_loss(vae_loss(model), data_shape=(1, 8, 8), latent_dim=4, batch_size=8)
-        >>> round(record.implied_sigma, 6), record.codes("error")
-        (1.0, [])
-    """
-    chosen = objective or model.objective
-    last_step = 1 << 40  # after any warm-up
-
-    def loss(x: Tensor, x_hat: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
-        features = (mu, 0.5 * logvar) if model.posterior is DiagonalGaussianPosterior else mu
-        posterior = model.posterior.from_features(features)
-        output = ModelOutput(posterior, model.prior, model.likelihood(x_hat), posterior.mean)
-        return chosen.loss(elbo_terms(output, x), last_step)
-
-    return loss
 
 
 def module_loss(

@@ -68,7 +68,7 @@ def audit_loss(
         ArgumentError: if a size or a name is not usable.
         ProbeError: if the loss raises on every kind of input, or does not return one number.
 
-    Example:
+    Examples:
         >>> def loss(x, x_hat, mu, logvar):
         ...     kl = -0.5 * (1 + logvar - mu**2 - logvar.exp()).sum(1).mean()
         ...     return torch.nn.functional.mse_loss(x_hat, x) + 0.00025 * kl

@@ -52,7 +52,10 @@ def score(
         )  # fmt: skip
     table = save_scores_csv(found, Path(csv) if csv else Path(run) / "scores.csv")
     picture = draw_scores(found, column_names(run), Path(out) if out else Path(run) / "scores.png")
-    numbers = save_arrays(found.attribution.per_element, Path(arrays), column_names(run)) if arrays else None
+    elements = found.attribution.per_element
+    if arrays and elements is None:
+        raise typer.BadParameter("--arrays: the elements of this likelihood are not independent given z; drop it.")
+    numbers = save_arrays(elements, Path(arrays), column_names(run)) if arrays and elements is not None else None
     written = {"csv": str(table), "picture": str(picture)} | ({"arrays": str(numbers)} if numbers else {})
     top = [{"example": found.names[i], "nll_nats": float(found.nll[i])} for i in found.order[:SHOWN]]
     mean = float(found.nll.mean())
@@ -80,7 +83,7 @@ def diagnose(
     device: DeviceOption = "auto",
     json: JsonFlag = False,
 ) -> None:
-    """What is wrong with a run, most important first, and what to try."""
+    """Find faults of a run, most important first, and what to try."""
     from ..workflows import diagnose as diagnose_run
 
     with progress() as tick:

@@ -9,6 +9,7 @@ import typer
 
 from ._options import (
     ArraysOption,
+    ConditionOption,
     DataOption,
     DeviceOption,
     JsonFlag,
@@ -17,6 +18,7 @@ from ._options import (
     Seed,
     SplitOption,
     check_split,
+    condition_value,
     integers,
 )
 from ._print import print_json
@@ -49,7 +51,10 @@ def _place(run: str, out: str | None, name: str) -> Path:
 def sample(
     run: RunPath,
     n: Annotated[int, typer.Option("-n", "--n", help="How many.")] = 64,
-    noise: Annotated[bool, typer.Option("--noise", help="Add the decoder's noise: true samples of p(x).")] = False,
+    observation_noise: Annotated[
+        bool, typer.Option("--observation-noise", help="Draw from p(x|z) instead of taking its mean.")
+    ] = False,
+    condition: ConditionOption = None,
     columns: Columns = 8,
     out: OutOption = None,
     arrays: ArraysOption = None,
@@ -58,11 +63,13 @@ def sample(
     json: JsonFlag = False,
 ) -> None:
     """Draw z from the prior and decode it."""
-    from ..workflows import load, run_preparation
+    from ..workflows import load, open_run
     from ..workflows import sample as draw
 
-    x = run_preparation(run).restore(draw(load(run, device=device), n, noise=noise, seed=seed))
-    title = "samples" if noise else "samples (means)"
+    opened, model = open_run(run), load(run, device=device)
+    contexts = opened.contexts(condition_value(condition, opened.condition), n)
+    x = opened.preparation.restore(draw(model, n, contexts, noise=observation_noise, seed=seed))
+    title = "samples" if observation_noise else "samples (means)"
     _finish(run, x, out, arrays, json, "samples.png", columns=columns, title=title)
 
 
@@ -79,13 +86,13 @@ def reconstruct(
     json: JsonFlag = False,
 ) -> None:
     """Reconstruct examples at the posterior mean; each row of originals stands above its reconstructions."""
-    from ..workflows import first_examples, load, run_data, run_preparation
+    from ..workflows import examples, load, run_data, run_preparation
     from ..workflows import reconstruct as rebuild
 
     model, restore = load(run, device=device), run_preparation(run).restore
-    x = first_examples(run_data(run, data), check_split(split), n, seed)
-    how: dict[str, Any] = {"columns": columns, "reference": restore(x), "title": "reconstructions"}
-    _finish(run, restore(rebuild(model, x)), out, arrays, json, "reconstructions.png", **how)
+    batch = examples(run_data(run, data), check_split(split), n, seed)
+    how: dict[str, Any] = {"columns": columns, "reference": restore(batch.x), "title": "reconstructions"}
+    _finish(run, restore(rebuild(model, batch.x, batch.context)), out, arrays, json, "reconstructions.png", **how)
 
 
 def encode(
@@ -130,9 +137,9 @@ def interpolate(
 ) -> None:
     """Walk in a straight line between the codes of 2 examples, or over the square of 4."""
     from ..workflows import interpolate as walk
-    from ..workflows import load, parse_corners, run_data, run_preparation
+    from ..workflows import load, run_data, run_preparation
 
-    corners = parse_corners(integers(between, "--between"), run_data(run, data), check_split(split), seed)
+    corners = run_data(run, data).gather(check_split(split), integers(between, "--between"), seed)
     x = run_preparation(run).restore(walk(load(run, device=device), corners, steps))
     _finish(run, x, out, arrays, json, "interpolation.png", columns=steps, walks=True, title="interpolation")
 
@@ -145,6 +152,7 @@ def traverse(
     ] = 10,
     steps: Steps = 11,
     reach: Annotated[float, typer.Option(help="How far, in prior standard deviations.")] = 3.0,
+    condition: ConditionOption = None,
     data: DataOption = None,
     out: OutOption = None,
     arrays: ArraysOption = None,
@@ -152,8 +160,13 @@ def traverse(
     json: JsonFlag = False,
 ) -> None:
     """Change one latent at a time; a row each."""
-    from ..workflows import load, run_data, run_preparation
+    from ..workflows import load, open_run, run_data
     from ..workflows import traverse as walk
 
-    x = run_preparation(run).restore(walk(load(run, device=device), run_data(run, data), n=n, steps=steps, reach=reach))
-    _finish(run, x, out, arrays, json, "traversal.png", columns=steps, walks=True, title="traversal")
+    opened = open_run(run)
+    value = condition_value(condition, opened.condition)
+    context = None if value is None else opened.contexts(value, 1)
+    one = None if context is None else context[0]
+    walks, by = walk(load(run, device=device), run_data(run, data), n=n, steps=steps, reach=reach, context=one)
+    how: dict[str, Any] = {"columns": steps, "walks": True, "title": f"traversal, by {by}"}
+    _finish(run, opened.preparation.restore(walks), out, arrays, json, "traversal.png", **how)

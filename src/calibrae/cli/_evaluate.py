@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ._options import DataOption, DeviceOption, JsonFlag, RunPath, Seed, SplitOption, check_split
-from ._print import print_estimates, print_evaluation, print_json, progress
+from ._print import print_json, progress
 
 
 def evaluate(
@@ -38,9 +38,9 @@ def evaluate(
     device: DeviceOption = "auto",
     json: JsonFlag = False,
 ) -> None:
-    """The exact ELBO of a run in nats, beside bits/dim and the closed-form floor."""
+    """Compute the exact ELBO of a run in nats, beside bits/dim and the closed-form baseline."""
     from ..workflows import evaluate as evaluate_run
-    from ..workflows import evaluate_full, full_settings
+    from ..workflows import evaluate_full
 
     if full and importance_samples:
         raise typer.BadParameter(
@@ -48,26 +48,23 @@ def evaluate(
         )
     if not full and (annealed_examples, temperatures) != (None, None):
         raise typer.BadParameter("--annealed-examples and --temperatures are sizes of --full. Add it, or drop them.")
-    settings = full_settings(annealed_examples, temperatures) if full else None
     assess = (
-        partial(evaluate_full, settings=settings)
+        partial(evaluate_full, annealed_examples=annealed_examples, temperatures=temperatures)
         if full
         else partial(evaluate_run, importance_samples=importance_samples)
     )
     with progress() as tick:
-        record = assess(
+        found = assess(
             run, data, split=check_split(split), seed=seed, batch_size=batch_size, limit=limit, device=device, tick=tick
-        ).to_dict()
+        )
     if json:
-        print_json(record)
-        return
-    print_evaluation(record)
-    if full:
-        print_estimates(record)
+        print_json(found.to_dict())
+    else:
+        typer.echo(str(found))
 
 
 def self_test(json: JsonFlag = False) -> None:
-    """Prove the installation: closed forms, a linear VAE against PPCA, reductions, save and load."""
+    """Check the installation: closed forms, a linear VAE against PPCA, reductions, save and load."""
     from ..workflows import self_test as run_checks
 
     checks = []

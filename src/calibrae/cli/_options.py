@@ -15,11 +15,15 @@ OutOption = Annotated[
 ]
 ArraysOption = Annotated[str | None, typer.Option(help="Also write the numbers, as .npy or .csv.", show_default=False)]
 DeviceOption = Annotated[str, typer.Option(help="auto (a CUDA device, if one can be used), cpu, cuda, ...")]
+ConditionOption = Annotated[
+    str | None,
+    typer.Option(help="Condition: a class, a number, or numbers 1.5,2; of a conditional run.", show_default=False),
+]
 DataOption = Annotated[str | None, typer.Option(help="Other data than the run's own.", show_default=False)]
 
 
 def pair(text: str | None, name: str, kind: type = float) -> tuple[Any, Any] | None:
-    """`'a,b'` as two numbers."""
+    """Read `'a,b'` as two numbers."""
     if text is None:
         return None
     parts = text.replace("x", ",").split(",") if kind is int else text.split(",")
@@ -50,6 +54,17 @@ def sigma_value(text: str | None) -> Any:
         return float(text)
     except ValueError:
         raise typer.BadParameter(f"--sigma must be optimal, learned or a positive number; got {text!r}.") from None
+
+
+def condition_value(text: str | None, coding: Any) -> Any:
+    """`'cat'` or `'007'` as a class, `'1.5,2'` as numbers, by the coding of the run's condition."""
+    if text is None or coding is None or coding.kind == "classes":
+        return text
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"--condition must be {coding.dim} numbers, as in 1.5,2; got {text!r}.") from None
+    return values[0] if len(values) == 1 else values
 
 
 def check_split(split: str) -> Any:

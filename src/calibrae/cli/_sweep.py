@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ._options import JsonFlag
-from ._print import number, print_json, progress
+from ._print import print_json, progress
 
 SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
@@ -38,7 +38,7 @@ def sweep(
 ) -> None:
     """Train a run for each beta, sigma or latent size, draw rate and distortion, and recommend one.
 
-    All other options are those of calibrae train: --epochs 5 --flip. Called again, a sweep goes on where it was.
+    All other options are those of calibrae train: --epochs 5 --horizontal-flip. Called again, a sweep goes on where it was.
     """
     from ..workflows import run_sweep
 
@@ -59,7 +59,7 @@ def sweep(
 
 
 def _split(given: dict[str, str | None]) -> tuple[dict[str, str], list[str]]:
-    """What is varied, and what is a word for `train`, such as `--sigma learned`."""
+    """Separate what is varied from a word for `train`, such as `--sigma learned`."""
     axes = {name: text for name, text in given.items() if text is not None}
     words = []
     if axes.get("sigma") in ("optimal", "learned"):
@@ -81,6 +81,8 @@ def _check_train(data: str, out: str, arguments: Sequence[str]) -> None:
 
 def _print(found: Any) -> None:
     """A table, what failed, and the recommendation."""
+    from ..evaluation import number
+
     width = max((len(point.name) for point in found.points), default=0) + 2
     if found.points:
         typer.echo(f"{'point':<{width}}{'ELBO, nats':>18}{'KL':>9}{'squared error':>15}{'sigma':>9}{'active':>9}")

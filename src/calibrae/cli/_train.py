@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
+import tomllib
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ._options import JsonFlag, integers, pair, sigma_value
 from ._print import print_json
-
-MODEL_OPTIONS = (
-    "model",
-    "network",
-    "latent_dim",
-    "likelihood",
-    "sigma",
-    "sigma_shared",
-    "hidden",
-    "activation",
-    "width",
-)
-TRAIN_OPTIONS = (
-    "epochs", "batch_size", "accumulate", "lr", "weight_decay", "clip", "kl_warmup", "averaging", "patience", "seed",
-    "precision", "compile", "accelerator",
-)  # fmt: skip
 
 
 def train(
@@ -33,36 +19,66 @@ def train(
     model: Annotated[str, typer.Option(help="autoencoder, vae, beta-vae or sigma-vae.")] = "sigma-vae",
     network: Annotated[str, typer.Option(help="auto, linear, mlp or conv.")] = "auto",
     latent_dim: Annotated[int, typer.Option(help="Latent dimensions d.")] = 50,
-    likelihood: Annotated[str, typer.Option(help="gaussian, or bernoulli for binary data.")] = "gaussian",
+    likelihood: Annotated[
+        str, typer.Option(help="gaussian, laplace, gaussian-per-example, bernoulli (binary data), or a name of yours.")
+    ] = "gaussian",
     sigma: Annotated[
-        str | None, typer.Option(help="optimal, learned or a number; by default the model's.", show_default=False)
+        str | None,
+        typer.Option(
+            help="Scale of the likelihood: optimal, learned or a number; by default the model's.", show_default=False
+        ),
     ] = None,
-    sigma_shared: Annotated[str, typer.Option(help="One sigma for all elements, per channel or per element.")] = "all",
+    sigma_shared: Annotated[str, typer.Option(help="One scale for all elements, per channel or per element.")] = "all",
+    prior: Annotated[
+        str | None,
+        typer.Option(
+            help="standard-normal, mixture (mixture:components=8), conditional-gaussian, ...; by default the model's.",
+            show_default=False,
+        ),
+    ] = None,
+    posterior: Annotated[
+        str | None, typer.Option(help="gaussian, ...; by default the model's.", show_default=False)
+    ] = None,
+    objective: Annotated[
+        str | None,
+        typer.Option(help="beta-elbo, iwae (iwae:samples=5), ...; by default the model's.", show_default=False),
+    ] = None,
     beta: Annotated[
         float | None, typer.Option(help="Weight of the KL; by default the model's.", show_default=False)
     ] = None,
     beta_convention: Annotated[
         str, typer.Option(help="Loss in which --beta is written: nll, sse, mse, ...; calibrae beta --list.")
     ] = "nll",
+    kl_warmup: Annotated[
+        float | None, typer.Option(help="Share of all steps over which beta rises from 0.", show_default=False)
+    ] = None,
     hidden: Annotated[str, typer.Option(help="Hidden widths of an mlp.")] = "512,512",
-    activation: Annotated[str, typer.Option(help="Of an mlp: silu, gelu, relu, leaky-relu, tanh.")] = "silu",
+    activation: Annotated[
+        str, typer.Option(help="Activation of the mlp: silu, gelu, relu, leaky-relu, tanh.")
+    ] = "silu",
     width: Annotated[int, typer.Option(help="Channels of a conv net's finest map.")] = 48,
     epochs: Annotated[int, typer.Option(help="Passes over the training set.")] = 20,
-    batch_size: Annotated[int, typer.Option(help="Examples a step.")] = 64,
-    accumulate: Annotated[int, typer.Option(help="Micro-batches a batch is cut into, to save memory.")] = 1,
+    batch_size: Annotated[int, typer.Option(help="Batch size.")] = 64,
+    micro_batches: Annotated[int, typer.Option(help="Pieces that a batch is cut into, to save memory.")] = 1,
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 4e-3,
-    weight_decay: Annotated[float, typer.Option(help="Of AdamW.")] = 0.1,
-    clip: Annotated[float, typer.Option(help="Gradient norm, in nats per dimension; 0 for none.")] = 0.065,
-    flip: Annotated[
-        bool, typer.Option("--flip", help="Mirror training examples at random (not for digits or text).")
+    weight_decay: Annotated[float, typer.Option(help="AdamW weight decay.")] = 0.1,
+    lr_warmup: Annotated[float, typer.Option(help="Share of all steps over which the learning rate rises.")] = 0.05,
+    grad_clip_norm: Annotated[
+        float, typer.Option(help="Largest gradient norm, in nats per dimension; 0 for none.")
+    ] = 0.065,
+    horizontal_flip: Annotated[
+        bool, typer.Option("--horizontal-flip", help="Mirror training examples at random (not for digits or text).")
     ] = False,
-    kl_warmup: Annotated[float, typer.Option(help="Epochs over which beta rises from 0.")] = 0.0,
-    averaging: Annotated[float, typer.Option(help="Decay of a weight average, e.g. 0.999; 0 for none.")] = 0.0,
+    ema_decay: Annotated[
+        float, typer.Option(help="Decay of a moving average of the weights, e.g. 0.999; 0 for none.")
+    ] = 0.0,
     patience: Annotated[int, typer.Option(help="Epochs without progress before stopping; 0 for never.")] = 0,
-    seed: Annotated[int, typer.Option(help="Of weights, order and noise.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
     compile: Annotated[str, typer.Option(help="auto, on or off.")] = "auto",  # noqa: A002 (the option's name is fixed)
-    accelerator: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    acceleration: Annotated[str, typer.Option(help="on, or off for the plain step.")] = "on",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    threads: Annotated[str, typer.Option(help="Threads of the CPU; auto chooses by measuring.")] = "auto",
     size: Annotated[str | None, typer.Option(help="H,W to which pictures are brought.", show_default=False)] = None,
     resize: Annotated[str, typer.Option(help="crop or fit, with --size.")] = "crop",
     skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave out files that cannot be read.")] = False,
@@ -71,8 +87,20 @@ def train(
     standardise: Annotated[
         bool | None, typer.Option(help="Standardise float data by column.", show_default=False)
     ] = None,
-    binarise: Annotated[bool, typer.Option("--binarise", help="Draw bits with the values as means.")] = False,
-    split_seed: Annotated[int, typer.Option(help="Of the split, where none is given.")] = 0,
+    binarise: Annotated[
+        bool, typer.Option("--binarise", help="Turn grey values into random 0/1, anew in every epoch.")
+    ] = False,
+    condition: Annotated[
+        str | None,
+        typer.Option(
+            help="Condition on: class (folders of pictures), label (label files), or a column.", show_default=False
+        ),
+    ] = None,
+    split_seed: Annotated[int, typer.Option(help="Seed of the split, where none is given.")] = 0,
+    config: Annotated[
+        str | None,
+        typer.Option(help="TOML file with options, as a run's config.toml; options here win.", show_default=False),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run that is there.")] = False,
     json: JsonFlag = False,
@@ -85,12 +113,46 @@ def train(
     values["sigma"] = sigma_value(sigma)
     values["size"], values["data_range"] = pair(size, "--size", int), pair(data_range, "--data-range")
     values["hidden"] = tuple(integers(hidden, "--hidden"))
+    values["threads"] = threads if threads == "auto" else integers(threads, "--threads")[0]
+    values["retain_memory"] = True  # this process does nothing else
+    if config is not None:
+        values |= _configured(config, given, set(values))
     run = train_run(values, given)
     last = run.history[-1] if run.history else {}
     if json:
         print_json({"run": str(run.path), **last})
     else:
         typer.echo(f"trained: {run.path} (curves.png, reconstructions.png, ...)\nnext:    calibrae evaluate {run.path}")
+
+
+def _configured(path: str, given: set[str], names: set[str]) -> dict[str, Any]:
+    """Values of a configuration file for the options that the user did not write.
+
+    Args:
+        path: place of the file.
+        given: options that the user wrote, which win; arguments of a part that they replace are left out too.
+        names: names of all options.
+
+    Raises:
+        typer.BadParameter: if the file cannot be read, or names an option that there is not.
+    """
+    from ..workflows import words_of
+
+    try:
+        stored = words_of(tomllib.loads(Path(path).read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise typer.BadParameter(f"--config {path} cannot be read: {error}") from error
+    unknown = sorted(name for name in stored if name not in names | KNOWN or name in REFUSED)
+    if unknown:
+        raise typer.BadParameter(f"--config {path}: there is no option {', '.join(unknown)}.")
+    pairs = ("size", "data_range", "hidden")
+    replaced = given | {argument for part in given & ARGUMENTS.keys() for argument in ARGUMENTS[part]}
+    return {name: tuple(value) if name in pairs else value for name, value in stored.items() if name not in replaced}
+
+
+REFUSED = frozenset({"data", "out", "config", "resume", "overwrite", "json"})  # of the command, not of the run
+ARGUMENTS = {"likelihood": ("sigma", "sigma_shared"), "objective": ("beta", "beta_convention", "kl_warmup")}
+KNOWN = frozenset({"retain_memory", "eval_batch_size", "validation_fraction", "test_fraction"})
 
 
 def _is_given(context: typer.Context, name: str) -> bool:

@@ -2,16 +2,17 @@
 
 from ._cache import cache_root as cache_root
 from ._cache import cached_arrays as cached_arrays
+from ._condition import GIVEN as GIVEN
+from ._condition import Condition as Condition
 from ._dataset import Data as Data
 from ._dataset import load_data as load_data
 from ._hub import NAMES as NAMES
-from ._kept import KeptRows as KeptRows
-from ._noise import ExampleNoise as ExampleNoise
 from ._noise import byte_noise as byte_noise
 from ._noise import byte_source as byte_source
-from ._noise import mixed_seed as mixed_seed
+from ._open import keep_source as keep_source
 from ._open import open_source as open_source
 from ._prepare import Preparation as Preparation
+from ._row_cache import RowCache as RowCache
 from ._source import DataOptions as DataOptions
 from ._source import Source as Source
 from ._view import View as View

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -169,8 +170,30 @@ def from_iterable(name: str, items: Iterable[Any], options: DataOptions) -> Sour
     if first is None:
         raise DataError(f"{name} yields no examples.")
     reference = example_array(first)
-    key = _cache.write(None, {"all": _blocks(name, itertools.chain([first], iterator), reference.shape)}, dict)
-    return from_array(name, {"all": _cache.read(key)[0]["all"]}, options, fingerprint=key)
+    labels: list[Any] = []
+    every: Iterator[Any] = itertools.chain([first], iterator)
+    if options.condition is not None:
+        every = _collecting(name, every, options.condition, labels)
+    key = _cache.write(None, {"all": _blocks(name, every, reference.shape)}, dict)
+    source = from_array(name, {"all": _cache.read(key)[0]["all"]}, options, fingerprint=key)
+    return (
+        source if options.condition is None else replace(source, labels={options.condition: {"all": np.array(labels)}})
+    )
+
+
+def _collecting(name: str, items: Iterable[Any], condition: str, labels: list[Any]) -> Iterator[Any]:
+    """Pass the items on; keep the condition of each: a dict's entry, or what follows the example in a tuple."""
+    for item in items:
+        if isinstance(item, Mapping) and condition in item:
+            label = item[condition]
+        elif isinstance(item, tuple | list) and len(item) > 1:
+            label = item[1]
+        else:
+            raise DataError(
+                f"{name} has no condition {condition!r}: its items must be (example, condition) or dicts with that key."
+            )
+        labels.append(label.detach().cpu().numpy() if hasattr(label, "detach") else label)
+        yield item
 
 
 def _blocks(name: str, items: Iterable[Any], shape: tuple[int, ...]) -> Iterator[Array]:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Literal, final
+from dataclasses import dataclass, field, replace
+from typing import Any, final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .._types import DataSpec, Split
-from ..errors import DataError
+from .._noise import ExampleNoise, mixed_seed
+from .._types import AnySplit, Batch, DataSpec, Split, Support
+from ..errors import ArgumentError, DataError
 from ._arrays import value_range
 from ._cache import hash_array
-from ._noise import ExampleNoise, byte_noise, byte_source, mixed_seed
+from ._condition import GIVEN, Condition, fit_condition, hashable, labels_by_split, with_condition
+from ._noise import byte_noise
 from ._open import open_source
 from ._prepare import Preparation, prepare, require_range
 from ._source import Array, DataOptions, Part, Source
@@ -35,12 +37,16 @@ class Data:
         views: the splits.
         preparation: from stored values to the model's.
         provenance: where each split came from.
+        condition: coding of the condition; `None` without one.
+        labels: conditions of each split, in the order of its rows.
     """
 
     source: Source
     views: Mapping[Split, View]
     preparation: Preparation
     provenance: Mapping[str, str]
+    condition: Condition | None = None
+    labels: Mapping[AnySplit, Array] = field(default_factory=dict)
 
     @property
     def spec(self) -> DataSpec:
@@ -51,7 +57,7 @@ class Data:
         """Examples that fit into memory together without gradients: fewer than `most` where one is large."""
         return max(1, min(most, NUMBERS_AT_ONCE // self.spec.data_dim))
 
-    def view(self, split: Split | Literal["all"]) -> View:
+    def view(self, split: AnySplit) -> View:
         """The stored rows of a split."""
         if split == "all":
             parts = list(self.source.parts.values())
@@ -69,8 +75,8 @@ class Data:
         *,
         flip: bool = False,
         pinned: bool = False,
-    ) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Batches of the training set in a given order, perhaps mirrored at random, with what is left to prepare.
+    ) -> Iterator[tuple[Tensor, Tensor | None, Tensor | None]]:
+        """Batches of the training set in a given order, perhaps mirrored at random, with what is left to prepare, and contexts.
 
         Integer data come as they are stored, with fresh random bytes, for `preparation(values, bits)` where they are used: they travel
         as bytes, and a compiled step prepares them in passing. All else comes prepared, without bits.
@@ -84,49 +90,71 @@ class Data:
             pinned: in memory from which a CUDA device fetches them by itself.
         """
         view = self.views["train"]
+        contexts = self.contexts("train")
         for start in range(0, len(order), batch_size):
-            raw = view.gather(order[start : start + batch_size])
+            rows = order[start : start + batch_size]
+            raw, context = view.gather(rows), None if contexts is None else _placed(contexts[rows], pinned)
             if flip:
                 mirrored = torch.rand(len(raw), generator=generator) < 0.5
                 raw[mirrored] = raw[mirrored].flip(-1)
             if self.preparation.takes_bytes:
-                yield _placed(raw, pinned), _placed(byte_noise(raw.shape, source), pinned)
+                yield _placed(raw, pinned), _placed(byte_noise(raw.shape, source), pinned), context
             else:
                 noise = torch.rand(raw.shape, generator=generator) if self.preparation.needs_noise else None
-                yield _placed(self.preparation(raw, noise), pinned), None
+                yield _placed(self.preparation(raw, noise), pinned), None, context
 
-    def training_batches(
-        self, order: Array, batch_size: int, generator: torch.Generator, *, flip: bool = False
-    ) -> Iterator[Tensor]:
-        """Prepared batches of the training set in a given order, with fresh noise, perhaps mirrored at random."""
-        source = byte_source(int(torch.randint(1 << 62, (), generator=generator)))
-        for values, bits in self.stored_batches(order, batch_size, generator, source, flip=flip):
-            yield values if bits is None else self.preparation(values, bits)
+    def contexts(self, split: AnySplit) -> Tensor | None:
+        """Contexts of a split, `[N, context_dim]`; `None` without a condition."""
+        return None if self.condition is None else self.condition(self.labels[split])
 
-    def batches(
-        self, split: Split | Literal["all"], batch_size: int, seed: int = 0, limit: int | None = None
-    ) -> Iterator[tuple[int, Tensor]]:
-        """Pairs of the first example's position and a prepared batch, whose noise depends on the seed alone.
+    def batches(self, split: AnySplit, batch_size: int, seed: int = 0, limit: int | None = None) -> Iterator[Batch]:
+        """Prepared batches in order; their noise belongs to each example and depends on the seed alone.
 
         Args:
-            split: which one.
+            split: name of the split.
             batch_size: rows a batch.
-            seed: of the dequantisation noise, which is the same for every batch size.
+            seed: seed of the dequantisation noise.
             limit: so many examples only, evenly spaced.
         """
-        view = self.view(split).spaced(limit)
+        view, index = self.view(split).spaced(limit), self.positions(split, limit)
         noise = ExampleNoise("uniform", self.spec.data_shape, mixed_seed(seed, len(split)), DEQUANTISE_STREAM)
+        contexts = self.contexts(split)
         start = 0
         for raw in view.sliced(batch_size):
-            drawn = noise.rows(start, start + len(raw)) if self.preparation.needs_noise else None
-            yield start, self.preparation(raw, drawn)
+            rows = index[start : start + len(raw)]
+            drawn = noise.rows(rows) if self.preparation.needs_noise else None
+            yield Batch(self.preparation(raw, drawn), None if contexts is None else contexts[rows], None, rows)
             start += len(raw)
 
-    def names(self, split: Split | Literal["all"], limit: int | None = None) -> list[str]:
-        """What each example of a split is called: its file, or its position in the stored part, counted from 0.
+    def positions(self, split: AnySplit, limit: int | None = None) -> Tensor:
+        """Positions in a split of the examples of `batches`, `[n]`."""
+        every = View(np.arange(len(self.view(split)))).spaced(limit)
+        return torch.from_numpy(every.array[:] if every.index is None else every.index)
+
+    def gather(self, split: AnySplit, positions: Any, seed: int = 0) -> Batch:
+        """Prepared examples at some positions of a split, with the noise that `batches` gives them.
+
+        Raises:
+            ArgumentError: if a position does not exist.
+        """
+        view, rows = self.view(split), np.asarray(positions, dtype=np.int64)
+        wrong = rows[(rows < 0) | (rows >= len(view))]
+        if len(wrong):
+            raise ArgumentError(
+                f"positions must lie between 0 and {len(view) - 1} in the {split} split; got {wrong[0]}."
+            )
+        noise = ExampleNoise("uniform", self.spec.data_shape, mixed_seed(seed, len(split)), DEQUANTISE_STREAM)
+        index, contexts = torch.from_numpy(rows), self.contexts(split)
+        drawn = noise.rows(index) if self.preparation.needs_noise else None
+        return Batch(
+            self.preparation(view.gather(rows), drawn), None if contexts is None else contexts[rows], None, index
+        )
+
+    def names(self, split: AnySplit, limit: int | None = None) -> list[str]:
+        """Name each example of a split: its file, or its position in the stored part, counted from 0.
 
         Args:
-            split: which one.
+            split: name of the split.
             limit: so many examples only, evenly spaced; the same as those of `batches`.
         """
         view, parts = self.view(split).spaced(limit), self.source.parts
@@ -139,19 +167,62 @@ class Data:
         ]
         return found if view.index is None else [found[i] for i in view.index]
 
-    def binarised(self) -> Data:
-        """The same with a Bernoulli draw in place of dequantisation; for data that are bits already it changes nothing."""
-        spec = replace(self.spec, preparation="binarise", scale="{0, 1}")
+    def prepared_for(self, support: Support, *, is_density: bool) -> Data:
+        """Prepare the data for a likelihood, by what it says of itself.
+
+        Args:
+            support: values that the likelihood is for.
+            is_density: whether it is a density, for which integers are dequantised, or gives probabilities of integers.
+
+        Raises:
+            ArgumentError: if it has no meaning for these data.
+        """
+        name, spec = self.source.name, self.spec
+        if support == "binary":
+            return self._as_bits()
+        if spec.preparation == "binarise":
+            raise ArgumentError(
+                f"binarised data have no density; got {name} and a {support} likelihood. Take --likelihood bernoulli."
+            )
+        if support in ("count", "levels"):
+            return self._as_integers(support)
+        if support == "unit" and not spec.scale.startswith("[0, 1]"):
+            raise ArgumentError(
+                f"this likelihood is for data on [0, 1]; got {name} with {spec.scale}. Pass --data-range LO,HI, or take another."
+            )
+        if not is_density and spec.levels is None:
+            raise ArgumentError(f"this likelihood gives probabilities of integers; got floats, {name}. Take a density.")
+        return self if is_density else self._as_integers(support)
+
+    def _as_bits(self) -> Data:
+        if self.spec.levels != 2 and self.spec.preparation != "binarise":
+            raise ArgumentError(
+                f"a likelihood of binary data needs such data; got {self.source.name} on {self.spec.scale}. Binarise them with "
+                "--binarise (in Python `binarise=True`), or take a Gaussian."
+            )
+        return self._with(replace(self.spec, preparation="binarise", scale="{0, 1}"))
+
+    def _as_integers(self, support: str) -> Data:
+        if self.spec.levels is None:
+            raise ArgumentError(
+                f"a likelihood of {support} data needs integers; got floats, {self.source.name}. Convert the data to integers."
+            )
+        return self._with(replace(self.spec, preparation="integers", scale=f"integers 0 to {self.spec.levels - 1}"))
+
+    def _with(self, spec: DataSpec) -> Data:
         return replace(self, preparation=replace(self.preparation, spec=spec))
 
-    def identity(self, split: Split | Literal["all"]) -> str:
-        """What tells these examples, prepared as they are, from all others."""
+    def identity(self, split: AnySplit) -> str:
+        """Cache key of a prepared split."""
         index = None if split == "all" else self.views[split].index
         rows = split if index is None else hash_array(index)
-        return f"{self.source.fingerprint} {rows} {self.preparation.to_dict()}"
+        condition = (
+            "" if self.condition is None else f" {self.condition.to_dict()} {hash_array(hashable(self.labels[split]))}"
+        )
+        return f"{self.source.fingerprint} {rows} {self.preparation.to_dict()}{condition}"
 
     def describe(self) -> dict[str, Any]:
-        """What a run records of its data."""
+        """Description for a run's record."""
         return {
             "name": self.source.name,
             "fingerprint": self.source.fingerprint,
@@ -160,11 +231,18 @@ class Data:
             "splits": dict(self.provenance),
             "notes": list(self.source.notes),
             "preparation": self.preparation.to_dict(),
+            "condition": None if self.condition is None else self.condition.to_dict(),
         }
 
 
 def load_data(
-    data: Any, options: DataOptions | None = None, preparation: Preparation | None = None, *, split: bool = True
+    data: Any,
+    options: DataOptions | None = None,
+    preparation: Preparation | None = None,
+    *,
+    condition: Any = None,
+    coding: Condition | None = None,
+    split: bool = True,
 ) -> Data:
     """Open, split and prepare data.
 
@@ -176,19 +254,35 @@ def load_data(
         data: see `open_source`; or `Data`, returned as it is.
         options: how to read and split.
         preparation: that of a trained model, to be applied to new data; by default it is fitted on the training split.
+        condition: condition of each example, `[N]` or `[N, k]`, or a dict of such by part; or its name, as `options.condition`.
+        coding: coding of a trained model's condition, to be applied to new data.
         split: whether data that came without splits are split; if not, each split is all of them.
 
     Raises:
         DataError: if the data cannot be read, split or modelled.
     """
     if isinstance(data, Data):
+        if condition is not None:
+            raise DataError("these data are prepared already. Give the condition to `load_data` instead.")
         return data
     options = options or DataOptions()
+    if isinstance(condition, str):
+        options, condition = replace(options, condition=condition), None
     source = open_source(data, options)
+    if condition is not None:
+        source, options = with_condition(source, condition), replace(options, condition=GIVEN)
     if preparation is not None:
         source = _as_trained(source, preparation)
     views, provenance = _split(source, options) if split or "all" not in source.parts else _unsplit(source)
-    return Data(source, views, preparation or prepare(source, views["train"], options), provenance)
+    loaded = Data(source, views, preparation or prepare(source, views["train"], options), provenance)
+    return loaded if options.condition is None else _conditioned(loaded, options.condition, coding)
+
+
+def _conditioned(data: Data, name: str, coding: Condition | None) -> Data:
+    """Data with the labels of each split and their coding."""
+    labels = labels_by_split(data.source, data.views, name)
+    fitted = coding or fit_condition(name, labels["train"], labels["all"])
+    return replace(data, condition=fitted, labels=labels)
 
 
 def _as_trained(source: Source, preparation: Preparation) -> Source:

@@ -6,7 +6,8 @@ import gzip
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from ._source import Array, DataOptions, Part, Source, part_of, speaks_of_labels
 
 IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 ROWS = 16_384
+LABEL = "label"  # name of the condition that files or arrays of labels give
 IMAGE_ROWS = 512
 
 
@@ -56,16 +58,29 @@ def is_idx(path: Path) -> bool:
 def open_idx(files: list[Path], root: Path, options: DataOptions) -> Source:
     """IDX files of pictures whose names tell train from test; files of labels (one dimension) are left out."""
     parts: dict[Part, Array] = {}
+    labels: dict[Part, Array] = {}
     for file in files:
         array = read_idx(file)
         if array.ndim == 3:
             array = array[:, None]
-        if array.ndim > 1:
-            part = (part_of(file.name) or "all") if len(files) > 1 else "all"
-            _add_part(parts, part, array, file.name)
+        part = (part_of(file.name) or "all") if len(files) > 1 else "all"
+        _add_part(parts if array.ndim > 1 else labels, part, array, file.name)
     if not parts:
         raise DataError(f"{root} holds only IDX files of labels. Add the files of images.")
-    return from_array(str(root), _pool(parts), options)
+    return _labelled(from_array(str(root), _pool(parts), options), _pool_labels(labels, parts), options)
+
+
+def _labelled(source: Source, labels: dict[Part, Array], options: DataOptions, name: str = LABEL) -> Source:
+    """A source with labels, if the condition asks for them and they belong to its examples."""
+    if options.condition != name or not labels:
+        return source
+    wrong = [part for part, array in source.parts.items() if len(labels.get(part, ())) != len(array)]
+    if wrong:
+        raise DataError(
+            f"{source.name}: there must be one label for each example; the part {wrong[0]} has {len(source.parts[wrong[0]])} examples "
+            f"and {len(labels.get(wrong[0], ()))} labels."
+        )
+    return replace(source, labels={name: {part: labels[part] for part in source.parts}})
 
 
 def _add_part(parts: dict[Part, Array], part: Part, array: Array, name: str) -> None:
@@ -81,24 +96,34 @@ def _pool(parts: dict[Part, Array]) -> dict[Part, Array]:
     return {"all": np.concatenate(list(parts.values()))}
 
 
+def _pool_labels(labels: dict[Part, Array], parts: dict[Part, Array]) -> dict[Part, Array]:
+    """Labels in the order in which the parts of their examples are pooled."""
+    return _pool({part: labels[part] for part in parts if part in labels}) if labels.keys() & parts.keys() else labels
+
+
 def open_numpy(path: Path, options: DataOptions) -> Source:
     """`.npy`, or `.npz` with one array or arrays called `train`, `test`, ... (`x_train`, ... too)."""
     if path.suffix == ".npy":
         return from_array(str(path), {"all": load_numpy(path)}, options)
     arrays = _load_npz(path)
     named: dict[Part, Array] = {}
+    labels: dict[Part, Array] = {}
     for key, array in arrays.items():
         part = part_of(key)
+        if speaks_of_labels(key) and array.ndim > 0 and array.size == len(array):  # [N], or [N, 1]
+            labels[part or "all"] = array.reshape(-1)
+            continue
         if part is not None and not speaks_of_labels(key) and array.ndim > 1:
             _add_part(named, part, array, f"{path} ({key})")
-    if not named and len(arrays) == 1:
-        named = {"all": next(iter(arrays.values()))}
+    others = [array for key, array in arrays.items() if not speaks_of_labels(key)]
+    if not named and len(others) == 1:
+        named = {"all": others[0]}
     if not named:
         raise DataError(
             f"{path} must hold one array, or arrays called train, test (x_train, ...); got {', '.join(arrays)}. "
             "Save the one that is meant as .npy."
         )
-    return from_array(str(path), _pool(named), options)
+    return _labelled(from_array(str(path), _pool(named), options), _pool_labels(labels, named), options)
 
 
 def load_numpy(path: Path) -> Array:
@@ -124,16 +149,56 @@ def open_tables(files: list[Path], root: Path, options: DataOptions) -> Source:
         column = _image_column(files[0])
         if column is not None:
             return _open_parquet_pictures(files, root, column, options)
-    key = _cache.hash_files(files, root if root.is_dir() else root.parent, kind="table")
+    left_out = [options.condition] if options.condition is not None else []
+    key = _cache.hash_files(files, root if root.is_dir() else root.parent, kind="table", left_out=left_out)
     if not _cache.has(key):
-        columns = _columns(files[0])
-        blocks = {part: _table_blocks(group, columns) for part, group in _group(files).items()}
+        columns = _columns(files[0], left_out)
+        blocks = {part: _table_blocks(group, columns, left_out) for part, group in _group(files).items()}
         _cache.write(key, blocks, lambda: {"columns": columns})
     arrays, extra = _cache.read(key)
     if not arrays:
         raise DataError(f"{root} holds no rows. Check the files.")
     parts: dict[Part, Array] = {p: arrays[p] for p in _group(files) if p in arrays}
-    return from_array(str(root), parts, options, columns=tuple(extra["columns"]), fingerprint=key)
+    source = from_array(str(root), parts, options, columns=tuple(extra["columns"]), fingerprint=key)
+    return _with_column(source, _group(files), options)
+
+
+def _with_column(source: Source, groups: dict[Part, list[Path]], options: DataOptions) -> Source:
+    """A source with the column that the condition names."""
+    if options.condition is None:
+        return source
+    labels = {
+        part: np.concatenate([_column(file, options.condition) for file in files]) for part, files in groups.items()
+    }
+    return _labelled(source, labels, options, options.condition)
+
+
+def _column(file: Path, name: str) -> Array:
+    """One column of a table, as text or numbers.
+
+    Raises:
+        DataError: if there is no such column, or it has missing values.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = _reading(file, pq.read_schema) if file.suffix == ".parquet" else _open_csv(file).schema
+    known = schema.names
+    if name not in known:
+        raise DataError(
+            f"{file.name} has no column {name!r} for the condition; it has {', '.join(map(str, known[:10]))}."
+        )
+    if file.suffix == ".parquet":
+        column = _reading(file, lambda f: pq.read_table(f, columns=[name])).column(0)
+    else:
+        column = pa.chunked_array([batch.column(name) for batch in _open_csv(file)])
+    values: Array = column.to_numpy()
+    if values.dtype.kind == "O":
+        values = np.array(["" if v is None else str(v).strip() for v in values])
+    missing = max(column.null_count, int((values == "").sum()) if values.dtype.kind == "U" else 0)
+    if missing:
+        raise DataError(f"{file.name}: the condition {name!r} must have no missing values; got {missing}.")
+    return values
 
 
 def _group(files: list[Path]) -> dict[Part, list[Path]]:
@@ -180,7 +245,8 @@ def _open_parquet_pictures(files: list[Path], root: Path, column: str, options: 
         skip=options.skip_broken,
     )
     parts: dict[Part, _pictures.Openers] = {part: _cell_openers(group, column) for part, group in _group(files).items()}
-    return _pictures.decode(str(root), key, parts, options)
+    source = _pictures.decode(str(root), key, parts, options)
+    return _with_column(source, _group(files), options)
 
 
 def _cell_openers(files: list[Path], column: str) -> _pictures.Openers:
@@ -200,18 +266,21 @@ def _image_cells(file: Path, column: str) -> Iterator[_pictures.Opener]:
             row += 1
 
 
-def _columns(file: Path) -> list[str]:
+def _columns(file: Path, left_out: Sequence[str] = ()) -> list[str]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     schema = _reading(file, pq.read_schema) if file.suffix == ".parquet" else _open_csv(file).schema
     numeric = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal)
+    schema = [field for field in schema if field.name not in left_out]
     wrong = [f.name for f in schema if not any(is_kind(f.type) for is_kind in numeric) and not pa.types.is_null(f.type)]
     if wrong:
         raise DataError(
             f"{file.name}: all columns must be numbers; got text or dates in {', '.join(map(str, wrong[:5]))}"
-            f"{' and more' if len(wrong) > 5 else ''}. Drop those columns or encode them."
+            f"{' and more' if len(wrong) > 5 else ''}. Drop those columns, encode them, or make one the --condition."
         )
+    if not schema:
+        raise DataError(f"{file.name}: no columns are left to model beside the condition. Add columns of numbers.")
     return [str(f.name) for f in schema]
 
 
@@ -239,15 +308,17 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _table_blocks(files: list[Path], columns: list[str]) -> Iterator[Array]:
+def _table_blocks(files: list[Path], columns: list[str], left_out: Sequence[str]) -> Iterator[Array]:
     import pyarrow.parquet as pq
 
     for file in files:
-        if _columns(file) != columns:
+        here = _columns(file, left_out)
+        if here != columns:
             raise DataError(
-                f"{file.name} must have the columns of the other files, {columns[:5]}...; got {_columns(file)[:5]}..."
+                f"{file.name} must have the columns of the other files, {columns[:5]}...; got {here[:5]}..."
             )
         table = _reading(file, pq.ParquetFile) if file.suffix == ".parquet" else None
         batches = iter(table.iter_batches(batch_size=ROWS) if table is not None else _open_csv(file))
         while (batch := _reading(file, lambda _, batches=batches: next(batches, None))) is not None:
-            yield np.stack([c.to_numpy(zero_copy_only=False).astype(np.float64) for c in batch.columns], axis=1)
+            kept = [batch.column(name) for name in columns]
+            yield np.stack([c.to_numpy(zero_copy_only=False).astype(np.float64) for c in kept], axis=1)

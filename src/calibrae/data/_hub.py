@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ from PIL.Image import Image
 from ..errors import DataError, first_line
 from . import _pictures
 from ._arrays import from_array
-from ._source import DataOptions, Part, Source, part_of
+from ._source import Array, DataOptions, Part, Source, part_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +53,9 @@ def open_name(name: str, options: DataOptions) -> Source:
 def _digits(options: DataOptions) -> Source:
     from sklearn.datasets import load_digits
 
-    images = load_digits().images.astype(np.uint8)[:, None]
-    return from_array("digits", {"all": images}, options)
+    digits = load_digits()
+    source = from_array("digits", {"all": digits.images.astype(np.uint8)[:, None]}, options)
+    return replace(source, labels={"label": {"all": digits.target}})
 
 
 def _from_hub(name: str, entry: HubEntry, options: DataOptions) -> Source:
@@ -75,7 +76,15 @@ def _from_hub(name: str, entry: HubEntry, options: DataOptions) -> Source:
             fingerprints.append(str(getattr(table, "_fingerprint", len(table))))
     described = [name, *fingerprints, str(options.size), options.resize, str(options.skip_broken)]
     key = hashlib.blake2b("\0".join(described).encode(), digest_size=16).hexdigest()
-    return _pictures.decode(name, key, parts, options)
+    source = _pictures.decode(name, key, parts, options)
+    if options.condition is None:
+        return source
+    labels: dict[Part, Array] = {}
+    for split, table in loaded.items():
+        part = part_of(str(split))
+        if part is not None and options.condition in table.column_names:
+            labels[part] = np.asarray(table[options.condition])
+    return replace(source, labels={options.condition: labels} if labels else {})
 
 
 def _cells(name: str, table: Any, column: str) -> Iterator[_pictures.Opener]:

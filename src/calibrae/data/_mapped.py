@@ -27,7 +27,7 @@ Block = TypeVar("Block", bound=Sized)
 def in_memory_if_small(mapped: Any) -> Any:
     """The array read whole, or the map itself where it is too large for that.
 
-    Example:
+    Examples:
         >>> in_memory_if_small(np.zeros(3))
         array([0., 0., 0.])
     """
@@ -41,7 +41,7 @@ def take(array: Any, rows: Any) -> Any:
         array: `[N, ...]`.
         rows: positions, an integer array.
 
-    Example:
+    Examples:
         >>> take(np.arange(4) ** 2, np.array([3, 0]))
         array([9, 0])
     """
@@ -76,9 +76,9 @@ def release(array: Any) -> None:
 
 
 def releasing(array: Any, blocks: Iterator[Block]) -> Iterator[Block]:
-    """The same blocks, read from an array in order, with its pages released as they pass.
+    """Pass blocks on, read from an array in order, with its pages released as they pass.
 
-    Example:
+    Examples:
         >>> list(releasing(np.zeros(2), iter([np.zeros(2)])))
         [array([0., 0.])]
     """

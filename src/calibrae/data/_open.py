@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,13 @@ import torch
 from torch.utils.data import IterableDataset
 
 from ..errors import DataError
-from . import _files, _hub, _pictures
+from . import _cache, _files, _hub, _pictures
 from ._arrays import from_array, from_iterable
+from ._condition import hashable
 from ._source import Array, DataOptions, Part, Source, part_of, speaks_of_labels
 
+KEPT = "cache:"  # what the place of data begins with that came from Python and are kept
+MOST_KEPT = 1 << 30  # bytes
 TABLE_SUFFIXES = (".parquet", ".csv", ".tsv")
 NUMPY_SUFFIXES = (".npy", ".npz")
 
@@ -39,9 +44,18 @@ def open_source(data: Any, options: DataOptions | None = None) -> Source:
         return _open_path_or_name(data, options)
     if isinstance(data, Mapping):
         return _open_mapping(data, options)
+    if (
+        options.condition is not None
+        and hasattr(data, "to_numpy")
+        and options.condition in getattr(data, "columns", ())
+    ):
+        column = np.asarray(data[options.condition])
+        source = open_source(data.drop(columns=[options.condition]), replace(options, condition=None))
+        return replace(source, labels={options.condition: {"all": column}})
     array = _as_array(data)
     if array is not None:
-        return from_array("array", {"all": array}, options)
+        columns = tuple(map(str, getattr(data, "columns", ())))  # of a data frame
+        return from_array("array", {"all": array}, options, columns=columns)
     if hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, IterableDataset):
         return from_iterable(type(data).__name__, (data[i] for i in range(len(data))), options)
     if isinstance(data, Iterable):
@@ -75,6 +89,8 @@ def _open_mapping(data: Mapping[str, Any], options: DataOptions) -> Source:
 
 def _open_path_or_name(data: str | Path, options: DataOptions) -> Source:
     path = Path(data).expanduser()
+    if str(data).startswith(KEPT):
+        return _open_kept(str(data).removeprefix(KEPT))
     if str(data) in _hub.NAMES and (not path.exists() or (path / "config.toml").exists()):
         return _hub.open_name(str(data), options)  # a run may be called like the data that it was trained on
     if not path.exists():
@@ -121,3 +137,58 @@ def _open_npy_folder(files: list[Path], folder: Path, options: DataOptions) -> S
             f"{folder} must hold train.npy (and test.npy); got {', '.join(f.name for f in files)}. Pass one file."
         )
     return from_array(str(folder), parts, options)
+
+
+def keep_source(source: Source) -> str | None:
+    """Keep data that came from Python in the cache, so that their run can be evaluated from its folder; returns their place.
+
+    Returns:
+        `cache:KEY`; `None` if they are over a gigabyte.
+    """
+    size = sum(array.nbytes for array in source.parts.values())
+    if size > MOST_KEPT:
+        return None
+    labels = {name: {part: hashable(values) for part, values in parts.items()} for name, parts in source.labels.items()}
+    facts = {
+        "name": source.name,
+        "fingerprint": source.fingerprint,
+        "levels": source.levels,
+        "columns": list(source.columns),
+        "notes": list(source.notes),
+        "labels": list(labels),
+    }
+    hashes = [_cache.hash_array(values) for by_part in labels.values() for values in by_part.values()]
+    key = hashlib.blake2b(repr(("kept", facts, list(source.parts), hashes)).encode(), digest_size=16).hexdigest()
+    if not _cache.has(key):
+        blocks: dict[Any, Any] = {part: [array] for part, array in source.parts.items()}
+        for number, by_part in enumerate(labels.values()):
+            blocks |= {f"labels{number}@{part}": [values] for part, values in by_part.items()}
+        _cache.write(key, blocks, lambda: facts)
+    return KEPT + key
+
+
+def _open_kept(key: str) -> Source:
+    """Data that `keep_source` kept.
+
+    Raises:
+        DataError: if they are no longer in the cache.
+    """
+    if not _cache.has(key):
+        raise DataError(
+            f"the run's data came from Python and are no longer in the cache {_cache.cache_root()}. Pass them: evaluate(run, data=...)."
+        )
+    arrays, facts = _cache.read(key)
+    entries: dict[str, Any] = {str(name): array for name, array in arrays.items()}
+    labels: dict[str, dict[Part, Array]] = {}
+    for entry in [name for name in entries if "@" in name]:
+        number, _, part = entry.removeprefix("labels").partition("@")
+        labels.setdefault(facts["labels"][int(number)], {})[part] = entries.pop(entry)  # type: ignore[index]
+    return Source(
+        facts["name"],
+        entries,  # type: ignore[arg-type]
+        facts["fingerprint"],
+        facts["levels"],
+        tuple(facts["columns"]),
+        labels=labels,
+        notes=tuple(facts["notes"]),
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -56,7 +57,27 @@ def open_folder(folder: Path, options: DataOptions) -> Source:
     key = _cache.hash_files(
         files, folder, kind="pictures", size=options.size, resize=options.resize, skip=options.skip_broken
     )
-    return decode(str(folder), key, parts, options, keep_names=True)
+    source = decode(str(folder), key, parts, options, keep_names=True)
+    return _with_classes(source, folder) if options.condition == CLASS else source
+
+
+CLASS = "class"  # name of the condition that folders of pictures have
+
+
+def _with_classes(source: Source, folder: Path) -> Source:
+    """The folder of each picture, below that of its split, as its class."""
+    labels: dict[Part, Array] = {}
+    for part, names in source.names.items():
+        folders = [Path(name).parts[:-1] for name in names]
+        if part != "all":
+            folders = [path[1:] if path and PART_NAMES.get(path[0].lower()) == part else path for path in folders]
+        lacking = [name for name, path in zip(names, folders, strict=True) if not path]
+        if lacking:
+            raise DataError(
+                f"{folder}: with the condition `class` every picture must lie in the folder of its class; {lacking[0]} does not."
+            )
+        labels[part] = np.array([path[0] for path in folders])
+    return replace(source, labels={CLASS: labels})
 
 
 def _file_openers(files: Sequence[Path], folder: Path) -> Openers:
@@ -91,7 +112,7 @@ def decode(
 
 
 class _Survey:
-    """What a look at all headers tells: common size, colour, broken files."""
+    """Survey of all headers: common size, colour, broken files."""
 
     def __init__(self) -> None:
         self.sizes: dict[tuple[int, int], int] = {}

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, final
+from typing import Any, final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .._types import DataSpec
+from .._types import DataSpec, PreparationName
 from ..errors import DataError
 from ._arrays import value_range
 from ._source import Array, DataOptions, Source
@@ -36,6 +36,18 @@ class Preparation:
     shift: Tensor
     scale: Tensor
 
+    @classmethod
+    def unchanged(cls, shape: tuple[int, ...]) -> Preparation:
+        """Preparation of floats that are on the model's scale already.
+
+        Examples:
+            >>> from calibrae.data import Preparation
+            >>> Preparation.unchanged((2,))(torch.tensor([[3.0, -1.0]]))
+            tensor([[ 3., -1.]])
+        """
+        zero, one = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
+        return cls(DataSpec(tuple(map(int, shape)), None, "identity", "the model's own scale"), zero, one)
+
     @property
     def takes_bytes(self) -> bool:
         """Whether random bytes will do: noise of 1/256 of a step, on data of at most 256 levels."""
@@ -44,7 +56,7 @@ class Preparation:
     @property
     def needs_noise(self) -> bool:
         """Whether a uniform number per element is needed."""
-        return self.spec.preparation != "identity"
+        return self.spec.preparation in ("dequantise", "binarise")
 
     def __call__(self, raw: Tensor, noise: Tensor | None = None) -> Tensor:
         """`[B, *data]` on the model's scale, float32.
@@ -54,6 +66,8 @@ class Preparation:
             noise: uniform on [0, 1), the shape of `raw`, or random bytes that stand for the middles of 256 steps of it;
                 needed to dequantise or binarise.
         """
+        if self.spec.preparation == "integers":
+            return raw.to(torch.float32)
         if self.spec.preparation == "identity" or noise is None or self.spec.levels is None:
             return (
                 (raw.double() - self.shift) / self.scale
@@ -70,6 +84,25 @@ class Preparation:
     def restore(self, x: Tensor) -> Tensor:
         """Float data from the model's scale back to their own units; integer data stay on [0, 1]."""
         return (x * self.scale + self.shift).float()
+
+    def in_units(self, x: Tensor) -> Array:
+        """Bring examples from the model's scale to the units of the data: whole levels for integer data, float64 for others.
+
+        Examples:
+            >>> from calibrae import load_data
+            >>> load_data("digits").preparation.in_units(torch.full((1,), 0.5))
+            array([8], dtype=uint8)
+        """
+        spec, values = self.spec, x.detach().cpu().double()
+        if spec.levels is None:
+            restored: Array = (values * self.scale + self.shift).numpy()
+            return restored
+        if spec.preparation == "dequantise":
+            values = (values * spec.levels).floor()
+        elif spec.preparation == "binarise":
+            values = values * (spec.levels - 1)
+        whole = values.round().clamp(0, spec.levels - 1).numpy()
+        return whole.astype(np.uint8 if spec.levels <= 256 else np.int64)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for JSON."""
@@ -113,7 +146,7 @@ def prepare(source: Source, train: View, options: DataOptions) -> Preparation:
                 f"{source.name} holds integers, which are dequantised on [0, 1]; got a data range or --standardise. Drop it, "
                 "or convert the data to floats."
             )
-        kind: Literal["dequantise", "binarise"] = "binarise" if options.binarise else "dequantise"
+        kind: PreparationName = "binarise" if options.binarise else "dequantise"
         scale = "{0, 1}" if options.binarise else "[0, 1]"
         return Preparation(DataSpec(shape, source.levels, kind, scale), zero, one)
     if options.binarise:

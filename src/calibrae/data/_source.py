@@ -40,6 +40,7 @@ class DataOptions:
         data_range: `(lo, hi)` of float data; mapped to [0, 1], and the shift of the log-density recorded.
         standardise: columns to zero mean and unit variance on the training set; by default for float tables.
         binarise: replace each value by a Bernoulli draw with that mean, anew in every epoch.
+        condition: name of the condition: `class` for folders of pictures, a column, or `label` for label files.
         validation_fraction: of the training examples (at most 5,000), where no validation set is given.
         test_fraction: of all examples (at most 10,000), where no test set is given.
         split_seed: of those splits.
@@ -52,6 +53,7 @@ class DataOptions:
     data_range: tuple[float, float] | None = None
     standardise: bool | None = None
     binarise: bool = False
+    condition: str | None = None
     validation_fraction: float = 0.1
     test_fraction: float = 0.1
     split_seed: int = 0
@@ -81,6 +83,7 @@ class Source:
         levels: number of integer values, or `None` for float data.
         columns: names of a table's columns.
         names: what each example of a part is called, where it has a file of its own.
+        labels: conditions by name, `[N]` or `[N, k]` for each part, in the order of its examples.
         notes: what was assumed or left out, in sentences.
     """
 
@@ -90,13 +93,14 @@ class Source:
     levels: int | None = None
     columns: tuple[str, ...] = ()
     names: Mapping[Part, Sequence[str]] = field(default_factory=dict)
+    labels: Mapping[str, Mapping[Part, Array]] = field(default_factory=dict)
     notes: tuple[str, ...] = field(default=())
 
 
 def part_of(name: str) -> Part | None:
-    """Which part a file name speaks of, in any of its words.
+    """Find the part that a file name speaks of, in any of its words.
 
-    Example:
+    Examples:
         >>> part_of("t10k-images-idx3-ubyte.gz"), part_of("cifar10-train.parquet"), part_of("cats")
         ('test', 'train', None)
     """
@@ -107,7 +111,7 @@ def part_of(name: str) -> Part | None:
 def speaks_of_labels(name: str) -> bool:
     """Whether a file or array name is that of labels.
 
-    Example:
+    Examples:
         >>> speaks_of_labels("y_train"), speaks_of_labels("train_labels"), speaks_of_labels("train_images")
         (True, True, False)
     """

@@ -12,7 +12,7 @@ from ._calibration import calibration as calibration
 from ._evaluate import evaluate_model as evaluate_model
 from ._evaluate import log_likelihoods as log_likelihoods
 from ._evaluate import summarise_split as summarise_split
-from ._evaluate import training_ppca as training_ppca
+from ._evaluate import training_baseline as training_baseline
 from ._evaluate import training_spectrum as training_spectrum
 from ._findings import Evidence as Evidence
 from ._findings import Finding as Finding
@@ -34,10 +34,10 @@ from ._rate import Recommendation as Recommendation
 from ._rate import linear_curve as linear_curve
 from ._rate import recommend as recommend
 from ._record import Evaluation as Evaluation
+from ._record import number as number
 from ._score import Attribution as Attribution
 from ._score import attribute as attribute
 from ._sources import Ring as Ring
 from ._sources import sample_ppca as sample_ppca
-from ._spectrum import Spectrum as Spectrum
 from ._spectrum import data_spectrum as data_spectrum
 from ._ticks import Tick as Tick

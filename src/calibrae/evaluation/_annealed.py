@@ -8,13 +8,16 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
 from .. import functional
-from ..data import mixed_seed
-from ..errors import ArgumentError
+from .._noise import mixed_seed
+from .._types import Batch
+from ..errors import ArgumentError, NoDensityError
 from ..functional import error_of_mean
-from ..latents import require_density
-from ..models import VAE, evaluating
+from ..latents import reparameterise
+from ..models import VAE, evaluating, mean_of, sample_data, sample_latents, seeded
+from ..objectives import NO_PRIOR
 from ._blocks import reblocked
 
 BLOCK_EXAMPLES = 16  # a constant, so that the result does not depend on the caller's batches
@@ -72,7 +75,7 @@ class AnnealedSummary:
 
     @property
     def standard_error(self) -> float:
-        """Of the mean, from the spread over examples."""
+        """Standard error of the mean, from the spread over examples."""
         return error_of_mean(self.log_likelihood)
 
 
@@ -102,13 +105,13 @@ class BidirectionalSummary:
 
     @property
     def gap_standard_error(self) -> float:
-        """Of the gap, from its spread over examples."""
+        """Standard error of the gap, from its spread over examples."""
         return error_of_mean(self.upper - self.lower)
 
 
 def annealed_importance(
     model: VAE,
-    batches: Iterable[tuple[int, Tensor]],
+    batches: Iterable[Batch],
     settings: AnnealedSettings | None = None,
     seed: int = 0,
     step: Callable[[int], None] | None = None,
@@ -123,15 +126,15 @@ def annealed_importance(
     temperature and example is found by a pilot run of four chains and then held, so the weights are unbiased.
 
     Args:
-        model: with a fixed sigma.
-        batches: pairs of the first example's position and the batch.
+        model: with a fixed scale.
+        batches: examples.
         settings: how many chains, temperatures and leapfrog steps.
-        seed: of all noise.
+        seed: seed of all noise.
         step: called with the number of examples done, for a progress bar.
 
     Raises:
         NoDensityError: for a plain autoencoder.
-        UnfrozenSigmaError: if an optimal sigma was not fixed.
+        ScaleNotFixedError: if an optimal scale was not fixed.
 
     References:
         Neal 2001, https://arxiv.org/abs/physics/9803008; Wu et al. 2017, https://arxiv.org/abs/1611.04273
@@ -139,8 +142,8 @@ def annealed_importance(
     settings = settings or AnnealedSettings()
     bounds, errors, accepted = [], [], []
     with evaluating(model):
-        for block, x in enumerate(reblocked(batches, BLOCK_EXAMPLES)):
-            path = _Path.of(model, x.to(model.device))
+        for block, batch in enumerate(reblocked(batches, BLOCK_EXAMPLES)):
+            path = _Path.of(model, batch.to(model.device))
             chains = _Chains(path, settings, torch.Generator().manual_seed(mixed_seed(seed, ANNEALED_STREAM, block)))
             sizes = chains.pilot()
             log_weights = chains.forward(sizes)
@@ -148,7 +151,7 @@ def annealed_importance(
             errors.append(_relative_error(log_weights).cpu())
             accepted.append(chains.acceptance.cpu())
             if step is not None:
-                step(len(x))
+                step(len(batch))
     return AnnealedSummary(torch.cat(bounds), torch.cat(errors), torch.cat(accepted), settings)
 
 
@@ -158,6 +161,7 @@ def bidirectional(
     settings: AnnealedSettings | None = None,
     seed: int = 0,
     step: Callable[[int], None] | None = None,
+    contexts: Tensor | None = None,
 ) -> BidirectionalSummary:
     r"""Bounds $\log p(x)$ of examples drawn from the model itself from both sides, to see how far annealing is off.
 
@@ -165,11 +169,12 @@ def bidirectional(
     gives weights with mean $1/p(x)$, whose logarithm is in expectation an upper bound; forwards as `annealed_importance`.
 
     Args:
-        model: with a fixed sigma.
+        model: with a fixed scale.
         examples: how many to simulate.
         settings: how many chains, temperatures and leapfrog steps.
-        seed: of all noise.
+        seed: seed of all noise.
         step: called with the number of examples done, for a progress bar.
+        contexts: contexts of the simulated examples, `[examples, context_dim]`, for a conditional model.
 
     References:
         Grosse, Ghahramani & Adams 2015, https://arxiv.org/abs/1511.02543
@@ -179,9 +184,9 @@ def bidirectional(
     with evaluating(model):
         for block, start in enumerate(range(0, examples, BLOCK_EXAMPLES)):
             generator = torch.Generator().manual_seed(mixed_seed(seed, ANNEALED_STREAM, block, 1))
-            z = model.prior.sample(min(BLOCK_EXAMPLES, examples - start), generator)
-            x = model.likelihood(model.decoder(z)).sample(generator)
-            path = _Path.of(model, x)
+            context = None if contexts is None else contexts[start : start + BLOCK_EXAMPLES].to(model.device)
+            z, x = _simulated(model, min(BLOCK_EXAMPLES, examples - start), context, generator)
+            path = _Path.of(model, Batch(x, context))
             chains = _Chains(path, settings, generator)
             sizes = chains.pilot()
             forwards.append(chains.forward(sizes).cpu())
@@ -201,7 +206,7 @@ def bidirectional(
 def annealing_schedule(temperatures: int) -> Tensor:
     """`[T + 1]` inverse temperatures from 0 to 1, closest together at both ends.
 
-    Example:
+    Examples:
         >>> annealing_schedule(2)
         tensor([0.0000, 0.5000, 1.0000], dtype=torch.float64)
     """
@@ -209,21 +214,49 @@ def annealing_schedule(temperatures: int) -> Tensor:
     return (ends - ends[0]) / (ends[-1] - ends[0])
 
 
+def _simulated(model: VAE, count: int, context: Tensor | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Latents `[B, d]` from the prior, and examples made of them."""
+    p = model.prior_for(context, count)
+    if p is None:
+        raise NoDensityError(NO_PRIOR)
+    drawn = sample_latents(p, 1 if p.batch_shape else count, model.device, generator)
+    z = drawn[0] if p.batch_shape else drawn
+    return z, sample_data(model.decode(z, context), model.device, generator)
+
+
 @dataclass(frozen=True)
 class _Path:
-    """The densities between `q(z|x)` and `p(x, z)` of some examples, in posterior standard deviations `u`."""
+    """The densities between `q(z|x)` and `p(x, z)` of some examples; positions `u` are in posterior standard deviations."""
 
     model: VAE
-    x: Tensor
+    batch: Batch
+    q: Distribution
+    p: Distribution
     mean: Tensor
     std: Tensor
 
     @classmethod
-    def of(cls, model: VAE, x: Tensor) -> _Path:
-        posterior = model.encode(x)
-        require_density(posterior)
-        distribution = posterior.distribution()
-        return cls(model, x, distribution.mean, distribution.stddev)
+    def of(cls, model: VAE, batch: Batch) -> _Path:
+        p = model.prior_for(batch.context, len(batch))
+        if p is None:
+            raise NoDensityError(NO_PRIOR)
+        q = model.encode(batch.x, batch.context)
+        try:
+            std = q.stddev
+        except NotImplementedError:
+            raise ArgumentError(
+                f"annealing measures positions in posterior standard deviations, which a {type(q).__name__} cannot tell. Take an "
+                "importance-weighted bound."
+            ) from None
+        return cls(model, batch, q, p, mean_of(q), std)
+
+    def start(self, eps: Tensor, generator: torch.Generator) -> Tensor:
+        """Samples of `q`, `[C, B, d]`, as positions."""
+        z = reparameterise(self.q, eps)
+        if z is None:
+            with seeded(generator, self.mean.device):
+                z = self.q.sample((len(eps),))
+        return self.to_standard(z)
 
     def to_standard(self, z: Tensor) -> Tensor:
         return (z - self.mean) / self.std
@@ -231,11 +264,10 @@ class _Path:
     def log_ratio(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """`log q(u)` and `log p(x, u) - log q(u)`, each `[C, B]`, for `u` `[C, B, d]`."""
         z = self.mean + self.std * u
-        repeated = self.x.expand(len(u), *self.x.shape).flatten(0, 1)
-        nll = self.model.likelihood(self.model.decoder(z.flatten(0, 1))).nll(repeated).reshape(u.shape[:2])
-        log_q = -0.5 * (u.square() + math.log(2.0 * math.pi)).sum(-1)
-        joint = self.model.prior.log_prob(z).sum(-1) - nll + self.std.log().sum(-1)
-        return log_q, joint - log_q
+        jacobian = self.std.log().sum(-1)
+        log_q = self.q.log_prob(z) + jacobian
+        log_likelihood = self.model.decode(z, self.batch.context).log_prob(self.batch.x)
+        return log_q, self.p.log_prob(z) + log_likelihood + jacobian - log_q
 
     def tempered(self, u: Tensor, beta: float) -> tuple[Tensor, Tensor, Tensor]:
         """`log f`, its gradient in `u`, and the log ratio of the ends."""
@@ -263,7 +295,7 @@ class _Chains:
     @property
     def acceptance(self) -> Tensor:
         """Mean acceptance of each example over the last run, `[B]`."""
-        rates = self._accepted or [torch.ones(len(self.path.x))]
+        rates = self._accepted or [torch.ones(len(self.path.batch))]
         return torch.stack([rate.cpu() for rate in rates]).mean(0)
 
     def _noise(self, chains: int) -> Tensor:
@@ -272,7 +304,7 @@ class _Chains:
     def pilot(self) -> Tensor:
         """A step size of each temperature and example, `[T, B]`, adapted along one run of a few chains."""
         size = torch.full_like(self.path.mean[:, 0], math.log(FIRST_STEP * self.path.mean.shape[1] ** -0.25))
-        sizes, u = [], self._noise(PILOT_CHAINS)
+        sizes, u = [], self.path.start(self._noise(PILOT_CHAINS), self.generator)
         for beta in self.betas[1:]:
             sizes.append(size.exp())
             u, _, acceptance = self._transition(u, beta, size.exp())
@@ -281,7 +313,7 @@ class _Chains:
 
     def forward(self, sizes: Tensor) -> Tensor:
         """Log weights from `q(z|x)` to the posterior, `[C, B]`, float64."""
-        u = self._noise(self.settings.chains)
+        u = self.path.start(self._noise(self.settings.chains), self.generator)
         return self._anneal(u, sizes, list(range(len(self.betas))))
 
     def backward(self, exact: Tensor, sizes: Tensor) -> Tensor:

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
+from torch import nn
+from torch.distributions import Distribution
 
-from .._types import Split
-from ..data import Data, KeptRows
+from .._types import AnySplit
+from ..data import Data, RowCache
 from ..models import VAE
 from ._importance import ImportanceSummary, importance_weighted
 from ._ticks import Tick, ticker
 
 POOR_EFFECTIVE_SAMPLES = 10.0
-ESTIMATORS_REVISION = 2  # part of what kept work is known by
+ESTIMATORS_REVISION = 4  # part of what kept work is known by
 
 
 def split_bounds(
     model: VAE,
     data: Data,
-    split: Split | Literal["all"],
+    split: AnySplit,
     samples: int,
     *,
     fewer: Sequence[int] = (),
@@ -38,7 +40,7 @@ def split_bounds(
         split: `train`, `validation`, `test` or `all`.
         samples: `K`.
         fewer: smaller numbers of samples whose bounds are wanted as well.
-        seed: of all noise.
+        seed: seed of all noise.
         batch_size: examples read at once; does not change the numbers.
         limit: so many examples only, evenly spaced.
         tick: called with a stage, how much is done and how much there is, for a progress bar.
@@ -55,7 +57,7 @@ def split_bounds(
         sorted(fewer),
         limit,
     )
-    with KeptRows(identity) as kept:
+    with RowCache(identity) as kept:
         step = ticker(tick, f"log p(x), K = {samples}", n)
         return importance_weighted(model, batches, samples, seed, step, fewer=fewer, kept=kept, examples=n)
 
@@ -72,9 +74,28 @@ def effective_remark(weighted: ImportanceSummary) -> str:
 
 
 def _digest(model: VAE) -> str:
-    """Of everything that a model computes with."""
+    """Hash of everything that a model computes with: its modules, their state, and their plain attributes."""
     digest = hashlib.blake2b(repr(model).encode(), digest_size=16)
     for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        digest.update(name.encode() + _bytes(value))
+    usual = vars(nn.Module()).keys()
+    for name, module in model.named_modules():
+        attributes = {key: value for key, value in vars(module).items() if key not in usual}
+        digest.update(f"{name} {type(module).__qualname__}".encode() + _bytes(attributes))
     return digest.hexdigest()
+
+
+def _bytes(value: Any) -> bytes:
+    """A value as bytes: numbers, text, tensors, distributions, and containers of these; of anything else the type alone."""
+    if isinstance(value, torch.Tensor):
+        raw = value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+        return f"{tuple(value.shape)}{value.dtype}".encode() + raw
+    if value is None or isinstance(value, bool | int | float | str | bytes):
+        return repr(value).encode()
+    if isinstance(value, Distribution):
+        value = {"distribution": type(value).__qualname__, **vars(value)}
+    if isinstance(value, Mapping):
+        return b"{" + b",".join(str(key).encode() + b":" + _bytes(part) for key, part in value.items()) + b"}"
+    if isinstance(value, tuple | list):
+        return b"[" + b",".join(map(_bytes, value)) + b"]"
+    return type(value).__qualname__.encode()

@@ -28,27 +28,27 @@ class Finding:
     Attributes:
         code: its name.
         severity: `error`: the numbers or samples are not usable; `warning`: better is to be had; `note`: worth knowing.
-        says: what was seen.
+        message: observation, in a sentence.
         remedy: what to try.
     """
 
     code: str
     severity: Severity
-    says: str
+    message: str
     remedy: str
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a diagnosis looks at.
+    """Evidence that a diagnosis looks at.
 
     Attributes:
         test: evaluation on the test split.
         train: the same on as many training examples.
-        history: rows of `history.csv`.
+        history: rows of `history.csv`; empty for a model without a run.
         calibration: of sigma on the test split; `None` without one.
         latents: of the test split; `None` for a plain autoencoder.
-        floor_of_sigma: the smallest sigma that data of this step allow; `None` without one.
+        min_sigma: the smallest sigma that data of this step allow; `None` without one.
         outside: share of test values outside the range of the training values.
     """
 
@@ -57,14 +57,14 @@ class Evidence:
     history: Sequence[Mapping[str, float]]
     calibration: Calibration | None
     latents: LatentDiagnosis | None
-    floor_of_sigma: float | None
+    min_sigma: float | None
     outside: float
 
 
 def findings(evidence: Evidence) -> list[Finding]:
     """All that is wrong, most important first; empty if nothing is."""
     checks = (
-        _outside, _collapse, _sigma_at_floor, _below_ppca, _too_short, _over_fitted, _miscalibrated, _holes, _unused, _not_gaussian,
+        _outside, _collapse, _sigma_at_floor, _below_ppca, _too_short, _over_fitted, _miscalibrated, _holes, _unused, _wrong_shape,
     )  # fmt: skip
     found = [finding for check in checks if (finding := check(evidence)) is not None]
     return sorted(found, key=lambda finding: ORDER.index(finding.severity))
@@ -90,11 +90,11 @@ def _collapse(e: Evidence) -> Finding | None:
 
 
 def _sigma_at_floor(e: Evidence) -> Finding | None:
-    if e.floor_of_sigma is None or e.test.sigma is None or e.test.sigma > AT_FLOOR * e.floor_of_sigma:
+    if e.min_sigma is None or e.test.sigma is None or e.test.sigma > AT_FLOOR * e.min_sigma:
         return None
     return Finding(
         "sigma-at-floor", "error",
-        f"Sigma is at its floor, {e.floor_of_sigma:.2e}: the residuals are smaller than the data's own step, and the ELBO measures that step.",
+        f"Sigma is at its floor, {e.min_sigma:.2e}: the residuals are smaller than the data's own step, and the ELBO measures that step.",
         "Look for duplicates of the training examples in the test data, or constant data; take fewer latents or another likelihood.",
     )  # fmt: skip
 
@@ -111,13 +111,13 @@ def _below_ppca(e: Evidence) -> Finding | None:
 
 
 def _scores(e: Evidence) -> list[float]:
-    name = "validation_elbo" if e.history and "validation_elbo" in e.history[0] else "validation_nll"
-    sign = 1.0 if name.endswith("elbo") else -1.0
-    return [sign * row[name] for row in e.history]
+    return [-row["validation_loss"] for row in e.history]
 
 
 def _too_short(e: Evidence) -> Finding | None:
     scores = _scores(e)
+    if not scores:
+        return None
     if len(scores) < 2:
         return Finding(
             "one-epoch", "warning", "The run has a single epoch, so nothing says whether it had settled.", "Train for more (--epochs 20)."
@@ -128,7 +128,7 @@ def _too_short(e: Evidence) -> Finding | None:
         return None
     return Finding(
         "still-rising", "warning",
-        f"The validation ELBO still rose by {late:.1f} nats in the last fifth of the epochs ({100 * late / rise:.0f} % of its whole rise).",
+        f"The validation loss still fell by {late:.1f} nats in the last fifth of the epochs ({100 * late / rise:.0f} % of its whole fall).",
         f"Train for twice as long: --epochs {2 * len(scores)}.",
     )  # fmt: skip
 
@@ -139,7 +139,7 @@ def _over_fitted(e: Evidence) -> Finding | None:
     gap = e.train.elbo_nats - e.test.elbo_nats
     error = math.hypot(e.test.elbo_standard_error or 0.0, e.train.elbo_standard_error or 0.0)
     scores = _scores(e)
-    best = scores.index(max(scores)) + 1
+    best = scores.index(max(scores)) + 1 if scores else 0
     early = len(scores) > 3 and best <= EARLY * len(scores)
     if gap <= max(SURE * error, OVERFITTED * e.test.data_dim):
         return None
@@ -152,16 +152,16 @@ def _over_fitted(e: Evidence) -> Finding | None:
 
 
 def _miscalibrated(e: Evidence) -> Finding | None:
-    if e.calibration is None or e.calibration.overall.is_true:
+    if e.calibration is None or e.calibration.overall.is_right:
         return None
     return Finding(
         "miscalibrated", "warning", e.calibration.sentence,
-        "Take --sigma optimal or learned; where training and test differ, more data or a smaller network.",
+        "Where training and test differ: more data or a smaller network. Where sigma was set by hand: --sigma optimal.",
     )  # fmt: skip
 
 
 def _holes(e: Evidence) -> Finding | None:
-    if e.latents is None or not e.latents.has_holes:
+    if e.latents is None or e.latents.hole_share is None or not e.latents.has_holes:
         return None
     return Finding(
         "holes", "note",
@@ -181,12 +181,12 @@ def _unused(e: Evidence) -> Finding | None:
     )  # fmt: skip
 
 
-def _not_gaussian(e: Evidence) -> Finding | None:
-    if e.calibration is None or e.calibration.overall.is_gaussian:
+def _wrong_shape(e: Evidence) -> Finding | None:
+    if e.calibration is None or e.calibration.overall.has_right_shape:
         return None
-    if not e.calibration.overall.is_true:
+    if not e.calibration.overall.is_right:
         return None  # said already
     return Finding(
-        "residuals-not-gaussian", "note", e.calibration.sentence,
+        "residuals-of-another-shape", "note", e.calibration.sentence,
         "One sigma for all elements may be too few: try --sigma-shared channel or element.",
     )  # fmt: skip

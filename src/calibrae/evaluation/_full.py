@@ -10,10 +10,11 @@ from typing import Any, final
 from torch import Tensor
 
 from .. import functional
-from ..data import Data, ExampleNoise, mixed_seed
+from .._noise import ExampleNoise, mixed_seed
+from .._types import Batch
+from ..data import Data
 from ..errors import ArgumentError
 from ..functional import error_of_mean
-from ..likelihoods import GaussianLikelihood
 from ..models import VAE
 from ._annealed import AnnealedSettings, BidirectionalSummary, annealed_importance, bidirectional
 from ._bounds import effective_remark, split_bounds
@@ -21,7 +22,7 @@ from ._calibration import Calibration, calibration
 from ._evaluate import summarise_split
 from ._importance import ImportanceSummary
 from ._latents import LatentDiagnosis, diagnose_latents
-from ._record import Evaluation, plain
+from ._record import Evaluation, number, plain
 from ._ticks import Tick, ticker
 
 FULL_STREAM = 9
@@ -63,7 +64,7 @@ class Estimate:
         bits_per_dim: the same in bits, for integer data.
         n: examples.
         split: which split they are of.
-        seed: of all noise.
+        seed: seed of all noise.
         remark: what else to know.
     """
 
@@ -87,8 +88,9 @@ class FullEvaluation:
         estimates: of the mean `log p(x)`, from the loosest to the tightest.
         simulated: annealed bounds from below and above on examples drawn from the model.
         examples: of the split, all of which calibration and latents are about.
-        calibration: of sigma; `None` without one.
-        latents: what they hold.
+        calibration: calibration of the density; `None` where there is none.
+        latents: diagnosis of the latents.
+        notes: numbers that could not be computed for this model, and why.
     """
 
     evaluation: Evaluation
@@ -97,6 +99,7 @@ class FullEvaluation:
     examples: int
     calibration: Calibration | None
     latents: LatentDiagnosis
+    notes: tuple[str, ...] = ()
 
     @property
     def bidirectional_gap(self) -> float:
@@ -107,6 +110,23 @@ class FullEvaluation:
     def bidirectional_gap_error(self) -> float:
         """Its standard error."""
         return self.simulated.gap_standard_error
+
+    def __str__(self) -> str:
+        """Tables and sentences for people, as the command line prints them."""
+        head = f"{'estimate of log p(x)':<28}{'nats':>12}{'+-':>9}{'bits/dim':>10}{'n':>8}"
+        gap = f"{self.bidirectional_gap:.2f} +- {self.bidirectional_gap_error:.2f} nats"
+        return "\n".join(
+            [
+                str(self.evaluation),
+                "",
+                head,
+                *map(_row, self.estimates),
+                f"annealing is at most {gap} off on simulated data (bidirectional Monte Carlo)",
+                *([self.calibration.sentence] if self.calibration is not None else []),
+                self.latents.sentence,
+                *(f"note: {note}" for note in (*self.notes, *self.latents.notes)),
+            ]
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The keys of `Evaluation`, and the rest beside them; plain types, for JSON."""
@@ -124,6 +144,7 @@ class FullEvaluation:
                 "bidirectional_gap_standard_error": self.bidirectional_gap_error,
                 "bidirectional": self._bidirectional(),
                 "calibration": calibration,
+                "notes": [*e.notes, *self.notes],
                 "latents": {"estimator": "aggregate posterior", **source} | self.latents.to_dict(),
             }
         )  # fmt: skip
@@ -157,7 +178,7 @@ def evaluate_further(
     """All that takes longer than an ELBO, on the split and with the seed of an evaluation.
 
     Args:
-        model: a density with a fixed sigma.
+        model: a density with a fixed scale.
         data: split and prepared as the model's.
         evaluation: of the same model and data.
         settings: how much work.
@@ -166,25 +187,28 @@ def evaluate_further(
 
     Raises:
         NoDensityError: for a plain autoencoder.
-        UnfrozenSigmaError: if an optimal sigma was not fixed on the training set.
+        ScaleNotFixedError: if an optimal scale was not fixed on the training set.
     """
     job = _Job(model, data, evaluation, settings or FullSettings(), data.rows_at_once(batch_size), tick)
     fewest, annealed = job.annealed()
-    both = bidirectional(model, fewest, job.settings.annealed, job.seed, job.steps("both ways", fewest))
+    contexts = None if model.context_dim == 0 else data.gather(job.split, range(fewest)).context
+    both = bidirectional(model, fewest, job.settings.annealed, job.seed, job.steps("both ways", fewest), contexts)
+    calibrated, notes = job.calibration()
     return FullEvaluation(
         evaluation=evaluation,
         estimates=[_elbo(evaluation), *job.bounds(), *annealed],
         simulated=both,
         examples=job.n,
-        calibration=job.calibration(),
+        calibration=calibrated,
         latents=diagnose_latents(model, job.batches(), job.seed, job.steps("latents", job.n)),
+        notes=notes,
     )
 
 
 @final
 @dataclass(frozen=True)
 class _Job:
-    """What is evaluated, with how much work."""
+    """Subject of an evaluation, with the amount of work."""
 
     model: VAE
     data: Data
@@ -206,7 +230,7 @@ class _Job:
         """Examples of the split."""
         return len(self.data.view(self.split))
 
-    def batches(self, limit: int | None = None) -> Iterator[tuple[int, Tensor]]:
+    def batches(self, limit: int | None = None) -> Iterator[Batch]:
         return self.data.batches(self.split, self.rows, self.seed, limit)
 
     def steps(self, stage: str, total: int) -> Callable[[int], None] | None:
@@ -234,12 +258,14 @@ class _Job:
             self._estimate("annealed", how.chains, found.log_likelihood, remark),
         ]
 
-    def calibration(self) -> Calibration | None:
-        """Of sigma, where the likelihood has one."""
-        if not isinstance(self.model.likelihood, GaussianLikelihood):
-            return None
+    def calibration(self) -> tuple[Calibration | None, tuple[str, ...]]:
+        """Calibration of the density, or why there is none."""
         noise = ExampleNoise("normal", (self.model.latent_dim,), mixed_seed(self.seed, FULL_STREAM))
-        return calibration(self.model, self.batches(), noise.rows, self.steps("calibration", self.n))
+        try:
+            steps = self.steps("calibration", self.n)
+            return calibration(self.model, self.batches(), noise.rows, steps, seed=self.seed), ()
+        except ArgumentError as error:
+            return None, (str(error),)
 
     def _weighted(self, few: int, samples: tuple[int, ...]) -> ImportanceSummary:
         return split_bounds(
@@ -259,10 +285,15 @@ class _Job:
         return Estimate(name, samples, mean, error, bits, len(values), self.split, self.seed, remark)
 
 
+def _row(e: Estimate) -> str:
+    name = e.estimator + (f", K = {e.samples}" if e.estimator != "elbo" else "")
+    return f"{name:<28}{number(e.nats, 2):>12}{number(e.standard_error, 2):>9}{number(e.bits_per_dim, 4):>10}{e.n:>8}  {e.remark}"
+
+
 def _elbo(evaluation: Evaluation) -> Estimate:
     assert evaluation.elbo_nats is not None
     error = evaluation.elbo_standard_error
     return Estimate(
         "elbo", 1, evaluation.elbo_nats, math.nan if error is None else error, evaluation.bits_per_dim, evaluation.n,
-        evaluation.split, evaluation.seed, "KL in closed form",
+        evaluation.split, evaluation.seed, "" if any("closed form" in note for note in evaluation.notes) else "KL in closed form",
     )  # fmt: skip

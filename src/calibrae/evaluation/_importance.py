@@ -11,13 +11,16 @@ from threading import Event
 import torch
 from torch import Tensor
 
-from ..data import KeptRows, mixed_seed
-from ..errors import ArgumentError
+from .._noise import mixed_seed
+from .._types import Batch
+from ..acceleration import CompileChoice
+from ..data import RowCache
+from ..errors import ArgumentError, NoDensityError
 from ..functional import error_of_mean
-from ..latents import require_density
-from ..models import VAE, CompileChoice, evaluating
+from ..models import VAE, evaluating
+from ..objectives import NO_PRIOR
 from ._blocks import in_threads, reblocked
-from ._weigh import Weigher
+from ._weigh import Weigher, draws_itself
 
 # constants: the noise, and so the result, does not depend on the caller's batches, threads or memory
 BLOCK_EXAMPLES = 32
@@ -26,6 +29,7 @@ ROWS_AT_ONCE = 1024
 NUMBERS_AT_ONCE = 1 << 21
 SUMMED_TOGETHER = 16  # weights of so many calls: the sums are many small operations
 IMPORTANCE_STREAM = 5
+DRAWN_TOGETHER = 64  # samples of an example
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ class ImportanceSummary:
 
     @property
     def standard_error(self) -> float:
-        """Of the mean, from the spread over examples."""
+        """Standard error of the mean, from the spread over examples."""
         return error_of_mean(self.log_likelihood)
 
 
@@ -97,35 +101,35 @@ class _Streams:
 
 def importance_weighted(
     model: VAE,
-    batches: Iterable[tuple[int, Tensor]],
+    batches: Iterable[Batch],
     samples: int,
     seed: int = 0,
     step: Callable[[int], None] | None = None,
     *,
     fewer: Sequence[int] = (),
-    kept: KeptRows | None = None,
+    kept: RowCache | None = None,
     examples: int | None = None,
     compile: CompileChoice = "auto",  # noqa: A002 (torch's name for it)
 ) -> ImportanceSummary:
-    r"""$\log \frac1K \sum_k p(x|z_k) p(z_k) / q(z_k|x)$ of each example.
+    r"""Compute $\log \frac1K \sum_k p(x|z_k) p(z_k) / q(z_k|x)$ of each example.
 
     The encoder runs once per example; samples are drawn, decoded and weighed in small blocks that stay in the processor's
     caches, on a CPU in as many threads as it has cores, so memory is bounded whatever `K`. The weights are float32, their sums float64.
 
     Args:
-        model: with a fixed sigma.
-        batches: pairs of the first example's position and the batch.
+        model: with a fixed scale; any likelihood, prior and posterior.
+        batches: examples.
         samples: `K`.
-        seed: of the latent noise.
+        seed: seed of the latent noise.
         step: called with the number of examples done, for a progress bar.
         fewer: smaller numbers of samples whose bounds are wanted as well, from the first samples of the same stream.
         kept: finished blocks of an interrupted run, which are not computed again.
-        examples: how many there are, if it is known: what `compile="auto"` predicts the length of the work by.
+        examples: number of examples, if it is known: `compile="auto"` predicts the length of the work by it.
         compile: whether the decoder and the weights are compiled: `on`, `off`, or `auto`, where a short trial says that it repays.
 
     Raises:
         ArgumentError: if a number of samples is not positive.
-        UnfrozenSigmaError: if an optimal sigma was not fixed.
+        ScaleNotFixedError: if an optimal scale was not fixed.
         NoDensityError: for a plain autoencoder.
 
     References:
@@ -136,38 +140,40 @@ def importance_weighted(
         raise ArgumentError(f"`importance_samples` must be at least 1; got {marks[0]}.")
     size = max(1, min(BLOCK_EXAMPLES, BLOCK_SAMPLES // samples))
     first, batches = _peeked(batches)
-    weigher = Weigher(
-        model, (_rows(first, size), size), (examples or 0) * samples / (_rows(first, size) * size), compile
-    )
-    numbered = enumerate(reblocked(batches, size))
+    rows = _rows(first.x[0], size)
+    weigher = Weigher(model, (rows, size), (examples or 0) * samples / (rows * size), compile)
+    alone = draws_itself(model, first)
 
-    def bounds(numbered: tuple[int, Tensor], stop: Event) -> Tensor:
-        block, x = numbered
+    def bounds(numbered: tuple[int, Batch], stop: Event) -> Tensor:
+        block, batch = numbered
         found = None if kept is None else kept.get(block)
         if found is not None:
             return found
-        return _block_bounds(weigher, x, marks, mixed_seed(seed, IMPORTANCE_STREAM, block), stop)
+        index = torch.arange(block * size, block * size + len(batch)) if batch.index is None else batch.index
+        noise = _Noise(index, model.latent_dim, seed)
+        own = torch.Generator().manual_seed(mixed_seed(seed, IMPORTANCE_STREAM, block, 1)) if alone else None
+        return _block_bounds(weigher, batch, marks, noise, stop, own)
 
-    rows = []
+    numbered, table_rows = enumerate(reblocked(batches, size)), []
     with evaluating(model):
-        for (block, x), found in in_threads(bounds, numbered, model.device):
-            rows.append(found)
+        for (block, batch), found in in_threads(bounds, numbered, model.device, alone=alone):
+            table_rows.append(found)
             if kept is not None:
                 kept.put(block, found)
             if step is not None:
-                step(len(x))
-    table = torch.cat(rows)
+                step(len(batch))
+    table = torch.cat(table_rows)
     at = {mark: table[:, i].clone() for i, mark in enumerate(marks)}
-    return ImportanceSummary(at.pop(samples), table[:, -1].clone(), samples, at, weigher.says)
+    return ImportanceSummary(at.pop(samples), table[:, -1].clone(), samples, at, weigher.status)
 
 
-def _peeked(batches: Iterable[tuple[int, Tensor]]) -> tuple[Tensor, Iterable[tuple[int, Tensor]]]:
-    """The first example, and all batches again."""
+def _peeked(batches: Iterable[Batch]) -> tuple[Batch, Iterable[Batch]]:
+    """The first batch, and all batches again."""
     iterator = iter(batches)
     first = next(iterator, None)
     if first is None:
         raise ArgumentError("an importance-weighted bound needs examples; got none.")
-    return first[1][0], itertools.chain([first], iterator)
+    return first, itertools.chain([first], iterator)
 
 
 def _rows(example: Tensor, size: int) -> int:
@@ -175,21 +181,45 @@ def _rows(example: Tensor, size: int) -> int:
     return max(1, min(ROWS_AT_ONCE, NUMBERS_AT_ONCE // example.numel()) // size)
 
 
-def _block_bounds(weigher: Weigher, x: Tensor, marks: Sequence[int], seed: int, stop: Event) -> Tensor:
-    """Bounds and effective sample sizes of a few examples, `[B, marks + 1]`."""
+class _Noise:
+    """Standard normal noise of some examples, sample after sample; each has a stream of its own, by its position in the split.
+
+    The streams are drawn in pieces of a constant size, so they do not depend on how many samples are asked for, or at once.
+    """
+
+    def __init__(self, index: Tensor, latent_dim: int, seed: int) -> None:
+        seeds = (mixed_seed(seed, IMPORTANCE_STREAM, i) for i in index.tolist())
+        self.generators = [torch.Generator().manual_seed(own) for own in seeds]
+        self.latent_dim = latent_dim
+        self.left = torch.empty(0, len(index), latent_dim)
+
+    def next(self, samples: int) -> Tensor:
+        """Noise of the next samples, `[samples, B, d]`."""
+        pieces = [self.left]
+        while sum(map(len, pieces)) < samples:
+            drawn = (torch.randn(DRAWN_TOGETHER, self.latent_dim, generator=g) for g in self.generators)
+            pieces.append(torch.stack(list(drawn), 1))
+        noise = torch.cat(pieces)
+        self.left = noise[samples:]
+        return noise[:samples]
+
+
+def _block_bounds(
+    weigher: Weigher, batch: Batch, marks: Sequence[int], noise: _Noise, stop: Event, own: torch.Generator | None
+) -> Tensor:
+    """Bounds and effective sample sizes of a few examples, `[B, marks + 1]`; `own` seeds a posterior that draws its samples itself."""
     model = weigher.model
-    x = x.to(model.device)
-    posterior = model.encode(x)
-    require_density(posterior)
+    if not model.is_probabilistic:
+        raise NoDensityError(NO_PRIOR)
+    batch = batch.to(model.device)
+    features = model.features(batch.x, batch.context)
     streams, samples = _Streams(marks), marks[-1]
-    generator = torch.Generator().manual_seed(seed)
     pending: list[Tensor] = []
     for first in range(0, samples, weigher.rows):
         if stop.is_set():
             break
-        # drawn whole, so that fewer samples are the first of more
-        noise = torch.randn(weigher.rows, len(x), model.latent_dim, generator=generator)
-        pending.append(weigher(posterior, x, noise[: samples - first].to(x)))
+        eps = noise.next(min(weigher.rows, samples - first))
+        pending.append(weigher(batch, features, eps.to(batch.x), own))
         if len(pending) == SUMMED_TOGETHER:
             streams.add(torch.cat(pending))
             pending.clear()

@@ -9,10 +9,7 @@ from torch import Tensor
 
 from .. import functional
 from .._types import Shape
-from ..errors import ArgumentError
-from ..likelihoods import ManualSigma
 from ..models import VAE, build
-from ..networks import LinearDecoder, LinearEncoder
 
 
 def linear_vae_at_ppca(ppca: functional.PPCA, data_shape: Shape) -> VAE:
@@ -20,7 +17,7 @@ def linear_vae_at_ppca(ppca: functional.PPCA, data_shape: Shape) -> VAE:
 
     Decoder $W z + b$, encoder mean $\Lambda^{-1} W^T (x - b)$ and standard deviation $\sigma \Lambda^{-1/2}$.
 
-    Example:
+    Examples:
         >>> ppca = functional.PPCA(torch.zeros(2), torch.eye(2)[:, :1], torch.tensor([4.0]), 1.0)
         >>> model = linear_vae_at_ppca(ppca, (2,))
         >>> x = torch.ones(1, 2)
@@ -30,25 +27,23 @@ def linear_vae_at_ppca(ppca: functional.PPCA, data_shape: Shape) -> VAE:
     latent_dim = len(ppca.eigenvalues)
     model = build("vae", data_shape=data_shape, latent_dim=latent_dim, network="linear", sigma=ppca.sigma)
     model = model.to(ppca.mean.dtype).eval()
-    encoder, decoder, sigma = model.encoder[1], model.decoder[0], model.likelihood.sigma  # type: ignore[index]
-    if not (
-        isinstance(encoder, LinearEncoder) and isinstance(decoder, LinearDecoder) and isinstance(sigma, ManualSigma)
-    ):
-        raise ArgumentError("the linear preset must consist of a linear encoder and decoder and a manual sigma.")
-    with torch.no_grad():
-        decoder.output.weight.copy_(ppca.weight)
-        decoder.output.bias.copy_(ppca.mean)
-        encoder.mean.weight.copy_(ppca.posterior_weight)
-        encoder.mean.bias.copy_(-ppca.posterior_weight @ ppca.mean)
-        encoder.constant.copy_(ppca.posterior_log_std)
-        sigma.log_sigma.fill_(math.log(ppca.sigma))
+    state = model.state_dict()
+    state |= {
+        "decoder.body.output.weight": ppca.weight,
+        "decoder.body.output.bias": ppca.mean,
+        "encoder.body.mean.weight": ppca.posterior_weight,
+        "encoder.body.mean.bias": -ppca.posterior_weight @ ppca.mean,
+        "encoder.body.constant": ppca.posterior_log_std,
+        "likelihood.scale._log_scale": torch.tensor(math.log(ppca.sigma), dtype=ppca.mean.dtype),
+    }
+    model.load_state_dict(state)
     return model
 
 
 def cubature_noise(latent_dim: int, dtype: torch.dtype = torch.float64) -> Tensor:
     r"""Noise points $\pm\sqrt d\, e_i$, `[2 d, d]`, over which a mean is exact for polynomials up to degree 3.
 
-    Example:
+    Examples:
         >>> cubature_noise(1, torch.float32)
         tensor([[ 1.],
                 [-1.]])
@@ -61,4 +56,4 @@ def exact_linear_elbo(model: VAE, x: Tensor) -> Tensor:
     """The ELBO of a linear VAE, `[B]`, nats, without Monte Carlo: its NLL is quadratic in `z`."""
     with torch.no_grad():
         points = cubature_noise(model.latent_dim, x.dtype)
-        return torch.stack([model.elbo(x, point.expand(len(x), -1)).elbo for point in points]).mean(0)
+        return torch.stack([model.elbo(x, eps=point.expand(len(x), -1)).elbo for point in points]).mean(0)

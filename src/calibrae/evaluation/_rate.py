@@ -13,7 +13,6 @@ from torch import Tensor
 from .. import functional
 from ..errors import ArgumentError
 from ..functional import error_of_mean
-from ._spectrum import Spectrum
 
 CURVE_POINTS = 200
 CURVE_DECADES = 8.0  # of rho, below twice the largest variance
@@ -31,7 +30,7 @@ class RatePoint:
         latent_dim: `d`.
         elbos: ELBO of each example at beta = 1, `[N]`, nats.
         kl_nats: the rate, mean KL, nats.
-        nll_nats: mean `-log p(x|z)`, nats: the distortion of data without a sigma.
+        reconstruction_nats: mean `-log p(x|z)`, nats: the distortion of data without a sigma.
         sse: the distortion, mean squared error at a sampled `z`, summed over the data dimensions.
         active_units: latents in use.
     """
@@ -43,7 +42,7 @@ class RatePoint:
     latent_dim: int
     elbos: Tensor
     kl_nats: float
-    nll_nats: float
+    reconstruction_nats: float
     sse: float
     active_units: int
 
@@ -54,7 +53,7 @@ class RatePoint:
 
     @property
     def standard_error(self) -> float:
-        """Of `elbo_nats`, from its spread over examples."""
+        """Standard error of `elbo_nats`, from its spread over examples."""
         return error_of_mean(self.elbos)
 
     @property
@@ -74,7 +73,7 @@ class RatePoint:
             "elbo_nats": self.elbo_nats,
             "elbo_standard_error": self.standard_error if len(self.elbos) > 1 else None,
             "kl_nats": self.kl_nats,
-            "nll_nats": self.nll_nats,
+            "reconstruction_nats": self.reconstruction_nats,
             "sse": self.sse,
             "active_units": self.active_units,
             "n": len(self.elbos),
@@ -83,7 +82,7 @@ class RatePoint:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """Which point to take.
+    """Point to take.
 
     Attributes:
         name: of the point.
@@ -100,7 +99,7 @@ class Recommendation:
     reason: str
 
 
-def linear_curve(spectrum: Spectrum, latent_dim: int, most_nats: float) -> list[functional.LinearCode]:
+def linear_curve(spectrum: functional.Spectrum, latent_dim: int, most_nats: float) -> list[functional.LinearCode]:
     r"""What the best linear models reach: $(\mathrm{KL}, \mathrm{SSE})$ for rho from $2\lambda_1$ down, up to a rate.
 
     Args:
@@ -118,7 +117,7 @@ def linear_curve(spectrum: Spectrum, latent_dim: int, most_nats: float) -> list[
     return [code for code in codes if code.kl <= most_nats]
 
 
-def recommend(points: Sequence[RatePoint], spectrum: Spectrum | None = None) -> Recommendation:
+def recommend(points: Sequence[RatePoint], spectrum: functional.Spectrum | None = None) -> Recommendation:
     r"""The cheapest code whose ELBO is as good as the best, as far as the examples can tell.
 
     The best point has the highest mean ELBO at beta = 1. Another is as good if the mean of the differences per example is at most
@@ -183,7 +182,7 @@ def _said_of_choice(points: Sequence[RatePoint], best: RatePoint, taken: RatePoi
     return f"{first} {taken.name} is as good, {below:.1f} +- {error:.1f} nats lower on the same examples, {cheaper}."
 
 
-def _said_of_code(taken: RatePoint, spectrum: Spectrum | None) -> str:
+def _said_of_code(taken: RatePoint, spectrum: functional.Spectrum | None) -> str:
     used = f"Its code holds C = {taken.kl_nats:.1f} nats in {taken.active_units} of {taken.latent_dim} latents"
     if taken.active_units < taken.latent_dim:
         return f"{used}; the others are unused, so {max(1, taken.active_units)} would do."

@@ -1,4 +1,4 @@
-"""What an evaluation says."""
+"""Record of an evaluation."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ class Evaluation:
     """Means over all examples of a split, in nats on the model's scale; `None` where a number has no meaning.
 
     Attributes:
-        n: examples.
+        n: number of examples.
         data_dim: `D`.
         latent_dim: `d`.
-        split: which split.
-        seed: of the dequantisation and the posterior samples.
-        elbo_nats: the ELBO at beta = 1, one posterior sample per example, every constant kept.
-        elbo_standard_error: of it, from the spread over examples.
-        nll_nats: `-log p(x|z)`.
-        kl_nats: the KL, summed over the latents.
-        kl_per_dim: and of each.
+        split: split that they are from.
+        seed: seed of the dequantisation and the posterior samples.
+        elbo_nats: ELBO at beta = 1, one posterior sample per example, every constant kept.
+        elbo_standard_error: its standard error, from the spread over examples.
+        reconstruction_nats: `-log p(x|z)`.
+        kl_nats: KL, summed over the latents.
+        kl_per_dim: KL of each latent; `None` unless posterior and prior factorise.
         mse: squared error of the reconstruction at the sampled `z`, per element.
-        sigma: the decoder's standard deviation (root mean square where there are several).
-        sigma_shared: over what it is shared.
+        sigma: decoder's standard deviation (root mean square where there are several).
+        sigma_shared: extent of one entry of it: all elements, a channel or an element.
         bits_per_dim: `-ELBO` in bits per dimension of the integer data.
         active_units: latents whose posterior mean varies by more than 0.01 over the data.
-        ppca_log_likelihood_nats: of the same examples under probabilistic PCA with as many latents, fitted in closed form
-            on the same training examples.
+        ppca_log_likelihood_nats: mean log-likelihood of the same examples under probabilistic PCA with as many latents, fitted in
+            closed form on the same training examples.
         ppca_sigma: its noise.
         scale: what one unit of the model's data is.
         log_scale: `sum log c`; the log-density of the original data is the model's minus this.
-        elbo_nats_original_units: the ELBO as a density of the original data.
+        elbo_nats_original_units: ELBO as a density of the original data.
         log_likelihood_nats: importance-weighted bound with `importance_samples` samples.
-        log_likelihood_standard_error: of it.
+        log_likelihood_standard_error: its standard error.
         importance_samples: `K`.
         effective_samples: mean effective sample size.
-        verdict: in a sentence.
-        notes: what else to know.
-        standard_errors: of the means by name, from their spread over examples; `elbo_minus_ppca_nats` is that of the difference on
-            the same examples.
+        verdict: verdict in a sentence.
+        notes: assumptions, estimates and omissions, in sentences.
+        standard_errors: standard errors of the means by name, from their spread over examples; `elbo_minus_ppca_nats` is that of the
+            difference on the same examples.
     """
 
     n: int
@@ -50,7 +50,7 @@ class Evaluation:
     seed: int
     elbo_nats: float | None
     elbo_standard_error: float | None
-    nll_nats: float
+    reconstruction_nats: float
     kl_nats: float | None
     kl_per_dim: list[float] | None
     mse: float
@@ -71,16 +71,64 @@ class Evaluation:
     notes: tuple[str, ...] = ()
     standard_errors: dict[str, Any] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        """Table for people, as the command line prints it."""
+        return evaluation_table(self)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for JSON; numbers that are not finite become `None`."""
         found: dict[str, Any] = plain(asdict(self))
         return found
 
 
-def plain(value: Any) -> Any:
-    """For JSON: lists instead of tuples, `None` for what is not finite, all the way down.
+def number(value: float | None, digits: int, unit: str = "") -> str:
+    """Format a number, or a dash where there is none.
 
-    Example:
+    Examples:
+        >>> from calibrae.evaluation import number
+        >>> number(1.23456, 2, " nats"), number(None, 2)
+        ('1.23 nats', '-')
+    """
+    return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}{unit}"
+
+
+def evaluation_table(e: Evaluation) -> str:
+    """Format an evaluation as a short table, a sentence and notes."""
+    error = f" +- {number(e.elbo_standard_error, 2)}" if e.elbo_standard_error is not None else ""
+    active = "" if e.active_units is None else f", {e.active_units} of {e.latent_dim} latents active"
+    weighted = f"{number(e.log_likelihood_nats, 2)} +- {number(e.log_likelihood_standard_error, 2)} nats"
+    rows: list[tuple[str, str | None]] = [
+        ("examples", f"{e.n} ({e.split}), D = {e.data_dim} on {e.scale}"),
+        ("ELBO", None if e.elbo_nats is None else f"{number(e.elbo_nats, 2)}{error} nats"),
+        (
+            "ELBO, original",
+            None
+            if e.elbo_nats_original_units is None
+            else f"{e.elbo_nats_original_units:.2f} nats, in the units of the data",
+        ),
+        ("bits/dim", None if e.bits_per_dim is None else number(e.bits_per_dim, 4)),
+        ("-log p(x|z)", number(e.reconstruction_nats, 2, " nats")),
+        ("KL", None if e.kl_nats is None else f"{number(e.kl_nats, 2)} nats{active}"),
+        ("RMSE", f"{e.mse**0.5:.5f}"),
+        ("sigma", None if e.sigma is None else number(e.sigma, 5)),
+        (
+            "PPCA baseline",
+            None if e.ppca_log_likelihood_nats is None else number(e.ppca_log_likelihood_nats, 2, " nats"),
+        ),
+        (
+            f"log p(x), K={e.importance_samples}",
+            f"{weighted} (effective samples {e.effective_samples:.1f})" if e.effective_samples is not None else None,
+        ),
+    ]
+    lines = [f"{name:<17} {value}" for name, value in rows if value is not None]
+    return "\n".join([*lines, e.verdict, *(f"note: {note}" for note in e.notes)])
+
+
+def plain(value: Any) -> Any:
+    """Convert for JSON: lists instead of tuples, `None` for what is not finite, all the way down.
+
+    Examples:
+        >>> from calibrae.evaluation._record import plain
         >>> plain({"a": (1.0, float("nan"))})
         {'a': [1.0, None]}
     """
@@ -97,13 +145,13 @@ SURE = 4.0  # standard errors
 FEW = 50  # examples below which a mean says little
 
 
-def verdict(elbo: float | None, floor: float | None, latent_dim: int, n: int, error: float | None) -> str:
-    """Whether the model beats probabilistic PCA on `n` examples, in a sentence; the error is that of the difference."""
+def verdict(elbo: float | None, baseline: float | None, latent_dim: int, n: int, error: float | None) -> str:
+    """Say whether the model beats probabilistic PCA on `n` examples; the error is that of the difference."""
     if elbo is None:
         return "A plain autoencoder has no density: there is no ELBO to compare."
-    if floor is None:
-        return "There is no closed-form floor to compare with."
-    margin = elbo - floor
+    if baseline is None:
+        return "There is no closed-form baseline to compare with."
+    margin = elbo - baseline
     unsure = n < FEW and abs(margin) < SURE * (error or math.inf)
     few = f" On {n} examples that says little." if unsure else ""
     if margin > 0.0:

@@ -1,4 +1,4 @@
-"""How unusual each example is, and where."""
+"""Parts of the reconstruction term: which elements make an example unusual."""
 
 from __future__ import annotations
 
@@ -8,45 +8,51 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..models import VAE, evaluating
+from .._types import Batch
+from ..likelihoods import elements_of, mean_of_data, nll_per_element
+from ..models import VAE, evaluating, mean_of
 
 
 @dataclass(frozen=True)
 class Attribution:
-    """Where the reconstruction term of each example comes from.
+    """Parts of the reconstruction term of each example.
 
     Attributes:
-        per_element: `-log p(x_i|z)` of each element at the posterior mean, `[N, *data]`, nats; its sum is the reconstruction term.
-        x: the examples, `[N, *data]`.
+        per_element: `-log p(x_i|z)` of each element at the posterior mean, `[N, *data]`, nats, whose sum is the reconstruction term;
+            `None` where the elements are not independent given `z`.
+        x: examples, `[N, *data]`.
         x_hat: their reconstructions, `[N, *data]`.
     """
 
-    per_element: Tensor
+    per_element: Tensor | None
     x: Tensor
     x_hat: Tensor
 
 
-def attribute(model: VAE, batches: Iterable[tuple[int, Tensor]]) -> Attribution:
-    """The reconstruction term of each element: what a high score is made of.
+def attribute(model: VAE, batches: Iterable[Batch]) -> Attribution:
+    """Split the reconstruction term among the elements: what a high score is made of.
 
     Args:
-        model: with a fixed sigma.
-        batches: pairs of the first example's position and the batch; all are kept in memory.
+        model: with a fixed scale.
+        batches: examples; all are kept in memory.
 
     Raises:
-        UnfrozenSigmaError: if an optimal sigma was not fixed.
+        ScaleNotFixedError: if an optimal scale was not fixed.
 
-    Example:
-        >>> from calibrae.models import build
+    Examples:
+        >>> from calibrae.evaluation import attribute
         >>> model = build("vae", data_shape=(4,), latent_dim=2).eval()
-        >>> attribute(model, [(0, torch.zeros(3, 4))]).per_element.shape
+        >>> attribute(model, [cb.Batch(torch.zeros(3, 4))]).per_element.shape
         torch.Size([3, 4])
     """
-    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    elements: list[Tensor] = []
+    pairs: list[tuple[Tensor, Tensor]] = []
     with evaluating(model):
-        for _, x in batches:
-            x = x.to(model.device)
-            conditional = model.likelihood(model.decoder(model.encode(x).mean))
-            parts.append((conditional.nll_per_element(x).cpu(), x.cpu(), conditional.mean.to(x.dtype).cpu()))
-    per_element, originals, reconstructions = (torch.cat(part) for part in zip(*parts, strict=True))
-    return Attribution(per_element, originals, reconstructions)
+        for batch in batches:
+            batch = batch.to(model.device)
+            px = model.decode(mean_of(model.encode(batch.x, batch.context)), batch.context)
+            if elements_of(px) is not None:
+                elements.append(nll_per_element(px, batch.x).cpu())
+            pairs.append((batch.x.cpu(), mean_of_data(px).to(batch.x.dtype).cpu()))
+    x, x_hat = (torch.cat(part) for part in zip(*pairs, strict=True))
+    return Attribution(torch.cat(elements) if elements else None, x, x_hat)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import functional
-from ..latents import StandardNormalPrior
+from ..latents import GaussianPosterior, StandardNormalPrior
 from ..likelihoods import GaussianLikelihood
 from ..models import VAE
 
@@ -17,7 +17,7 @@ from ..models import VAE
 def sample_ppca(model: functional.PPCA, n: int, generator: torch.Generator) -> Tensor:
     r"""`n` examples `[n, D]` of $x = W z + b + \sigma\epsilon$; their density is `functional.ppca_log_likelihood`.
 
-    Example:
+    Examples:
         >>> model = functional.PPCA(torch.zeros(3), torch.eye(3)[:, :1], torch.tensor([4.0]), 1.0)
         >>> sample_ppca(model, 5, torch.Generator().manual_seed(0)).shape
         torch.Size([5, 3])
@@ -40,9 +40,9 @@ class Ring:
 
     Attributes:
         radius: `R`.
-        sigma: of the noise.
+        sigma: standard deviation of the noise.
 
-    Example:
+    Examples:
         >>> ring = Ring(1.0, 0.2)
         >>> x = ring.sample(4, torch.Generator().manual_seed(0))
         >>> ring.log_prob(x).shape
@@ -70,7 +70,8 @@ class Ring:
 
     def vae(self, encoder: nn.Module) -> VAE:
         """The VAE that is this source, with an encoder from `[B, 2]` to `[B, 2]` that may be anything."""
-        return VAE(encoder, _Wrap(self.radius), GaussianLikelihood(self.sigma), StandardNormalPrior(1)).eval()
+        likelihood, prior = GaussianLikelihood(self.sigma), StandardNormalPrior(1)
+        return VAE(encoder, _Wrap(self.radius), likelihood, prior, posterior=GaussianPosterior("log_std")).eval()
 
 
 class _Wrap(nn.Module):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,32 +17,7 @@ KEPT = 64  # eigenpairs at least, so that runs with other latent sizes share the
 Batches = Callable[[], Iterable[Tensor]]
 
 
-@dataclass(frozen=True)
-class Spectrum:
-    """Mean, leading eigenpairs and trace of a covariance (divided by `N`), float64.
-
-    Attributes:
-        mean: `[D]`.
-        eigenvalues: descending, `[k]`.
-        eigenvectors: columns, `[D, k]`.
-        total_variance: the trace.
-        n: examples that it was taken from.
-        is_exact: whether the eigenpairs are.
-    """
-
-    mean: Tensor
-    eigenvalues: Tensor
-    eigenvectors: Tensor
-    total_variance: float
-    n: int
-    is_exact: bool
-
-    def ppca(self, latent_dim: int) -> functional.PPCA:
-        """The maximum-likelihood probabilistic PCA with so many latents."""
-        return functional.ppca(self.mean, self.eigenvalues, self.eigenvectors, self.total_variance, latent_dim)
-
-
-def data_spectrum(batches: Batches, latent_dim: int) -> Spectrum:
+def data_spectrum(batches: Batches, latent_dim: int) -> functional.Spectrum:
     """The spectrum of a data set that may be larger than memory.
 
     Exact for up to 4096 dimensions or examples, else by subspace iteration on `latent_dim` + 20 directions, whose
@@ -57,15 +31,15 @@ def data_spectrum(batches: Batches, latent_dim: int) -> Spectrum:
     keep = max(latent_dim, KEPT)
     if len(mean) <= EXACT_DIM:
         values, vectors = functional.spectrum(_covariance(batches, mean, n))
-        return Spectrum(mean, values[:keep], vectors[:, :keep].contiguous(), total, n, is_exact=True)
+        return functional.Spectrum(mean, values[:keep], vectors[:, :keep].contiguous(), total, n, is_exact=True)
     if n <= EXACT_DIM:
         rows = torch.cat([_centred(x, mean) for x in batches()])
         values, left = functional.spectrum(rows @ rows.T / n)
         keep = min(keep, int((values > values[0] * 1e-12).sum()))
         vectors = rows.T @ left[:, :keep] / (n * values[:keep]).sqrt()
-        return Spectrum(mean, values[:keep], vectors, total, n, is_exact=True)
+        return functional.Spectrum(mean, values[:keep], vectors, total, n, is_exact=True)
     values, vectors = _subspace(batches, mean, n, latent_dim + OVERSAMPLING)
-    return Spectrum(mean, values, vectors, total, n, is_exact=False)
+    return functional.Spectrum(mean, values, vectors, total, n, is_exact=False)
 
 
 def _centred(x: Tensor, mean: Tensor) -> Tensor:

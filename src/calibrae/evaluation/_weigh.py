@@ -4,29 +4,31 @@ from __future__ import annotations
 
 from typing import final
 
+import torch
 from torch import Tensor
 
-from ..latents import AbstractPosterior
-from ..models import VAE, CompileChoice, CompiledIfItPays
+from .._types import Batch
+from ..acceleration import AutoCompiled, CompileChoice
+from ..latents import Features, reparameterise
+from ..models import VAE, evaluating, seeded
 
 
-def log_weights(model: VAE, posterior: AbstractPosterior, x: Tensor, noise: Tensor) -> Tensor:
-    """`log p(x|z) + log p(z) - log q(z|x)`, `[K, B]`, of the samples that noise `[K, B, d]` gives."""
-    z = posterior.sample(noise)
-    repeated = x.expand(len(noise), *x.shape).flatten(0, 1)
-    nll = model.likelihood(model.decoder(z.flatten(0, 1))).nll(repeated).reshape(noise.shape[:2])
-    weights: Tensor = model.prior.log_prob(z).sum(-1) - posterior.log_prob_of(noise).sum(-1) - nll
-    return weights
+def draws_itself(model: VAE, batch: Batch) -> bool:
+    """Whether no map from noise to the posterior's samples is known, so that it draws them from torch's global generator."""
+    with evaluating(model):
+        one = Batch(batch.x[:1], None if batch.context is None else batch.context[:1]).to(model.device)
+        q = model.encode(one.x, one.context)
+        return reparameterise(q, torch.zeros(1, 1, model.latent_dim, device=model.device)) is None
 
 
 @final
 class Weigher:
-    """Computes log weights; the first full-sized call decides, by a timed trial, whether they are compiled from then on.
+    """Computes log importance weights; the first full-sized call decides, by a timed trial, whether they are compiled.
 
     Args:
         model: in eval mode.
         shape: `(K, B)` of the calls that may be compiled; others, at the edges, run as they are.
-        calls: how many of those are to come, all threads together.
+        calls: number of those to come, all threads together.
         choice: `on`, `off`, or `auto`: compile if the calls repay it.
     """
 
@@ -34,24 +36,37 @@ class Weigher:
         self.model = model
         self.shape = shape
 
-        def weigh(x: Tensor, noise: Tensor, *features: Tensor) -> tuple[Tensor]:
-            """A posterior goes in as its parameters."""
-            return (log_weights(model, model.posterior.from_features(features), x, noise),)
+        def weigh(x: Tensor, eps: Tensor, context: Tensor | None, *features: Tensor) -> Tensor:
+            """A posterior goes in as the features that it reads."""
+            q = model.posterior_of(features[0] if len(features) == 1 else features, len(x))
+            return model.draw(Batch(x, context), len(eps), eps, q=q).log_weights
 
-        self._weigh = CompiledIfItPays(weigh, model.device, calls, choice, "the importance-weighted bound")
+        self._eager = weigh
+        self._weigh = AutoCompiled(weigh, model.device, calls, choice, "the importance-weighted bound")
 
     @property
-    def says(self) -> str:
+    def status(self) -> str:
         """Whether the weights are compiled, and why."""
-        return self._weigh.says
+        return self._weigh.status
 
     @property
     def rows(self) -> int:
         """Samples at once."""
         return self.shape[0]
 
-    def __call__(self, posterior: AbstractPosterior, x: Tensor, noise: Tensor) -> Tensor:
-        """`[K, B]` for a posterior of `B` examples, the examples, and noise `[K, B, d]`."""
-        if tuple(noise.shape[:2]) != self.shape:
-            return log_weights(self.model, posterior, x, noise)
-        return self._weigh(x, noise, *posterior.features())[0]
+    def __call__(
+        self, batch: Batch, features: Features, eps: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Log weights `[K, B]` of a batch.
+
+        Args:
+            batch: examples on the model's device.
+            features: encoder's output for them.
+            eps: noise, `[K, B, d]`.
+            generator: seeds a posterior that draws its samples itself.
+        """
+        parts = (features,) if isinstance(features, Tensor) else tuple(features)
+        weigh = self._weigh if tuple(eps.shape[:2]) == self.shape and generator is None else self._eager
+        with seeded(generator, self.model.device):
+            weights: Tensor = weigh(batch.x, eps, batch.context, *parts)
+        return weights

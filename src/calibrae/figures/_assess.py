@@ -17,7 +17,7 @@ def save_calibration(pit: Sequence[float], element_spread: Tensor, path: Path) -
     Args:
         pit: shares of equally wide bins; flat if sigma is true and the residuals Gaussian.
         element_spread: root mean square residual of each element, in sigmas, `[*data]`.
-        path: of the PNG.
+        path: place of the PNG.
     """
     figure = new_figure(8.0, 3.2)
     bars, spread = figure.subplots(1, 2)
@@ -46,7 +46,7 @@ def save_latents(kl: Tensor, variance: Tensor, path: Path) -> Path:
     Args:
         kl: `[d]`, nats.
         variance: of the posterior mean over the data, `[d]`.
-        path: of the PNG.
+        path: place of the PNG.
     """
     figure = new_figure(8.0, 3.0)
     left, right = figure.subplots(1, 2)
@@ -75,8 +75,8 @@ def save_scores(
         x: `[N, *data]`, in the model's units.
         x_hat: reconstructions.
         per_element: `-log p(x_i|z)` of each element.
-        titles: of each example.
-        path: of the PNG.
+        titles: titles of each example.
+        path: place of the PNG.
         names: of a table's columns.
     """
     if x.ndim == 4:

@@ -10,28 +10,32 @@ from ._style import BLUE, GREY, ORANGE, new_figure, save_figure, tidy
 Rows = Sequence[Mapping[str, float]]
 
 
-def save_curves(history: Rows, path: Path, floor: float | None = None) -> Path:
-    """-ELBO (or reconstruction term), KL, RMSE and sigma over epochs, training and validation.
+def save_curves(history: Rows, path: Path, baseline: float | None = None) -> Path:
+    """Draw the objective, the parts of the ELBO, RMSE and sigma over epochs, training and validation.
 
     Args:
         history: rows of `history.csv`.
-        path: of the PNG.
-        floor: closed-form log-likelihood of probabilistic PCA, nats, drawn as a line.
+        path: place of the PNG.
+        baseline: closed-form log-likelihood of probabilistic PCA, nats, drawn as a line.
     """
     figure = new_figure(10.0, 3.2)
     loss, kl, size = figure.subplots(1, 3)
     epochs = [row["epoch"] for row in history]
     has_elbo = "validation_elbo" in history[0]
-    validation = [-row["validation_elbo"] if has_elbo else row["validation_nll"] for row in history]
-    tidy(loss).plot(epochs, [row["train_loss"] for row in history], color=GREY, label="training")
-    loss.plot(epochs, validation, color=BLUE, label="validation")
-    if floor is not None:
-        loss.axhline(-floor, color=ORANGE, linestyle="--", linewidth=1.0, label="probabilistic PCA")
-    loss.set_title("-ELBO, nats" if has_elbo else "-log p(x|z), nats", fontsize=10)
+    tidy(loss).plot(epochs, [row["train_loss"] for row in history], color=GREY, label="training loss")
+    loss.plot(epochs, [row["validation_loss"] for row in history], color=BLUE, label="validation loss")
+    elbos = [-row["validation_elbo"] for row in history] if has_elbo else []
+    if any(abs(elbo - row["validation_loss"]) > 0.05 for elbo, row in zip(elbos, history, strict=False)):
+        loss.plot(epochs, elbos, color=BLUE, linestyle=":", label="validation -ELBO")
+    if baseline is not None:
+        loss.axhline(-baseline, color=ORANGE, linestyle="--", linewidth=1.0, label="probabilistic PCA")
+    loss.set_title("objective, nats" if has_elbo else "-log p(x|z), nats", fontsize=10)
     loss.legend(fontsize=8, frameon=False)
-    tidy(kl).plot(epochs, [row["train_kl"] for row in history], color=GREY)
-    kl.plot(epochs, [row["validation_kl"] for row in history], color=BLUE)
-    kl.set_title("KL, nats", fontsize=10)
+    part, title = ("kl", "KL, nats") if has_elbo else ("nll", "-log p(x|z), nats")
+    if f"train_{part}" in history[0]:
+        tidy(kl).plot(epochs, [row[f"train_{part}"] for row in history], color=GREY)
+    tidy(kl).plot(epochs, [row[f"validation_{part}"] for row in history], color=BLUE)
+    kl.set_title(title, fontsize=10)
     tidy(size).plot(epochs, [row["validation_rmse"] for row in history], color=BLUE, label="validation RMSE")
     if "sigma" in history[0]:
         size.plot(epochs, [row["sigma"] for row in history], color=ORANGE, linestyle="--", label="sigma")

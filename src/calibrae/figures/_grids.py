@@ -23,7 +23,7 @@ GAP, PAPER = 2, 1.0
 def image_grid(x: Tensor, columns: int) -> Array:
     """Pictures `[N, C, H, W]` on [0, 1] as one `[rows, columns, 3]` array; small ones are enlarged without smoothing.
 
-    Example:
+    Examples:
         >>> image_grid(torch.zeros(6, 1, 56, 56), columns=3).shape
         (118, 176, 3)
     """
@@ -47,10 +47,10 @@ def save_grid(x: Tensor, path: Path, columns: int, *, reference: Tensor | None =
 
     Args:
         x: `[N, *data]`.
-        path: of the PNG.
+        path: place of the PNG.
         columns: of the grid.
         reference: originals; each is drawn over or beside its counterpart.
-        title: of line panels.
+        title: title of line panels.
     """
     if x.ndim == 4:
         columns = min(columns, len(x))

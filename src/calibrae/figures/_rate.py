@@ -53,7 +53,7 @@ def save_rate_distortion(
         linear: what the best linear models reach, by latent size.
         chosen: the point to mark.
         axes: what was varied; the first is the axis of the right panel, and the others tell its lines apart.
-        path: of the PNG.
+        path: place of the PNG.
     """
     figure = new_figure(10.0, 4.6)
     left, right = figure.subplots(1, 2)
@@ -98,7 +98,7 @@ def _shades(count: int) -> list[tuple[float, float, float]]:
 
 def _height(point: RatePoint, linear: Mapping[int, Sequence[LinearCode]]) -> float:
     """Distortion: squared error, or nats where there is no sigma."""
-    return point.sse if linear else point.nll_nats
+    return point.sse if linear else point.reconstruction_nats
 
 
 def _draw_curve(

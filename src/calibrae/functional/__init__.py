@@ -9,6 +9,7 @@ from ._divergence import log_density_ratio as log_density_ratio
 from ._mean import error_of_mean as error_of_mean
 from ._mean import jackknife_error as jackknife_error
 from ._ppca import PPCA as PPCA
+from ._ppca import Spectrum as Spectrum
 from ._ppca import ppca as ppca
 from ._ppca import ppca_log_likelihood as ppca_log_likelihood
 from ._ppca import spectrum as spectrum
@@ -20,9 +21,11 @@ from ._reconstruction import bernoulli_nll as bernoulli_nll
 from ._reconstruction import bernoulli_nll_sum as bernoulli_nll_sum
 from ._reconstruction import gaussian_nll as gaussian_nll
 from ._reconstruction import gaussian_nll_of_sse as gaussian_nll_of_sse
+from ._reconstruction import laplace_nll as laplace_nll
 from ._reconstruction import mse as mse
 from ._reconstruction import sse as sse
 from ._sigma import lower_bound as lower_bound
+from ._sigma import optimal_scale as optimal_scale
 from ._sigma import optimal_sigma as optimal_sigma
 from ._sigma import quantisation_floor as quantisation_floor
 from ._sigma import shared_dims as shared_dims

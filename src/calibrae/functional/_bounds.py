@@ -36,7 +36,7 @@ def bits_per_dim(nats: Number, data_dim: int, levels: int = 256) -> Number:
     References:
         Theis, van den Oord & Bethge 2016, https://arxiv.org/abs/1511.01844
 
-    Example:
+    Examples:
         >>> bits_per_dim(0.0, data_dim=3072)
         8.0
         >>> round(bits_per_dim(-2676.1, data_dim=3072), 3)
@@ -67,7 +67,7 @@ def importance_bound(log_weights: Float[Tensor, "..."], dim: int = 0) -> Float[T
     References:
         Burda, Grosse & Salakhutdinov 2016, https://arxiv.org/abs/1509.00519
 
-    Example:
+    Examples:
         >>> importance_bound(torch.tensor([0.0, 1.0]))
         tensor(0.6201)
     """

@@ -14,12 +14,13 @@ _SERIES_BELOW = 0.25  # |u| under which exp(u) - 1 - u is summed as a series, so
 _LAST = {torch.float64: 14, torch.float32: 8}  # its last term: a relative truncation of 1e-17 and 1e-8
 
 
-class _ExpMinusTangent(torch.autograd.Function):
+class _ExpMinusTangentCompiled(torch.autograd.Function):
     """`exp(u) - 1 - u >= 0`, to full relative precision near its minimum at zero; its derivative is `expm1`."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, u: Tensor) -> Tensor:
-        ctx.save_for_backward(u)
+    def forward(u: Tensor) -> Tensor:
         near = u.clamp(-_SERIES_BELOW, _SERIES_BELOW)
         one = torch.ones_like(near)
         series = one
@@ -28,13 +29,29 @@ class _ExpMinusTangent(torch.autograd.Function):
         return torch.where(u.abs() < _SERIES_BELOW, 0.5 * near.square() * series, torch.expm1(u) - u)
 
     @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:  # noqa: ARG004 (torch calls it with three)
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         (u,) = ctx.saved_tensors
         return grads[0] * torch.expm1(u)
 
 
+class _ExpMinusTangent(_ExpMinusTangentCompiled):
+    """With forward-mode differentiation, which the compiler cannot trace."""
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        (u,) = ctx.saved_tensors
+        tangent: Tensor = tangents[0] * torch.expm1(u)
+        return tangent
+
+
 def _exp_minus_tangent(u: Tensor) -> Tensor:
-    value: Tensor = _ExpMinusTangent.apply(u)  # type: ignore[no-untyped-call]
+    function = _ExpMinusTangentCompiled if torch.compiler.is_compiling() else _ExpMinusTangent
+    value: Tensor = function.apply(u)  # type: ignore[no-untyped-call]
     return value
 
 
@@ -58,7 +75,7 @@ def log_density_ratio(
     Raises:
         ShapeError: if the shapes differ.
 
-    Example:
+    Examples:
         >>> log_density_ratio(torch.ones(1, 2), torch.zeros(1, 2), torch.tensor([[0.0, -1.0]]))
         tensor([[ 0.0000, -2.1945]])
     """
@@ -89,7 +106,7 @@ def kl_standard_normal(mean: Float[Tensor, "b d"], log_std: Float[Tensor, "b d"]
     References:
         Kingma & Welling 2014, https://arxiv.org/abs/1312.6114, appendix B
 
-    Example:
+    Examples:
         >>> kl_standard_normal(torch.zeros(1, 2), torch.tensor([[0.0, -1.0]]))
         tensor([[0.0000, 0.5677]])
     """
@@ -121,7 +138,7 @@ def kl_diagonal_gaussian(
     Raises:
         ShapeError: if the shapes differ.
 
-    Example:
+    Examples:
         >>> zero = torch.zeros(1, 1)
         >>> kl_diagonal_gaussian(zero, zero, zero + 1.0, zero)
         tensor([[0.5000]])

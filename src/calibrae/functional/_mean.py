@@ -11,7 +11,7 @@ from torch import Tensor
 def error_of_mean(values: Tensor) -> float:
     r"""Standard error of the mean of `[N]` independent values, $s / \sqrt N$ with $s^2$ over `N - 1`; NaN for one value.
 
-    Example:
+    Examples:
         >>> import torch
         >>> round(error_of_mean(torch.tensor([0.0, 2.0])), 6)
         1.0
@@ -29,7 +29,7 @@ def jackknife_error(without: Tensor) -> Tensor:
     References:
         Efron & Tibshirani 1993, *An Introduction to the Bootstrap*, 11.2
 
-    Example:
+    Examples:
         >>> values = torch.tensor([1.0, 2.0, 6.0])
         >>> bool(torch.isclose(jackknife_error((values.sum() - values) / 2), torch.tensor(error_of_mean(values))))
         True

@@ -71,7 +71,7 @@ def ppca(
     References:
         Tipping & Bishop 1999, https://doi.org/10.1111/1467-9868.00196
 
-    Example:
+    Examples:
         >>> values, vectors = torch.tensor([4.0, 1.0, 1.0]), torch.eye(3)
         >>> ppca(torch.zeros(3), values, vectors, total_variance=6.0, latent_dim=1).sigma
         1.0
@@ -111,7 +111,7 @@ def ppca_log_likelihood(model: PPCA, x: Float[Tensor, "b D"]) -> Float[Tensor, "
     Raises:
         ShapeError: if `x` is not `[B, D]`.
 
-    Example:
+    Examples:
         >>> model = PPCA(torch.zeros(2), torch.eye(2)[:, :1], torch.tensor([4.0]), 1.0)
         >>> ppca_log_likelihood(model, torch.zeros(1, 2))
         tensor([-2.5310])
@@ -132,9 +132,34 @@ def ppca_log_likelihood(model: PPCA, x: Float[Tensor, "b D"]) -> Float[Tensor, "
 def spectrum(covariance: Float[Tensor, "D D"]) -> tuple[Float[Tensor, " D"], Float[Tensor, "D D"]]:
     """Eigenvalues (descending, never negative) and eigenvectors (columns) of a covariance.
 
-    Example:
+    Examples:
         >>> spectrum(torch.diag(torch.tensor([1.0, 3.0])))[0]
         tensor([3., 1.])
     """
     values, vectors = torch.linalg.eigh(covariance)
     return values.flip(0).clamp_min(0.0), vectors.flip(1)
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Mean, leading eigenpairs and trace of a covariance (divided by `N`), float64.
+
+    Attributes:
+        mean: `[D]`.
+        eigenvalues: descending, `[k]`.
+        eigenvectors: columns, `[D, k]`.
+        total_variance: the trace.
+        n: examples that it was taken from.
+        is_exact: whether the eigenpairs are.
+    """
+
+    mean: Tensor
+    eigenvalues: Tensor
+    eigenvectors: Tensor
+    total_variance: float
+    n: int
+    is_exact: bool
+
+    def ppca(self, latent_dim: int) -> PPCA:
+        """The maximum-likelihood probabilistic PCA with so many latents."""
+        return ppca(self.mean, self.eigenvalues, self.eigenvectors, self.total_variance, latent_dim)

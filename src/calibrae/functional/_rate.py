@@ -48,7 +48,7 @@ def linear_code(eigenvalues: Tensor, total_variance: float, rho: float, latent_d
     References:
         Probabilistic PCA with a weighted KL; Lucas et al. 2019, https://arxiv.org/abs/1911.02469
 
-    Example:
+    Examples:
         >>> linear_code(torch.tensor([4.0, 1.0, 0.1]), total_variance=5.1, rho=1.0, latent_dim=2).directions
         2
     """
@@ -72,7 +72,7 @@ def active_latents(posterior_mean_variance: Tensor) -> Tensor:
     References:
         Burda, Grosse & Salakhutdinov 2016, https://arxiv.org/abs/1509.00519
 
-    Example:
+    Examples:
         >>> active_latents(torch.tensor([0.9, 1e-4]))
         tensor([ True, False])
     """

@@ -32,7 +32,7 @@ def sse(x: Float[Tensor, "b *data"], x_hat: Float[Tensor, "b *data"]) -> Float[T
     Raises:
         ShapeError: if the shapes differ or have no data dimension.
 
-    Example:
+    Examples:
         >>> sse(torch.zeros(2, 3), torch.tensor([[1.0, 1.0, 1.0], [0.0, 2.0, 0.0]]))
         tensor([3., 4.])
     """
@@ -57,7 +57,7 @@ def mse(x: Float[Tensor, "b *data"], x_hat: Float[Tensor, "b *data"]) -> Float[T
     Raises:
         ShapeError: if the shapes differ or have no data dimension.
 
-    Example:
+    Examples:
         >>> mse(torch.zeros(2, 2), torch.tensor([[1.0, 1.0], [0.0, 2.0]]))
         tensor([1., 2.])
     """
@@ -89,7 +89,7 @@ def gaussian_nll(
     References:
         Rybkin, Daniilidis & Levine 2021, https://arxiv.org/abs/2006.13202
 
-    Example:
+    Examples:
         >>> gaussian_nll(torch.zeros(1), torch.zeros(1), torch.zeros(1))
         tensor([0.9189])
     """
@@ -101,7 +101,7 @@ def gaussian_nll(
     return 0.5 * ((x - mean) * torch.exp(-log_sigma)).square() + log_sigma + HALF_LOG_TWO_PI
 
 
-def gaussian_nll_of_sse(sse: Float[Tensor, " b"], log_sigma: Float[Tensor, ""], data_dim: int) -> Float[Tensor, " b"]:
+def gaussian_nll_of_sse(sse: Float[Tensor, "*s"], log_sigma: Float[Tensor, ""], data_dim: int) -> Float[Tensor, "*s"]:
     r"""Negative log-density of each example under `N(mean, sigma^2)` with one sigma, from its squared error, in nats.
 
     $$-\log p(x) = \frac{\mathrm{SSE}}{2\sigma^2} + D \log\sigma + \tfrac D2\log 2\pi$$
@@ -109,18 +109,51 @@ def gaussian_nll_of_sse(sse: Float[Tensor, " b"], log_sigma: Float[Tensor, ""], 
     Convention: summed over the data dimensions; constants kept. It is the sum of `gaussian_nll` in one pass over the data.
 
     Args:
-        sse: summed squared errors, `[B]`.
+        sse: summed squared errors, `[*S]`, one for each example.
         log_sigma: logarithm of the standard deviation, one number.
         data_dim: `D`.
 
     Returns:
-        `[B]`, in nats.
+        `[*S]`, in nats.
 
-    Example:
+    Examples:
         >>> gaussian_nll_of_sse(torch.tensor([2.0]), torch.tensor(0.0), data_dim=2)
         tensor([2.8379])
     """
     return 0.5 * sse * torch.exp(-2.0 * log_sigma) + data_dim * (log_sigma + HALF_LOG_TWO_PI)
+
+
+def laplace_nll(
+    x: Float[Tensor, "*s"], location: Float[Tensor, "*s"], log_scale: Float[Tensor, "..."] | float
+) -> Float[Tensor, "*s"]:
+    r"""Negative log density of a Laplace distribution, element by element, in nats.
+
+    $$-\log p(x) = \frac{|x - m|}{b} + \log 2b$$
+
+    Convention: nothing is summed, averaged or dropped; the constant is kept. The standard deviation is $\sqrt2\,b$.
+
+    Args:
+        x: data.
+        location: mean and median of the density, the shape of `x`.
+        log_scale: natural logarithm of $b$: one number, or a tensor that broadcasts over `x` with every data dimension
+            written out.
+
+    Returns:
+        The shape of `x`, in nats.
+
+    Raises:
+        ShapeError: if `x` and `location` differ in shape, or `log_scale` does not broadcast.
+
+    Examples:
+        >>> laplace_nll(torch.ones(1), torch.zeros(1), torch.zeros(1))
+        tensor([1.6931])
+    """
+    require_same_shape(x=x, location=location)
+    log_scale = (
+        torch.as_tensor(log_scale, dtype=x.dtype, device=x.device) if isinstance(log_scale, float) else log_scale
+    )
+    require_spread("log_scale", log_scale, x)
+    return (x - location).abs() * torch.exp(-log_scale) + log_scale + math.log(2.0)
 
 
 def bernoulli_nll(x: Float[Tensor, "*s"], logits: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
@@ -141,7 +174,7 @@ def bernoulli_nll(x: Float[Tensor, "*s"], logits: Float[Tensor, "*s"]) -> Float[
     Raises:
         ShapeError: if the shapes differ.
 
-    Example:
+    Examples:
         >>> bernoulli_nll(torch.tensor([0.0, 1.0]), torch.tensor([0.0, 2.0]))
         tensor([0.6931, 0.1269])
     """
@@ -169,7 +202,7 @@ def bernoulli_nll_sum(x: Float[Tensor, "b *data"], logits: Float[Tensor, "b *dat
     Raises:
         ShapeError: if the shapes differ.
 
-    Example:
+    Examples:
         >>> bernoulli_nll_sum(torch.ones(1, 2), torch.zeros(1, 2))
         tensor([1.3863])
     """

@@ -16,7 +16,7 @@ from ._checks import require_examples
 def shared_dims(ndim: int, shared: Shared) -> tuple[int, ...]:
     """Dimensions of `[B, *data]` over which one sigma is shared.
 
-    Example:
+    Examples:
         >>> shared_dims(4, "all"), shared_dims(4, "channel"), shared_dims(4, "element")
         ((0, 1, 2, 3), (0, 2, 3), (0,))
     """
@@ -55,7 +55,7 @@ def optimal_sigma(
     References:
         Rybkin, Daniilidis & Levine 2021, https://arxiv.org/abs/2006.13202, section 4.2
 
-    Example:
+    Examples:
         >>> x_hat = torch.tensor([[[3.0], [0.0]], [[-4.0], [0.0]]])
         >>> optimal_sigma(torch.zeros(2, 2, 1), x_hat)
         tensor(2.5000)
@@ -72,6 +72,44 @@ def optimal_sigma(
     return norm * (scale / math.sqrt(count))
 
 
+def optimal_scale(
+    x: Float[Tensor, "b *data"], x_hat: Float[Tensor, "b *data"], shared: Shared = "all", power: int = 2
+) -> Float[Tensor, "..."]:
+    r"""The scale that minimises the mean NLL of the residuals: their mean absolute power, to the inverse power.
+
+    $$s^* = \big(\operatorname{mean} |x - \hat x|^p\big)^{1/p}$$
+
+    With $p = 2$ it is `optimal_sigma`, a Gaussian's standard deviation; with $p = 1$ the scale $b$ of a Laplace density,
+    the mean absolute residual.
+
+    Convention: the mean is over the batch and everything that shares the scale. A scale computed from the very data that are
+    scored is not a density: fix it to its value over the training set before evaluation.
+
+    Args:
+        x: data, `[B, *data]`.
+        x_hat: location of the density, the same shape.
+        shared: `"all"`, `"channel"` or `"element"`.
+        power: 1 or 2.
+
+    Returns:
+        `[]`, `[C]` or `[*data]`, in units of the data.
+
+    Raises:
+        ShapeError: if the shapes differ.
+        ArgumentError: if `shared` or `power` has no meaning.
+
+    Examples:
+        >>> optimal_scale(torch.zeros(2, 1), torch.tensor([[3.0], [-1.0]]), power=1)
+        tensor(2.)
+    """
+    if power not in (1, 2):
+        raise ArgumentError(f"`power` must be 1 (Laplace) or 2 (Gaussian); got {power}.")
+    if power == 2:
+        return optimal_sigma(x, x_hat, shared)
+    require_examples(x=x, x_hat=x_hat)
+    return (x - x_hat).abs().mean(shared_dims(x.ndim, shared))
+
+
 def quantisation_floor(step: float) -> float:
     r"""Smallest standard deviation that a decoder of dequantised data can honestly reach, $\text{step}/\sqrt{12}$.
 
@@ -84,26 +122,42 @@ def quantisation_floor(step: float) -> float:
     Returns:
         A standard deviation in the units of `step`.
 
-    Example:
+    Examples:
         >>> round(quantisation_floor(1 / 256), 6)
         0.001128
     """
     return step / math.sqrt(12.0)
 
 
-class _LowerBound(torch.autograd.Function):
+class _LowerBoundCompiled(torch.autograd.Function):
     """`max(x, bound)`, whose gradient still passes below the bound where it would raise `x`."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, bound: Tensor) -> Tensor:
-        ctx.save_for_backward(x, bound)
+    def forward(x: Tensor, bound: Tensor) -> Tensor:
         return torch.maximum(x, bound)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:  # noqa: ARG004 (torch calls it with three)
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         (grad,) = grads
         x, bound = ctx.saved_tensors
         return grad * ((x >= bound) | (grad < 0)), None
+
+
+class _LowerBound(_LowerBoundCompiled):
+    """With forward-mode differentiation, which the compiler cannot trace."""
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        x, bound = ctx.saved_tensors
+        tangent: Tensor = tangents[0] * (x >= bound)
+        return tangent
 
 
 def lower_bound(x: Float[Tensor, "*s"], bound: float) -> Float[Tensor, "*s"]:
@@ -120,10 +174,11 @@ def lower_bound(x: Float[Tensor, "*s"], bound: float) -> Float[Tensor, "*s"]:
     Returns:
         The shape of `x`.
 
-    Example:
+    Examples:
         >>> x = torch.tensor([-3.0, 2.0], requires_grad=True)
         >>> lower_bound(x, -1.0)
         tensor([-1.,  2.], grad_fn=<_LowerBoundBackward>)
     """
-    bounded: Tensor = _LowerBound.apply(x, x.new_tensor(bound))  # type: ignore[no-untyped-call]
+    function = _LowerBoundCompiled if torch.compiler.is_compiling() else _LowerBound
+    bounded: Tensor = function.apply(x, x.new_tensor(bound))  # type: ignore[no-untyped-call]
     return bounded

@@ -1,178 +1,119 @@
-"""What an encoder says about `z`: posteriors `q(z|x)`."""
+"""Heads that read an encoder's output as `q(z|x)`."""
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from typing import ClassVar, final
+from typing import ClassVar, Literal, TypeAlias, final, get_args
 
 import torch
-from torch import Tensor
-from torch.distributions import Distribution, Independent, Normal
+from torch import Tensor, nn
+from torch.distributions import Distribution
 
-from .._types import Float
-from ..errors import NoDensityError, ShapeError
+from .._registry import component
+from .._types import Shape
+from ..errors import ArgumentError, ShapeError
+from ._distributions import Delta, DiagonalGaussian
+
+Features: TypeAlias = Tensor | tuple[Tensor, ...]
+Spread: TypeAlias = Literal["log_std", "log_var"]
 
 
-class AbstractPosterior(ABC):
-    """`q(z|x)` of a batch. One floor's rule: what it returns is per example and latent dimension, `[B, d]`.
+class Posterior(nn.Module, ABC):
+    """Reads an encoder's output as `q(z|x)`. It may own parameters, such as those of a flow.
 
-    A family says how many encoder features a latent needs and how it reads them; a model is given the class.
+    Attributes:
+        is_density: `False` for the point of a plain autoencoder.
+
+    Examples:
+        >>> class Cauchy(cb.Posterior):
+        ...     def features_shape(self, latent_dim):
+        ...         return (latent_dim,)
+        ...     def forward(self, features):
+        ...         cauchy = torch.distributions.Cauchy(features, 1.0, validate_args=False)
+        ...         return torch.distributions.Independent(cauchy, 1, validate_args=False)
+        >>> model = build("vae", data_shape=(4,), latent_dim=2, posterior=Cauchy())
+        >>> model.encode(torch.zeros(3, 4)).batch_shape
+        torch.Size([3])
     """
 
-    is_density: ClassVar[bool]
-    features_per_latent: ClassVar[int]
-
-    @classmethod
-    @abstractmethod
-    def from_features(cls, features: Tensor | tuple[Tensor, ...]) -> AbstractPosterior:
-        """Read the encoder's output: `[B, features_per_latent * d]`, or a tuple of that many `[B, d]`."""
-
-    @property
-    @abstractmethod
-    def mean(self) -> Tensor:
-        """Mean of `q(z|x)`, `[B, d]`."""
+    kind: ClassVar[str] = "posterior"
+    is_density: bool = True
 
     @abstractmethod
-    def sample(self, noise: Tensor) -> Tensor:
-        """A sample, differentiable, from standard normal `noise` of shape `[B, d]` or `[K, B, d]`."""
+    def features_shape(self, latent_dim: int) -> Shape:
+        """Shape of the features that the encoder must give for one example, such as `(2 * latent_dim,)`."""
 
     @abstractmethod
-    def log_prob(self, z: Tensor) -> Tensor:
-        """`log q(z|x)` per latent dimension, `[..., B, d]`, in nats."""
-
-    @abstractmethod
-    def log_prob_of(self, noise: Tensor) -> Tensor:
-        """`log q(z|x)` per latent dimension of the sample that `noise` gives, of its shape, in nats."""
-
-    @abstractmethod
-    def features(self) -> tuple[Tensor, ...]:
-        """What `from_features` would read: as many `[B, d]` as the family has features per latent."""
-
-    @abstractmethod
-    def distribution(self) -> Distribution:
-        """The same as a `torch.distributions.Distribution` over `[B]` examples."""
+    def forward(self, features: Features) -> Distribution:
+        """Distribution with the batch `[B]` and the event `[d]` from the encoder's output, `[B, *features_shape]`."""
 
 
 @final
-class DiagonalGaussianPosterior(AbstractPosterior):
-    r"""$q(z|x) = N(z; \mu, \operatorname{diag}(s^2))$.
+@component("gaussian")
+class GaussianPosterior(Posterior):
+    r"""$q(z|x) = N(z; \mu, \operatorname{diag}(s^2))$ from an encoder that gives the mean and a logarithm of the spread.
 
     Args:
-        mean: `[B, d]`.
-        log_std: natural logarithm of the standard deviation (not of the variance), `[B, d]`.
+        spread: meaning of the second half of the features: `"log_std"`, $\log s$, or `"log_var"`, $\log s^2$, as most code has it.
 
-    Example:
-        >>> q = DiagonalGaussianPosterior(torch.zeros(1, 2), torch.zeros(1, 2))
-        >>> q.sample(torch.ones(1, 2))
-        tensor([[1., 1.]])
+    Raises:
+        ArgumentError: if `spread` is neither.
+
+    Examples:
+        >>> q = GaussianPosterior("log_var")(torch.tensor([[0.0, 2.0]]))
+        >>> q.mean, q.log_std
+        (tensor([[0.]]), tensor([[1.]]))
     """
 
-    is_density = True
-    features_per_latent = 2
+    def __init__(self, spread: Spread = "log_std") -> None:
+        super().__init__()
+        if spread not in get_args(Spread):
+            raise ArgumentError(f"`spread` must be log_std or log_var; got {spread!r}.")
+        self.spread: Spread = spread
 
-    def __init__(self, mean: Float[Tensor, "b d"], log_std: Float[Tensor, "b d"]) -> None:
-        if mean.ndim != 2 or mean.shape != log_std.shape:
-            raise ShapeError(
-                f"`mean` and `log_std` must both be [B, d]; got {tuple(mean.shape)} and {tuple(log_std.shape)}. "
-                "The encoder's last layer must give 2 d features per example."
-            )
-        self._mean = mean
-        self.log_std = log_std
+    def features_shape(self, latent_dim: int) -> Shape:
+        return (2 * latent_dim,)
 
-    @classmethod
-    def from_features(cls, features: Tensor | tuple[Tensor, ...]) -> DiagonalGaussianPosterior:
-        """`[B, 2 d]` holding the mean, then log std; or the pair `(mean, log_std)`."""
+    def forward(self, features: Features) -> DiagonalGaussian:
+        """`[B, 2 d]` holding the mean, then the spread; or the pair of them."""
         if isinstance(features, Tensor):
             if features.ndim != 2 or features.shape[1] % 2:
                 raise ShapeError(
-                    f"an encoder of a diagonal Gaussian must return [B, 2 d] or a pair (mean, log_std); got "
+                    f"an encoder of a diagonal Gaussian must return [B, 2 d] or a pair (mean, {self.spread}); got "
                     f"{tuple(features.shape)}. Flatten its output and give it 2 d features."
                 )
             features = features.chunk(2, dim=1)
-        mean, log_std = features
-        return cls(mean, log_std)
-
-    @property
-    def mean(self) -> Tensor:
-        return self._mean
-
-    def sample(self, noise: Tensor) -> Tensor:
-        return self._mean + self.log_std.exp() * noise
-
-    def log_prob(self, z: Tensor) -> Tensor:
-        log_prob: Tensor = Normal(self._mean, self.log_std.exp(), validate_args=False).log_prob(z)
-        return log_prob
-
-    def log_prob_of(self, noise: Tensor) -> Tensor:
-        return -0.5 * noise.square() - (self.log_std + 0.5 * math.log(2.0 * math.pi))
-
-    def features(self) -> tuple[Tensor, ...]:
-        return self._mean, self.log_std
-
-    def distribution(self) -> Distribution:
-        return Independent(Normal(self._mean, self.log_std.exp()), 1)
+        if len(features) != 2:
+            raise ShapeError(f"an encoder of a diagonal Gaussian must return a pair; got {len(features)} tensors.")
+        mean, spread = features
+        return DiagonalGaussian(mean, spread if self.spread == "log_std" else 0.5 * spread)
 
 
 @final
-class PointPosterior(AbstractPosterior):
-    """A point: the encoder of a plain autoencoder. It has no density and so no KL.
+@component("point")
+class PointPosterior(Posterior):
+    """Point: the code of a plain autoencoder. It has no density and so no KL.
 
-    Args:
-        mean: the point, `[B, d]`.
-
-    Example:
-        >>> PointPosterior(torch.ones(1, 2)).sample(torch.randn(1, 2))
+    Examples:
+        >>> PointPosterior()(torch.ones(1, 2)).mean
         tensor([[1., 1.]])
     """
 
     is_density = False
-    features_per_latent = 1
 
-    def __init__(self, mean: Float[Tensor, "b d"]) -> None:
-        if mean.ndim != 2:
-            raise ShapeError(f"the encoder of an autoencoder must return [B, d]; got {tuple(mean.shape)}. Flatten it.")
-        self._mean = mean
+    def features_shape(self, latent_dim: int) -> Shape:
+        return (latent_dim,)
 
-    @classmethod
-    def from_features(cls, features: Tensor | tuple[Tensor, ...]) -> PointPosterior:
+    def forward(self, features: Features) -> Delta:
         """`[B, d]`, the point itself."""
-        (mean,) = features if isinstance(features, tuple) else (features,)
-        return cls(mean)
-
-    @property
-    def mean(self) -> Tensor:
-        return self._mean
-
-    def sample(self, noise: Tensor) -> Tensor:
-        return self._mean.expand_as(noise)
-
-    def log_prob(self, z: Tensor) -> Tensor:
-        raise NoDensityError(_NO_DENSITY)
-
-    def log_prob_of(self, noise: Tensor) -> Tensor:
-        raise NoDensityError(_NO_DENSITY)
-
-    def features(self) -> tuple[Tensor, ...]:
-        return (self._mean,)
-
-    def distribution(self) -> Distribution:
-        raise NoDensityError(_NO_DENSITY)
+        (point,) = features if isinstance(features, tuple) else (features,)
+        if point.ndim != 2:
+            raise ShapeError(f"the encoder of an autoencoder must return [B, d]; got {tuple(point.shape)}. Flatten it.")
+        return Delta(point)
 
 
-_NO_DENSITY = (
-    "a plain autoencoder's code is a point, so it has no density, KL or ELBO. Train a probabilistic model, as in "
-    '`build("sigma-vae", ...)`.'
-)
-
-
-def require_density(posterior: object) -> None:
-    """Raise `NoDensityError` for a point."""
-    if not getattr(posterior, "is_density", True):
-        raise NoDensityError(_NO_DENSITY)
-
-
-def standard_normal_noise(posterior: AbstractPosterior, generator: torch.Generator | None = None) -> Tensor:
-    """Noise for one sample of `posterior`, `[B, d]`."""
-    mean = posterior.mean
-    return torch.randn(mean.shape, dtype=mean.dtype, device=mean.device, generator=generator)
+def widened_features(features: Features) -> Features:
+    """Convert features to at least float32, whatever the network's precision."""
+    if isinstance(features, Tensor):
+        return features.to(torch.promote_types(features.dtype, torch.float32))
+    return tuple(part.to(torch.promote_types(part.dtype, torch.float32)) for part in features)

@@ -1,12 +1,15 @@
-"""Decoder outputs as `p(x|z)`: one number per example, `[B]`, in nats."""
+"""Decoder outputs as `p(x|z)`: heads that return `torch.distributions.Distribution`."""
 
-from ._base import AbstractConditional as AbstractConditional
-from ._base import AbstractLikelihood as AbstractLikelihood
-from ._bernoulli import BernoulliConditional as BernoulliConditional
+from ._base import Likelihood as Likelihood
 from ._bernoulli import BernoulliLikelihood as BernoulliLikelihood
-from ._gaussian import GaussianConditional as GaussianConditional
+from ._distributions import elements_of as elements_of
+from ._distributions import mean_of_data as mean_of_data
+from ._distributions import nll_per_element as nll_per_element
+from ._distributions import squared_error as squared_error
 from ._gaussian import GaussianLikelihood as GaussianLikelihood
-from ._sigma import AbstractSigma as AbstractSigma
-from ._sigma import LearnedSigma as LearnedSigma
-from ._sigma import ManualSigma as ManualSigma
-from ._sigma import OptimalSigma as OptimalSigma
+from ._gaussian import HeteroscedasticGaussianLikelihood as HeteroscedasticGaussianLikelihood
+from ._laplace import LaplaceLikelihood as LaplaceLikelihood
+from ._scale import MEAN_ABSOLUTE as MEAN_ABSOLUTE
+from ._scale import ROOT_MEAN_SQUARE as ROOT_MEAN_SQUARE
+from ._scale import Scale as Scale
+from ._scale import Statistic as Statistic

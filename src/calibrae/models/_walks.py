@@ -21,7 +21,7 @@ def interpolation(corners: Tensor, steps: int) -> Tensor:
     Raises:
         ArgumentError: for another number of corners or fewer than 2 steps.
 
-    Example:
+    Examples:
         >>> interpolation(torch.tensor([[0.0], [1.0]]), steps=3).flatten()
         tensor([0.0000, 0.5000, 1.0000])
     """
@@ -48,7 +48,7 @@ def traversal(origin: Tensor, dims: Tensor, steps: int, reach: float = 3.0) -> T
     Returns:
         `[k * steps, d]`, dimension by dimension.
 
-    Example:
+    Examples:
         >>> traversal(torch.zeros(2), torch.tensor([1]), steps=3)[:, 1]
         tensor([-3.,  0.,  3.])
     """

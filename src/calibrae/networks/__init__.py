@@ -5,6 +5,8 @@ from ._affine import Standardise as Standardise
 from ._conv import ConvDecoder as ConvDecoder
 from ._conv import ConvEncoder as ConvEncoder
 from ._factory import NETWORKS as NETWORKS
+from ._factory import Decoder as Decoder
+from ._factory import Encoder as Encoder
 from ._factory import NetworkName as NetworkName
 from ._factory import NetworkOptions as NetworkOptions
 from ._factory import build_networks as build_networks

@@ -9,18 +9,33 @@ import torch.nn.functional as F  # noqa: N812 (the field's name for it)
 from torch import Tensor, nn
 
 
-class _LeakyReLU(torch.autograd.Function):
+class _LeakyReLUCompiled(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, slope: float) -> Tensor:
-        y = F.leaky_relu(x, slope)
-        ctx.save_for_backward(y)
-        ctx.slope = slope
-        return y
+    def forward(x: Tensor, slope: float) -> Tensor:
+        return F.leaky_relu(x, slope)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
+        ctx.save_for_backward(output)
+        ctx.save_for_forward(output)
+        ctx.slope = inputs[1]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (y,) = ctx.saved_tensors
         return torch.ops.aten.leaky_relu_backward(gradients[0], y, ctx.slope, True), None
+
+
+class _LeakyReLU(_LeakyReLUCompiled):
+    """With forward-mode differentiation, which the compiler cannot trace."""
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        (y,) = ctx.saved_tensors
+        tangent: Tensor = torch.where(y > 0, tangents[0], ctx.slope * tangents[0])
+        return tangent
 
 
 @final
@@ -32,7 +47,7 @@ class LeakyReLU(nn.Module):
     Args:
         slope: of the negative side, positive.
 
-    Example:
+    Examples:
         >>> LeakyReLU(0.5)(torch.tensor([-2.0, 3.0]))
         tensor([-1.,  3.])
     """
@@ -42,5 +57,6 @@ class LeakyReLU(nn.Module):
         self.slope = slope
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = _LeakyReLU.apply(x, self.slope)  # type: ignore[no-untyped-call]
+        function = _LeakyReLUCompiled if torch.compiler.is_compiling() else _LeakyReLU
+        y: Tensor = function.apply(x, self.slope)  # type: ignore[no-untyped-call]
         return y

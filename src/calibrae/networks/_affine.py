@@ -18,10 +18,10 @@ class _Affine(nn.Module):
     def __init__(self, data_shape: Shape) -> None:
         super().__init__()
         self.register_buffer("shift", torch.zeros(data_shape))
-        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("scale", torch.ones((data_shape[0], *(1,) * (len(data_shape) - 1))))
 
     def set(self, shift: Tensor, scale: Tensor) -> None:
-        """Store the shift, `[*data]`, and the scale, one number."""
+        """Store the shift, `[*data]`, and the scale, one number or one for each channel (column)."""
         if shift.shape != self.shift.shape:
             raise ShapeError(
                 f"this network was built for data of shape {tuple(self.shift.shape)}; got data of {tuple(shift.shape)}. Build one "
@@ -35,7 +35,7 @@ class _Affine(nn.Module):
 class Standardise(_Affine):
     """`(x - shift) / scale`: what a network sees has zero mean and unit size.
 
-    Example:
+    Examples:
         >>> layer = Standardise((2,))
         >>> layer.set(torch.tensor([1.0, 0.0]), torch.tensor(2.0))
         >>> layer(torch.tensor([[3.0, 4.0]]))

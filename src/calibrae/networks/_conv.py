@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import final
 
-import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name for it)
 from torch import Tensor, nn
 
 from .._types import Shape
 from ._activation import LeakyReLU
+from ._context import appended
 from ._grid import Grid, Pair
 
 WIDEST = 256
@@ -24,7 +24,7 @@ SLOPE = 0.2
 def picture_shape(data_shape: Shape) -> tuple[int, int, int]:
     """`(C, H, W)` of a picture; a signal `(C, L)` is a picture one pixel high.
 
-    Example:
+    Examples:
         >>> picture_shape((2, 100))
         (2, 1, 100)
     """
@@ -37,17 +37,27 @@ def picture_shape(data_shape: Shape) -> tuple[int, int, int]:
 def stage_widths(width: int, stages: int) -> list[int]:
     """Channels of each feature map, doubling with every stage up to 256 (or the width itself).
 
-    Example:
+    Examples:
         >>> stage_widths(64, 4)
         [64, 128, 256, 256]
     """
     return [min(width * 2**i, max(width, WIDEST)) for i in range(stages)]
 
 
+def channels_last(h: Tensor) -> Tensor:
+    """Keep the channels of each pixel side by side in memory, as `contiguous(memory_format=...)` does; under `vmap` too.
+
+    Examples:
+        >>> channels_last(torch.zeros(2, 3, 4, 5)).is_contiguous(memory_format=torch.channels_last)
+        True
+    """
+    return h.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+
+
 def unpatch(h: Tensor, patch: Pair) -> Tensor:
     """`[B, C * p * q, H, W]` to `[B, C, H * p, W * q]`: each group of channels becomes a patch of pixels. Channels-last stays so.
 
-    Example:
+    Examples:
         >>> unpatch(torch.arange(4.0).reshape(1, 4, 1, 1), (2, 2))
         tensor([[[[0., 1.],
                   [2., 3.]]]])
@@ -90,16 +100,18 @@ class _Unpatch(nn.Module):
 
 @final
 class ConvEncoder(nn.Module):
-    """`[B, C, H, W]` or `[B, C, L]` to `[B, m d]`.
+    """`[B, C, H, W]` or `[B, C, L]` to `[B, features]`.
+
+    A context shifts the channels of the first feature map, and is appended to what the last layer sees.
 
     Args:
         data_shape: `(C, H, W)` or `(C, L)`.
-        latent_dim: `d`.
-        features_per_latent: `m`.
+        features: number of features.
         width: channels of the finest feature map.
+        context_dim: features of the context.
     """
 
-    def __init__(self, data_shape: Shape, latent_dim: int, features_per_latent: int, width: int) -> None:
+    def __init__(self, data_shape: Shape, features: int, width: int, context_dim: int = 0) -> None:
         super().__init__()
         channels, height, columns = self.picture = picture_shape(data_shape)
         self.grid = grid = Grid.of(height, columns)
@@ -109,32 +121,44 @@ class ConvEncoder(nn.Module):
             layers += [nn.Conv2d(fan_in, fan_out, stride, stride), _act()]
         rows, cols = grid.coarse
         self.layers = nn.Sequential(*layers)
-        self.head = nn.Linear(widths[-1] * rows * cols, features_per_latent * latent_dim)
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.shift = nn.Linear(context_dim, widths[0], bias=False) if context_dim else None
+        self.head = nn.Linear(widths[-1] * rows * cols + context_dim, features)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         x = x.reshape(-1, *self.picture)
         bottom, right = self.grid.padded[0] - self.grid.height, self.grid.padded[1] - self.grid.width
         if bottom or right:
             x = F.pad(x, (0, right, 0, bottom), mode="replicate")
-        h = self.layers(x.contiguous(memory_format=torch.channels_last))
-        features: Tensor = self.head(h.flatten(1))
+        x = channels_last(x)
+        if self.shift is None or context is None:
+            h = self.layers(x)
+        else:
+            shift = self.shift(context.to(self.shift.weight.dtype))
+            h = self.layers[1:](self.layers[0](x) + shift[:, :, None, None])
+        features: Tensor = self.head(appended(h.flatten(1), context))
         return features
 
 
 @final
 class ConvDecoder(nn.Module):
-    """`[B, d]` to `[B, C, H, W]` or `[B, C, L]`: the encoder's ladder in reverse, cropped to the size of the data."""
+    """`[B, d]` to `[B, C, H, W]` or `[B, C, L]`: the encoder's ladder in reverse, cropped to the size of the data.
 
-    def __init__(self, data_shape: Shape, latent_dim: int, width: int) -> None:
+    Args:
+        output_shape: `(C, H, W)` or `(C, L)`.
+        latent_dim: `d`.
+        width: channels of the finest feature map.
+        context_dim: features of the context, which is appended to the latents.
+    """
+
+    def __init__(self, output_shape: Shape, latent_dim: int, width: int, context_dim: int = 0) -> None:
         super().__init__()
-        channels, height, columns = picture_shape(data_shape)
-        self.data_shape = tuple(data_shape)
+        channels, height, columns = picture_shape(output_shape)
+        self.output_shape = tuple(output_shape)
         self.grid = grid = Grid.of(height, columns)
         widths = stage_widths(width, 1 + len(grid.strides))
         rows, cols = grid.coarse
         self.coarse = (widths[-1], rows, cols)
-        self.head = nn.Linear(latent_dim, widths[-1] * rows * cols)
+        self.head = nn.Linear(latent_dim + context_dim, widths[-1] * rows * cols)
         kernel = grid.kernel
         layers: list[nn.Module] = [_Residual(widths[-1], kernel)]
         for stride, fan_out, fan_in in zip(grid.strides[::-1], widths[-2::-1], widths[:0:-1], strict=True):
@@ -143,9 +167,8 @@ class ConvDecoder(nn.Module):
         cells = grid.patch[0] * grid.patch[1]
         last = nn.Conv2d(widths[0], cells * channels, kernel, padding=(kernel[0] // 2, kernel[1] // 2))
         self.layers = nn.Sequential(*layers, _act(), last, _Unpatch(grid.patch))
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(self, z: Tensor) -> Tensor:
-        h = self.head(z).reshape(-1, *self.coarse).contiguous(memory_format=torch.channels_last)
+    def forward(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        h = channels_last(self.head(appended(z, context)).reshape(-1, *self.coarse))
         x: Tensor = self.layers(h)
-        return x[:, :, : self.grid.height, : self.grid.width].reshape(-1, *self.data_shape)
+        return x[:, :, : self.grid.height, : self.grid.width].reshape(-1, *self.output_shape)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, final, get_args
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from ..errors import ArgumentError
 from ._affine import Restore, Standardise
 from ._conv import ConvDecoder, ConvEncoder
 from ._linear import LinearDecoder, LinearEncoder
-from ._mlp import MLPDecoder, MLPEncoder
+from ._mlp import MLPDecoder, MLPEncoder, activation
 
 NetworkName: TypeAlias = Literal["auto", "linear", "mlp", "conv"]
 NETWORKS: tuple[NetworkName, ...] = get_args(NetworkName)
@@ -38,12 +38,13 @@ class NetworkOptions:
     def __post_init__(self) -> None:
         if min((*self.hidden, self.width), default=1) < 1:
             raise ArgumentError(f"widths must be positive; got hidden={tuple(self.hidden)}, width={self.width}.")
+        activation(self.activation)  # an unknown one is refused here, whatever network it is for
 
 
 def resolve_network(name: str, data_shape: Shape) -> str:
     """What `auto` stands for: `conv` for pictures and signals of 16 or more pixels a side, else `mlp`.
 
-    Example:
+    Examples:
         >>> resolve_network("auto", (3, 32, 32)), resolve_network("auto", (13,))
         ('conv', 'mlp')
     """
@@ -60,18 +61,69 @@ def resolve_network(name: str, data_shape: Shape) -> str:
     return "conv" if len(data_shape) > 1 and max(data_shape[1:]) >= CONV_FROM else "mlp"
 
 
-def build_networks(
-    name: str, data_shape: Shape, latent_dim: int, features_per_latent: int = 2, options: NetworkOptions | None = None
-) -> tuple[nn.Sequential, nn.Sequential]:
-    """An encoder `[B, *data] -> [B, features_per_latent * d]` and a decoder `[B, d] -> [B, *data]`.
+@final
+class Encoder(nn.Module):
+    """A preset's encoder: standardises the data and gives features, which it says how to read.
 
-    Both end in a fixed affine map (`Standardise`, `Restore`) that `set_data_statistics` takes from the data.
+    Args:
+        data_shape: shape of one example.
+        body: network from `[B, *data]`, and a context if it takes one, to `[B, features]`.
+        spread: meaning of the second half of the features: `log_std`; `None` if there is no such half.
+    """
+
+    def __init__(self, data_shape: Shape, body: nn.Module, spread: Literal["log_std"] | None) -> None:
+        super().__init__()
+        self.data_shape = tuple(data_shape)
+        self.standardise = Standardise(data_shape)
+        self.body = body
+        self.spread = spread
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        features: Tensor = self.body(self.standardise(x), context)
+        return features
+
+
+@final
+class Decoder(nn.Module):
+    """A preset's decoder, whose output starts at the mean of the data.
+
+    Args:
+        output_shape: shape of the output for one example.
+        body: network from `[B, d]`, and a context if it takes one, to `[B, *output]`.
+    """
+
+    def __init__(self, output_shape: Shape, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+        self.restore = Restore(output_shape)
+
+    def forward(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        output: Tensor = self.restore(self.body(z, context))
+        return output
+
+
+def build_networks(
+    name: str,
+    data_shape: Shape,
+    latent_dim: int,
+    *,
+    features: int | None = None,
+    output_shape: Shape | None = None,
+    context_dim: int = 0,
+    options: NetworkOptions | None = None,
+) -> tuple[Encoder, Decoder]:
+    """Build an encoder `[B, *data] -> [B, features]` and a decoder `[B, d] -> [B, *output]`.
+
+    Both know a fixed affine map of the data, which `set_data_statistics` takes from the training set. With a context they are
+    called with `(input, context)`.
 
     Args:
         name: `auto`, `linear`, `mlp` or `conv`.
         data_shape: `(C, H, W)`, `(C, L)` or `(D,)`.
         latent_dim: `d`.
-        features_per_latent: encoder features per latent.
+        features: features of the encoder; by default `2 d`, a mean and a log std of each latent.
+        output_shape: shape of the decoder's output; by default that of the data.
+        context_dim: features of the context.
         options: sizes.
 
     Returns:
@@ -80,37 +132,49 @@ def build_networks(
     Raises:
         ArgumentError: for an unknown name or a shape that it cannot take.
 
-    Example:
+    Examples:
         >>> encoder, decoder = build_networks("mlp", (1, 5, 7), latent_dim=2)
         >>> decoder(encoder(torch.zeros(3, 1, 5, 7))[:, :2]).shape
         torch.Size([3, 1, 5, 7])
     """
     options = options or NetworkOptions()
     name = resolve_network(name, data_shape)
-    if latent_dim < 1:
-        raise ArgumentError(f"`latent_dim` must be at least 1; got {latent_dim}.")
+    if latent_dim < 1 or context_dim < 0:
+        raise ArgumentError(
+            f"`latent_dim` must be at least 1 and `context_dim` not negative; got {latent_dim} and {context_dim}."
+        )
+    features, output = features or 2 * latent_dim, tuple(output_shape or data_shape)
     encoder: nn.Module
     decoder: nn.Module
     if name == "linear":
-        encoder = LinearEncoder(data_shape, latent_dim, features_per_latent)
-        decoder = LinearDecoder(data_shape, latent_dim)
+        encoder = LinearEncoder(data_shape, latent_dim, features, context_dim)
+        decoder = LinearDecoder(output, latent_dim, context_dim)
     elif name == "mlp":
-        encoder = MLPEncoder(data_shape, latent_dim, features_per_latent, options.hidden, options.activation)
-        decoder = MLPDecoder(data_shape, latent_dim, options.hidden, options.activation)
+        encoder = MLPEncoder(data_shape, features, options.hidden, options.activation, context_dim)
+        decoder = MLPDecoder(output, latent_dim, options.hidden, options.activation, context_dim)
     else:
-        encoder = ConvEncoder(data_shape, latent_dim, features_per_latent, options.width)
-        decoder = ConvDecoder(data_shape, latent_dim, options.width)
-    return nn.Sequential(Standardise(data_shape), encoder), nn.Sequential(decoder, Restore(data_shape))
+        encoder = ConvEncoder(data_shape, features, options.width, context_dim)
+        decoder = ConvDecoder(output, latent_dim, options.width, context_dim)
+    spread: Literal["log_std"] | None = "log_std" if features == 2 * latent_dim else None
+    return Encoder(data_shape, encoder, spread), Decoder(output, decoder)
 
 
 def set_data_statistics(
-    encoder: nn.Module, decoder: nn.Module, *, mean: Tensor, std: Tensor, output_shift: Tensor, output_scale: Tensor
+    encoder: nn.Module, decoder: nn.Module, *, mean: Tensor, std: Tensor, output: tuple[Tensor, Tensor] | None
 ) -> None:
-    """Tell both ends of a pair from `build_networks` what the data look like; other modules are left alone."""
+    """Tell both ends of a pair from `build_networks` what the data look like; other modules are left alone.
+
+    Args:
+        encoder: its `Standardise` layers take the mean and the deviation.
+        decoder: its `Restore` layers take the shift and the scale of the output.
+        mean: mean of each element, `[*data]`.
+        std: overall standard deviation, `[]`.
+        output: shift `[*output]` and scale of the decoder's output; `None` to leave it.
+    """
     with torch.no_grad():
         for module in encoder.modules():
             if isinstance(module, Standardise):
                 module.set(mean, std)
         for module in decoder.modules():
-            if isinstance(module, Restore):
-                module.set(output_shift, output_scale)
+            if isinstance(module, Restore) and output is not None:
+                module.set(*output)

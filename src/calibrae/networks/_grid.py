@@ -14,7 +14,7 @@ LARGEST_PATCH = 4
 def patch_side(side: int) -> int:
     """Pixels that the first layer takes together: 4 from 17 pixels a side, 2 from 9, else 1.
 
-    Example:
+    Examples:
         >>> [patch_side(side) for side in (1, 8, 16, 28, 512)]
         [1, 1, 2, 4, 4]
     """
@@ -47,7 +47,7 @@ class Grid:
     def of(cls, height: int, width: int) -> Grid:
         """The ladder for a picture.
 
-        Example:
+        Examples:
             >>> Grid.of(32, 32).patch, Grid.of(32, 32).strides
             ((4, 4), ((2, 2),))
             >>> Grid.of(1, 40).patch, Grid.of(1, 40).strides

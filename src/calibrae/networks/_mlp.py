@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .._types import Shape
 from ..errors import ArgumentError
+from ._context import appended
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "silu": nn.SiLU,
@@ -24,7 +25,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 def activation(name: str) -> nn.Module:
     """A fresh activation by its name.
 
-    Example:
+    Examples:
         >>> activation("tanh")
         Tanh()
     """
@@ -36,7 +37,7 @@ def activation(name: str) -> nn.Module:
 def mlp(sizes: Sequence[int], act: str) -> nn.Sequential:
     """Linear layers of the given sizes with activations between them.
 
-    Example:
+    Examples:
         >>> [tuple(p.shape) for p in mlp([4, 3, 2], "relu").parameters()]
         [(3, 4), (3,), (2, 3), (2,)]
     """
@@ -48,36 +49,36 @@ def mlp(sizes: Sequence[int], act: str) -> nn.Sequential:
 
 @final
 class MLPEncoder(nn.Module):
-    """`[B, *data]` to `[B, m d]` through hidden layers.
+    """`[B, *data]` to `[B, features]` through hidden layers.
 
     Args:
         data_shape: shape of one example.
-        latent_dim: `d`.
-        features_per_latent: `m`.
+        features: number of features.
         hidden: widths of the hidden layers, from the data inwards.
         act: name of the activation.
+        context_dim: features of the context, which is appended to the data.
     """
 
-    def __init__(
-        self, data_shape: Shape, latent_dim: int, features_per_latent: int, hidden: Sequence[int], act: str
-    ) -> None:
+    def __init__(self, data_shape: Shape, features: int, hidden: Sequence[int], act: str, context_dim: int = 0) -> None:
         super().__init__()
-        self.layers = mlp([math.prod(data_shape), *hidden, features_per_latent * latent_dim], act)
+        self.layers = mlp([math.prod(data_shape) + context_dim, *hidden, features], act)
 
-    def forward(self, x: Tensor) -> Tensor:
-        features: Tensor = self.layers(x.flatten(1))
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        features: Tensor = self.layers(appended(x.flatten(1), context))
         return features
 
 
 @final
 class MLPDecoder(nn.Module):
-    """`[B, d]` to `[B, *data]` through the same hidden layers in reverse."""
+    """`[B, d]` to `[B, *output]` through the same hidden layers in reverse."""
 
-    def __init__(self, data_shape: Shape, latent_dim: int, hidden: Sequence[int], act: str) -> None:
+    def __init__(
+        self, output_shape: Shape, latent_dim: int, hidden: Sequence[int], act: str, context_dim: int = 0
+    ) -> None:
         super().__init__()
-        self.data_shape = tuple(data_shape)
-        self.layers = mlp([latent_dim, *reversed(hidden), math.prod(data_shape)], act)
+        self.output_shape = tuple(output_shape)
+        self.layers = mlp([latent_dim + context_dim, *reversed(hidden), math.prod(output_shape)], act)
 
-    def forward(self, z: Tensor) -> Tensor:
-        output: Tensor = self.layers(z)
-        return output.reshape(-1, *self.data_shape)
+    def forward(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        output: Tensor = self.layers(appended(z, context))
+        return output.reshape(-1, *self.output_shape)

@@ -1,4 +1,4 @@
-"""The evidence lower bound, per example."""
+"""Evidence lower bound of each example."""
 
 from __future__ import annotations
 
@@ -6,51 +6,38 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .._types import ModelOutput
-from ..errors import NoDensityError
+from ._draw import Draw
 
 
 @dataclass(frozen=True, slots=True)
 class ELBOTerms:
-    r"""The terms of $\mathrm{ELBO}(x) = E_q[\log p(x|z)] - \mathrm{KL}(q(z|x) \| p(z))$ of each example, in nats.
+    r"""Terms of $\mathrm{ELBO}(x) = E_q[\log p(x|z)] - \mathrm{KL}(q(z|x) \| p(z))$ of each example, in nats.
 
     Attributes:
-        nll: `-log p(x|z)` at one sample of `z`, `[B]`; constants kept.
-        kl: the KL of each latent dimension, `[B, d]`.
-        is_bound: `False` for a plain autoencoder, whose code has no density.
+        nll: `-log p(x|z)`, mean over the samples of `z`, `[B]`; constants kept.
+        kl: KL, summed over the latents, `[B]`.
+        kl_per_dim: KL of each latent, `[B, d]`; `None` unless posterior and prior factorise.
 
-    Example:
-        >>> terms = ELBOTerms(nll=torch.tensor([3.0]), kl=torch.tensor([[0.5, 1.0]]))
-        >>> terms.elbo
+    Examples:
+        >>> from calibrae.objectives import ELBOTerms
+        >>> ELBOTerms(nll=torch.tensor([3.0]), kl=torch.tensor([1.5]), kl_per_dim=None).elbo
         tensor([-4.5000])
     """
 
     nll: Tensor
     kl: Tensor
-    is_bound: bool = True
+    kl_per_dim: Tensor | None
 
     @property
     def elbo(self) -> Tensor:
         """`[B]`, in nats. Beta is 1 here, always."""
-        if not self.is_bound:
-            raise NoDensityError(
-                "a plain autoencoder's code is a point: its KL is infinite and it has no ELBO. Read `nll`, or train a "
-                'probabilistic model, as in `build("sigma-vae", ...)`.'
-            )
-        return -(self.nll + self.kl.sum(-1))
+        return -(self.nll + self.kl)
 
 
-def elbo_terms(output: ModelOutput, x: Tensor) -> ELBOTerms:
-    """The ELBO's terms of a batch `x` from any model's output.
+def elbo_terms(draw: Draw) -> ELBOTerms:
+    """ELBO's terms of each example from a draw.
 
-    Args:
-        output: posterior, prior, likelihood and the sampled `z`.
-        x: the batch, `[B, *data]`.
-
-    Returns:
-        The terms per example.
+    Raises:
+        NoDensityError: for a plain autoencoder, which has no KL.
     """
-    posterior = output.posterior
-    return ELBOTerms(
-        nll=output.likelihood.nll(x), kl=output.prior.kl(posterior, output.z), is_bound=posterior.is_density
-    )
+    return ELBOTerms(nll=draw.nll.mean(0), kl=draw.kl, kl_per_dim=draw.kl_per_dim)

@@ -19,8 +19,8 @@ from ._atomic import replace_file, replace_json, replace_text
 
 OLD = ".replaced"
 ARTEFACTS = (
-    "config.toml", "run.json", "history.csv", "model.safetensors", "model.json", "floor.safetensors", "checkpoints",
-    "tensorboard", "curves.png", "reconstructions.png", "samples.png", "traversal.png", "interpolation.png", "codes.npy",
+    "config.toml", "run.json", "history.csv", "model.safetensors", "model.json", "baseline.safetensors", "checkpoints",
+    "tensorboard", "calibration.png", "latents.png", "scores.csv", "scores.png", "curves.png", "reconstructions.png", "samples.png", "traversal.png", "interpolation.png", "codes.npy",
 )  # fmt: skip
 PACKAGES = (
     "calibrae",
@@ -46,7 +46,7 @@ class RunFolder:
     | `run.json` | seed, versions, data fingerprint and splits, command |
     | `history.csv` | every term per epoch |
     | `model.safetensors`, `model.json` | the trained model |
-    | `floor.safetensors` | probabilistic PCA of the training set |
+    | `baseline.safetensors` | probabilistic PCA of the training set |
     | `checkpoints/` | the last and the best state of training |
     | `tensorboard/` | the same curves for TensorBoard |
 
@@ -156,7 +156,7 @@ class RunFolder:
 
     @property
     def config_file(self) -> Path:
-        """What was asked for."""
+        """Read what was asked for."""
         return self.path / "config.toml"
 
     @property
@@ -176,7 +176,7 @@ class RunFolder:
         replace_text(self.config_file, tomli_w.dumps(_without_none(config)))
 
     def read_config(self) -> dict[str, Any]:
-        """What was asked for."""
+        """Read what was asked for."""
         try:
             return tomllib.loads(self.config_file.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -188,7 +188,7 @@ class RunFolder:
         replace_json(self.path / "run.json", known)
 
     def read_run(self) -> dict[str, Any]:
-        """What is known of the run."""
+        """Read what is known of the run."""
         file = self.path / "run.json"
         try:
             stored: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))

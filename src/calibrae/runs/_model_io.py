@@ -14,30 +14,50 @@ from ..functional import PPCA
 from ..models import VAE, ModelConfig, build_from_config
 from ._atomic import replace_file, replace_json
 
-WEIGHTS, DESCRIPTION, FLOOR = "model.safetensors", "model.json", "floor.safetensors"
+WEIGHTS, DESCRIPTION, BASELINE = "model.safetensors", "model.json", "baseline.safetensors"
 
 
 def save_model(model: VAE, folder: Path) -> None:
     """Write `model.safetensors` and `model.json`; the description goes first, so weights never lack theirs."""
     from safetensors.torch import save_file
 
-    sigma = getattr(model.likelihood, "sigma", None)
+    likelihood, state = model.likelihood, model.state_dict()
     description: dict[str, Any] = {
         "config": model.config.to_dict() if model.config else None,
-        "data_shape": list(sigma.data_shape) if sigma is not None and sigma.data_shape else None,
-        "sigma_floor": None if sigma is None else sigma.floor,
+        "data_shape": list(likelihood.data_shape) if likelihood.knows_data_shape else None,
+        "scale_floor": None if likelihood.scale is None else likelihood.scale.floor,
+        "data_range": None if model.data_range is None else list(model.data_range),
+        "extra_state": _extra_state(state),
     }
     replace_json(folder / DESCRIPTION, description)
-    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
-    replace_file(folder / WEIGHTS, lambda path: save_file(state, path))
+    tensors = {n: v.detach().cpu().contiguous().clone() for n, v in state.items() if isinstance(v, torch.Tensor)}
+    replace_file(folder / WEIGHTS, lambda path: save_file(tensors, path))
+
+
+def require_storable(model: VAE) -> None:
+    """Raise `ArgumentError` if a module's extra state is something that a file without code cannot hold."""
+    _extra_state(model.state_dict())
+
+
+def _extra_state(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Collect what modules of one's own keep beside tensors (`get_extra_state`), as plain data."""
+    extra = {name: value for name, value in state.items() if not isinstance(value, torch.Tensor)}
+    try:
+        json.dumps(extra, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(
+            f"`get_extra_state` of a module must return plain data (numbers, text, lists, dicts) or a tensor, so that a run can store "
+            f"it without code; got {', '.join(extra)} ({error})."
+        ) from error
+    return extra
 
 
 def load_model(folder: Path, model: VAE | None = None, device: str | torch.device = "cpu") -> VAE:
-    """The trained model, in eval mode, with its sigma fixed.
+    """Load the trained model, in eval mode, with its scale fixed.
 
     Args:
         folder: where `save_model` wrote.
-        model: one of the same make, needed if it was composed of the user's own modules.
+        model: an instance of the same architecture; needed for custom modules.
         device: where to put it; `auto`: on a CUDA device, if one can be used.
 
     Raises:
@@ -53,18 +73,19 @@ def load_model(folder: Path, model: VAE | None = None, device: str | torch.devic
     try:
         description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         state = load_file(folder / WEIGHTS)
-        config, data_shape, floor = (description[key] for key in ("config", "data_shape", "sigma_floor"))
+        keys = ("config", "data_shape", "scale_floor", "data_range", "extra_state")
+        config, data_shape, floor, data_range, extra = (description[key] for key in keys)
     except (OSError, json.JSONDecodeError, SafetensorError, KeyError) as error:
         raise RunError(f"the model in {folder} cannot be read: {error}. Train again, or restore the files.") from error
     place = require_device(device)
     if model is None:
         model = _rebuild(folder, config)
     if data_shape is not None:
-        model.likelihood.bind(tuple(data_shape), None)
-    _load_state(folder, model, state)
-    sigma = getattr(model.likelihood, "sigma", None)
-    if sigma is not None and floor is not None:
-        sigma.floor = floor
+        model.likelihood.set_data_shape(tuple(data_shape))
+    _load_state(folder, model, {**state, **extra})
+    if model.likelihood.scale is not None and floor is not None:
+        model.likelihood.scale.floor = floor
+    model.data_range = None if data_range is None else (float(data_range[0]), float(data_range[1]))
     return model.to(place).eval()
 
 
@@ -90,8 +111,8 @@ def require_device(device: str | torch.device) -> torch.device:
     return place
 
 
-def save_floor(ppca: PPCA, folder: Path) -> None:
-    """Write the probabilistic PCA of the training set, `floor.safetensors`: what the model has to beat."""
+def save_baseline(ppca: PPCA, folder: Path) -> None:
+    """Write the probabilistic PCA of the training set, `baseline.safetensors`: what the model has to beat."""
     from safetensors.torch import save_file
 
     parts = {
@@ -100,16 +121,16 @@ def save_floor(ppca: PPCA, folder: Path) -> None:
         "eigenvalues": ppca.eigenvalues.contiguous(),
         "sigma": torch.tensor(ppca.sigma, dtype=torch.float64),
     }
-    replace_file(folder / FLOOR, lambda path: save_file(parts, path))
+    replace_file(folder / BASELINE, lambda path: save_file(parts, path))
 
 
-def load_floor(folder: Path) -> PPCA | None:
+def load_baseline(folder: Path) -> PPCA | None:
     """The probabilistic PCA of the training set, if one was stored."""
     from safetensors.torch import load_file
 
-    if not (folder / FLOOR).is_file():
+    if not (folder / BASELINE).is_file():
         return None
-    parts = load_file(folder / FLOOR)
+    parts = load_file(folder / BASELINE)
     return PPCA(parts["mean"], parts["components"], parts["eigenvalues"], float(parts["sigma"]))
 
 
@@ -119,14 +140,14 @@ def _rebuild(folder: Path, config: dict[str, Any] | None) -> VAE:
             f"the model in {folder} was composed of your own modules, whose code is not stored. Compose it again and pass it "
             "in Python: load(run, model=...), evaluate(run, data=..., model=...)."
         )
-    return build_from_config(ModelConfig(config["name"], config["arguments"]))
+    return build_from_config(ModelConfig(config["name"], config["parts"]))
 
 
-def _load_state(folder: Path, model: VAE, state: Mapping[str, torch.Tensor]) -> None:
+def _load_state(folder: Path, model: VAE, state: Mapping[str, Any]) -> None:
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
         detail = " ".join(str(error).split())[:300]
         raise RunError(
-            f"the weights in {folder} do not fit this model: {detail}. Pass a model of the same make."
+            f"the weights in {folder} do not fit this model: {detail}. Pass an instance of the same architecture."
         ) from error

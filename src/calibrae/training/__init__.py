@@ -1,10 +1,18 @@
-"""Fit, checkpoint, resume, calibrate."""
+"""The training loop, its steps, checkpoints and devices."""
 
-from ._fit import Trainer as Trainer
+from ._checkpoint import TrainState as TrainState
 from ._hardware import find_device as find_device
 from ._interrupt import interruptible as interruptible
-from ._optimiser import SigmaDescent as SigmaDescent
+from ._loss import Piece as Piece
+from ._loss import PieceLoss as PieceLoss
+from ._optimiser import ScaleDescent as ScaleDescent
+from ._optimiser import build_optimisers as build_optimisers
+from ._optimiser import trainable_parameters as trainable_parameters
+from ._pieces import Pieces as Pieces
 from ._progress import AbstractReporter as AbstractReporter
 from ._progress import Bar as Bar
 from ._progress import Silent as Silent
 from ._settings import TrainSettings as TrainSettings
+from ._step import EagerStep as EagerStep
+from ._step import Step as Step
+from ._trainer import Trainer as Trainer

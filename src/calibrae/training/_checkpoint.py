@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import torch
 
 from ..errors import RunError, first_line
-from ..runs import replace_file
+from ..models import VAE
+from ..runs import RunFolder, replace_file
 
 
 @dataclass
 class TrainState:
-    """Everything that changes while a model trains, but for the weights and the optimisers.
+    """Everything that changes during training, but for the weights and the optimisers.
 
     Attributes:
         epoch: epochs finished.
         step: optimiser steps finished.
-        steps_in_epoch: of the epoch that is under way.
-        seconds: of training so far.
-        best_elbo: best validation score so far.
+        steps_in_epoch: steps taken in the epoch that is under way.
+        seconds: training time so far.
+        best_score: best validation score so far, the objective's negative.
         best_epoch: its epoch.
         history: a row per epoch.
         sums: running sums of the epoch that is under way.
@@ -31,7 +32,7 @@ class TrainState:
     step: int = 0
     steps_in_epoch: int = 0
     seconds: float = 0.0
-    best_elbo: float = float("-inf")
+    best_score: float = float("-inf")
     best_epoch: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
     sums: dict[str, float] = field(default_factory=dict)
@@ -55,3 +56,42 @@ def load_checkpoint(path: Path, device: torch.device) -> tuple[TrainState, dict[
     except Exception as error:  # a damaged file fails in many ways, all of which mean the same to the user
         raise RunError(f"{path} cannot be read: {first_line(error, 200)}. Train anew with --overwrite.") from error
     return TrainState(**stored.pop("state")), stored
+
+
+@final
+class Keeper:
+    """Keeps the last and the best state of a run.
+
+    Args:
+        folder: folder of the run.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+
+    @property
+    def last(self) -> Path:
+        """File of the last state."""
+        return self.folder.checkpoints / "last.pt"
+
+    @property
+    def best(self) -> Path:
+        """File of the best epoch's weights."""
+        return self.folder.checkpoints / "best.pt"
+
+    def save_last(self, state: TrainState, parts: dict[str, Any]) -> None:
+        """Write all that is needed to go on."""
+        save_checkpoint(self.last, state, parts)
+
+    def save_best(self, model: VAE, state: TrainState) -> None:
+        """Write the weights of the best epoch so far."""
+        save_checkpoint(self.best, state, {"model": model.state_dict()})
+
+    def load_last(self, device: torch.device) -> tuple[TrainState, dict[str, Any]]:
+        """Read the last state; see `load_checkpoint`."""
+        return load_checkpoint(self.last, device)
+
+    def load_best(self, device: torch.device) -> dict[str, Any]:
+        """Read the weights of the best epoch."""
+        weights: dict[str, Any] = load_checkpoint(self.best, device)[1]["model"]
+        return weights

@@ -1,4 +1,4 @@
-"""What a user sees while a model trains."""
+"""Progress of training, for people."""
 
 from __future__ import annotations
 
@@ -58,16 +58,25 @@ class Silent(AbstractReporter):
 
 
 def format_terms(terms: Mapping[str, float]) -> str:
-    """The terms that matter, on one line.
+    """Format the terms that matter, on one line.
 
-    Example:
-        >>> format_terms({"loss": -12.3, "kl": 4.5, "rmse": 0.1, "sigma": 0.1, "bits_per_dim": 5.25})
-        '-ELBO -12.3 nats  5.250 bits/dim  RMSE 0.1000  sigma 0.1000  KL 4.5'
+    Examples:
+        >>> from calibrae.training._progress import format_terms
+        >>> format_terms({"elbo": -12.3, "kl": 4.5, "rmse": 0.1, "sigma": 0.1, "bits_per_dim": 5.25})
+        'ELBO -12.3 nats  5.250 bits/dim  RMSE 0.1000  sigma 0.1000  KL 4.5'
+        >>> format_terms({"loss": 12.3, "rmse": 0.1})
+        'loss 12.3 nats  RMSE 0.1000'
     """
-    bits = f"  {terms['bits_per_dim']:.3f} bits/dim" if "bits_per_dim" in terms else ""
-    sigma = f"  sigma {terms['sigma']:.4f}" if "sigma" in terms else ""
-    name = "-ELBO" if terms.get("is_bound", True) else "-log p(x|z)"
-    return f"{name} {terms['loss']:.1f} nats{bits}  RMSE {terms['rmse']:.4f}{sigma}  KL {terms['kl']:.1f}"
+    first = f"ELBO {terms['elbo']:.1f} nats" if "elbo" in terms else f"loss {terms['loss']:.1f} nats"
+    shown = [first]
+    if "bits_per_dim" in terms:
+        shown.append(f"{terms['bits_per_dim']:.3f} bits/dim")
+    shown.append(f"RMSE {terms['rmse']:.4f}")
+    if "sigma" in terms:
+        shown.append(f"sigma {terms['sigma']:.4f}")
+    if "kl" in terms:
+        shown.append(f"KL {terms['kl']:.1f}")
+    return "  ".join(shown)
 
 
 @final
@@ -101,9 +110,9 @@ class Bar(AbstractReporter):
 
     def epoch(self, row: Mapping[str, float], best: bool) -> None:
         terms = {name.removeprefix("validation_"): v for name, v in row.items() if name.startswith("validation_")}
-        terms |= {"loss": -terms["elbo"]} if "elbo" in terms else {"loss": terms["nll"], "is_bound": False}
         terms |= {"sigma": row["sigma"]} if "sigma" in row else {}
-        mark = "  best" if best else ""
+        differs = "elbo" in terms and abs(terms["loss"] + terms["elbo"]) > 0.05
+        mark = (f"  loss {terms['loss']:.1f}" if differs else "") + ("  best" if best else "")
         self.say(f"epoch {row['epoch']:>3.0f}  {row['seconds']:>6.0f} s  validation {format_terms(terms)}{mark}")
 
     def say(self, text: str) -> None:

@@ -1,10 +1,10 @@
-"""What a user can ask of training."""
+"""Settings of a training run."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from ..errors import ArgumentError
 
@@ -16,52 +16,61 @@ class TrainSettings:
     Attributes:
         epochs: passes over the training set.
         batch_size: examples per optimiser step, over all micro-batches.
-        accumulate: micro-batches that a batch is cut into to save memory. The loss is that of the whole batch: an optimal
-            sigma is first found over all of them, at the cost of one more forward pass.
+        micro_batches: number of pieces that a batch is cut into to save memory. The loss is that of the whole batch: an optimal
+            scale is first computed over all of them, at the cost of one more forward pass.
         lr: peak learning rate of AdamW.
-        weight_decay: of weights (not of biases or sigma).
-        warmup: share of all steps over which the learning rate rises; it then falls as a cosine to zero.
-        clip: largest norm of the gradient of the loss in nats per data dimension; 0 for none.
-        flip: mirror training examples left to right at random. It changes what is modelled: not for digits or text.
-        kl_warmup: epochs over which beta rises linearly from 0.
-        averaging: decay per step of an exponential average of the weights, which is then validated and kept; 0 for none.
-        patience: epochs without a better validation ELBO after which training stops; 0 to never stop early.
-        seed: of weights, order and noise.
+        weight_decay: AdamW's weight decay, for matrices (not for biases or the scale).
+        lr_warmup: share of all steps over which the learning rate rises; it then falls as a cosine to zero.
+        grad_clip_norm: largest norm of the gradient of the loss in nats per data dimension; 0 for none.
+        horizontal_flip: mirror training examples left to right at random. It changes what is modelled: not for digits or text.
+        ema_decay: decay per step of an exponential moving average of the weights, which is then validated and kept; 0 for none.
+        patience: epochs without a better validation loss after which training stops; 0 to never stop early.
+        seed: seed of order and noise (and of the weights, where the command line builds the model).
         precision: `fp32`, `bf16` (networks only), or `auto`: whichever multiplies faster here.
         compile: `on`, `off` or `auto`: compile where it pays.
-        accelerator: of Lightning Fabric: `auto`, `cpu`, `cuda`, `mps`.
+        acceleration: `on`, or `off` for the plain step: nothing compiled, rearranged, prefetched or measured.
+        device: `auto`, `cpu`, `cuda` or `mps`.
         eval_batch_size: examples at once without gradients.
+        threads: threads of the CPU: a number, `auto` to choose by measuring, or `None` to leave torch's setting. It is a setting of
+            the whole process while the run trains.
+        retain_memory: hold on to freed memory between steps, which is faster on Linux. It is a setting of the whole process while
+            the run trains.
     """
 
     epochs: int = 20
     batch_size: int = 64
-    accumulate: int = 1
+    micro_batches: int = 1
     lr: float = 4e-3
     weight_decay: float = 0.1
-    warmup: float = 0.05
-    clip: float = 0.065
-    flip: bool = False
-    kl_warmup: float = 0.0
-    averaging: float = 0.0
+    lr_warmup: float = 0.05
+    grad_clip_norm: float = 0.065
+    horizontal_flip: bool = False
+    ema_decay: float = 0.0
     patience: int = 0
     seed: int = 0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: Literal["auto", "on", "off"] = "auto"
-    accelerator: str = "auto"
+    acceleration: Literal["on", "off"] = "on"
+    device: str = "auto"
     eval_batch_size: int = 512
+    threads: int | Literal["auto"] | None = None
+    retain_memory: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulate", "eval_batch_size"):
+        for name in ("epochs", "batch_size", "micro_batches", "eval_batch_size"):
             self._require(name, "at least 1", getattr(self, name) >= 1)
-        for name in ("weight_decay", "clip", "kl_warmup", "patience"):
+        for name in ("weight_decay", "grad_clip_norm", "patience"):
             self._require(name, "0 or more", getattr(self, name) >= 0)
-        for name in ("warmup", "averaging"):
+        for name in ("lr_warmup", "ema_decay"):
             self._require(name, "in [0, 1)", 0 <= getattr(self, name) < 1)
         self._require("lr", "a positive number", math.isfinite(self.lr) and self.lr > 0)
-        self._require("accumulate", f"at most batch_size = {self.batch_size}", self.accumulate <= self.batch_size)
+        self._require("micro_batches", f"at most batch_size = {self.batch_size}", self.micro_batches <= self.batch_size)
         self._require("precision", "auto, fp32 or bf16", self.precision in ("auto", "fp32", "bf16"))
         self._require("compile", "auto, on or off", self.compile in ("auto", "on", "off"))
+        self._require("acceleration", "on or off", self.acceleration in ("on", "off"))
+        is_count: Any = isinstance(self.threads, int) and self.threads >= 1
+        self._require("threads", "a number from 1, or auto", self.threads in (None, "auto") or is_count)
 
-    def _require(self, name: str, what: str, holds: bool) -> None:
+    def _require(self, name: str, rule: str, holds: bool) -> None:
         if not holds:
-            raise ArgumentError(f"`{name}` must be {what}; got {getattr(self, name)}.")
+            raise ArgumentError(f"`{name}` must be {rule}; got {getattr(self, name)}.")

@@ -1,132 +1,146 @@
-"""One optimiser step: forward, loss, backward, clip."""
+"""One optimiser step: forward, loss, backward, clip, update."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Protocol, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .. import functional
+from .._types import Batch, World
 from ..errors import NonFiniteError
-from ..models import optimal_sigma_of
-from ..objectives import BetaELBO
-from ._terms import MicroBatch, StepTerms
+from ..likelihoods import mean_of_data
+from ..models import optimal_scale_of
+from ._loss import Piece, PieceLoss, unchanged
 
 Autocast = Callable[[], AbstractContextManager[object]]
+LossOfPiece = Callable[..., tuple[Tensor, dict[str, Tensor]]]
 
 
-def batch_sigma(terms: StepTerms, micro: Sequence[MicroBatch], autocast: Autocast = nullcontext) -> Tensor:
-    """The optimal sigma over all micro-batches of a batch, without gradients."""
-    sigma = optimal_sigma_of(terms.model)
-    if sigma is None:
-        raise ValueError("batch_sigma is for models with an optimal sigma")
-    total, count = torch.zeros(sigma.sigma_shape), 0
-    with torch.no_grad(), autocast():
-        for batch in micro:
-            x = terms.prepared(batch)
-            mean = terms.model(x, batch.noise).likelihood.mean.to(x.dtype)
-            total = total + len(x) * functional.optimal_sigma(x, mean, sigma.shared).square().cpu()
-            count += len(x)
-    if not bool(torch.isfinite(total).all()):
-        raise NonFiniteError("the reconstruction term is not finite (in the pass that finds the batch's sigma)")
-    return (total / count).sqrt().to(terms.model.device)
+class Step(Protocol):
+    """Takes an optimiser step on a batch in pieces; returns the number of examples and the sums over them by name."""
+
+    def __call__(self, pieces: Sequence[Piece], step: int) -> dict[str, float]: ...
 
 
-def loss_weights(objective: BetaELBO, step: int, examples: int, data_dim: int) -> tuple[float, float]:
-    """Of the summed NLL and the summed KL, so that the loss is the batch's mean in nats per data dimension.
-
-    Example:
-        >>> loss_weights(BetaELBO(beta=2.0), step=0, examples=4, data_dim=5)
-        (0.05, 0.1)
-    """
-    share = 1.0 / (examples * data_dim)
-    return share, share * objective.weight(step)
-
-
-def backward_batch(
-    terms: StepTerms,
-    backward: Callable[[Tensor], None],
-    objective: BetaELBO,
-    micro: Sequence[MicroBatch],
-    step: int,
-    autocast: Autocast = nullcontext,
-) -> dict[str, float]:
-    """Gradients of the loss of a whole batch, in nats per data dimension; returns its sums per example.
-
-    With several micro-batches an optimal sigma is first found over all of them and held: by the envelope theorem its
-    gradient is that of the whole batch's profile.
+@final
+class EagerStep:
+    """The plain step, which every faster one must agree with.
 
     Args:
-        terms: of the model.
-        backward: of a scalar, under the run's precision.
-        objective: what is descended.
-        micro: the batch in pieces.
-        step: counted from 0.
-        autocast: of the networks.
-
-    Raises:
-        NonFiniteError: if a term is not finite; no gradient of it is taken then.
+        loss: loss of a piece.
+        optimisers: AdamW over the networks first.
+        total_steps: steps of the whole run, for the objective's schedule.
+        max_norm: largest norm of the gradient over the first optimiser's parameters; 0 for none.
+        autocast: context of the networks' precision.
+        backward: backward pass of a scalar under that precision.
+        world: processes that share the batch.
     """
-    optimal = optimal_sigma_of(terms.model)
-    hold = optimal is not None and len(micro) > 1
-    if optimal is not None and hold:
-        optimal.freeze(batch_sigma(terms, micro, autocast))
-    data_dim = micro[0].values[0].numel()
-    sums = {"n": float(sum(len(batch.values) for batch in micro)), "nll": 0.0, "kl": 0.0, "mse": 0.0}
-    weights = micro[0].noise.new_tensor(loss_weights(objective, step, round(sums["n"]), data_dim))
-    try:
-        for batch in micro:
-            with autocast():
-                loss, found = terms(batch, weights)
-            nll, kl, sse = found.tolist()
-            if not all(map(math.isfinite, (nll, kl, sse))):
-                raise not_finite(terms, batch, (nll, kl, sse))
-            backward(loss)
-            sums["nll"] += nll
-            sums["kl"] += kl
-            sums["mse"] += sse / data_dim
-    finally:
-        if optimal is not None and hold:
-            optimal.unfreeze()
-    return sums
 
+    def __init__(
+        self,
+        loss: PieceLoss,
+        optimisers: Sequence[torch.optim.Optimizer],
+        total_steps: int,
+        max_norm: float = 0.0,
+        autocast: Autocast = nullcontext,
+        backward: Callable[[Tensor], None] = Tensor.backward,
+        world: World | None = None,
+    ) -> None:
+        self.module = loss
+        self.loss: LossOfPiece = loss
+        self.optimisers = list(optimisers)
+        self.total_steps = total_steps
+        self.max_norm = max_norm
+        self.autocast = autocast
+        self.world = world or World()
+        self._backward = backward
+        self._clipped = [p for group in optimisers[0].param_groups for p in group["params"]]
 
-def not_finite(terms: StepTerms, batch: MicroBatch, values: Sequence[float]) -> NonFiniteError:
-    """What to raise for a batch's sums of NLL, KL and squared error: which is not finite, and the largest numbers behind it."""
-    named = zip(("reconstruction", "KL"), values, strict=False)
-    bad = [name for name, value in named if not math.isfinite(value)] or ["squared error"]
-    with torch.no_grad():
-        x = terms.prepared(batch)
-        output = terms.model(x, batch.noise)
-    facts = {
-        "x": x,
-        "x_hat": output.likelihood.mean,
-        "posterior mean": output.posterior.mean,
-        "posterior log std": getattr(output.posterior, "log_std", None),
-    }
-    seen = ", ".join(f"largest |{name}| {_largest(value)}" for name, value in facts.items() if value is not None)
-    return NonFiniteError(f"the {' and the '.join(bad)} term is not finite ({seen})")
+    def __call__(self, pieces: Sequence[Piece], step: int) -> dict[str, float]:
+        """Take a step; see `Step`.
+
+        Raises:
+            NonFiniteError: if a sum is not finite, or with a limit the gradient's norm; no weight has changed then.
+        """
+        self.module.zero_grad(set_to_none=True)
+        weights, totals = self.weights(pieces, step), dict[str, float]()
+        with self._scale_of_batch(pieces):
+            for piece in pieces:
+                with self.autocast():
+                    loss, sums = self.loss(weights, *piece)
+                values = dict(zip(sums, torch.stack(list(sums.values())).tolist(), strict=True))
+                if not all(map(math.isfinite, values.values())):
+                    raise self.not_finite(piece, values)
+                self._backward(loss)
+                totals = {name: totals.get(name, 0.0) + value for name, value in values.items()}
+        self._clip()
+        for optimiser in self.optimisers:
+            optimiser.step()
+        return self.totals(pieces, totals)
+
+    def weights(self, pieces: Sequence[Piece], step: int) -> Tensor:
+        """Factor of the summed loss, so that it is the batch's mean in nats per data dimension; then the objective's weights."""
+        examples = sum(len(piece.values) for piece in pieces) * self.world.size
+        share = 1.0 / (examples * pieces[0].values[0].numel())
+        schedule = self.module.objective.schedule(step, self.total_steps)
+        return pieces[0].eps.new_tensor([share, *(schedule[name] for name in self.module.weight_names)])
+
+    def totals(self, pieces: Sequence[Piece], sums: dict[str, float]) -> dict[str, float]:
+        """Sums with the number of examples, and the squared error per dimension in place of the sum over dimensions."""
+        count, data_dim = sum(len(piece.values) for piece in pieces), pieces[0].values[0].numel()
+        rest = {name: value for name, value in sums.items() if name != "sse"}
+        return {"n": float(count), **rest, "mse": sums["sse"] / data_dim}
+
+    @contextmanager
+    def _scale_of_batch(self, pieces: Sequence[Piece]) -> Iterator[None]:
+        """Hold an optimal scale at its value over the whole batch: by the envelope theorem its gradient is the whole batch's."""
+        scale = optimal_scale_of(self.module.model)
+        if scale is None or (len(pieces) == 1 and self.world.size == 1):
+            yield
+            return
+        power, total, count = scale.statistic.power, torch.zeros(()), 0
+        with torch.no_grad(), self.autocast(), unchanged(self.module):
+            for piece in pieces:
+                x = self.module.prepared(piece.values, piece.dequantisation_bytes)
+                px = self.module.model.draw(Batch(x, piece.context, piece.mask), len(piece.eps), piece.eps).px
+                location = px.mean.flatten(0, 1).to(x.dtype)
+                log_scale = scale.profile(x.expand(len(piece.eps), *x.shape).flatten(0, 1), location)
+                total = total + len(x) * (power * log_scale).exp().cpu()
+                count += len(x)
+        total, everywhere = self.world.sum(total), self.world.sum(torch.tensor(float(count)))
+        if not bool(torch.isfinite(total).all()):
+            raise NonFiniteError("the reconstruction term is not finite (in the pass that computes the batch's scale)")
+        with scale.held((total / everywhere).pow(1.0 / power).to(self.module.model.device)):
+            yield
+
+    def _clip(self) -> None:
+        """Scale the gradients down to the largest norm; 0 leaves them: what is not finite shows in the next loss then."""
+        if self.max_norm == 0:
+            return
+        gradients = [p.grad for p in self._clipped if p.grad is not None]
+        norm = float(torch.nn.utils.get_total_norm(gradients, foreach=True))
+        if not math.isfinite(norm):
+            raise NonFiniteError("the gradient is not finite, though the loss is")
+        if norm > self.max_norm:
+            torch._foreach_mul_(gradients, self.max_norm / (norm + 1e-6))
+
+    def not_finite(self, piece: Piece, sums: dict[str, float]) -> NonFiniteError:
+        """Build the error for sums that are not finite: which part, and the largest numbers behind it."""
+        parts = [name for name, value in sums.items() if not math.isfinite(value) and name not in ("loss", "sse")]
+        names = {"nll": "reconstruction", "kl": "KL"}
+        bad = " and the ".join(names.get(name, name) for name in parts) or "loss"
+        with torch.no_grad():
+            x = self.module.prepared(piece.values, piece.dequantisation_bytes)
+            draw = self.module.model.draw(Batch(x, piece.context, piece.mask), len(piece.eps), piece.eps)
+        facts = {"x": x, "x_hat": mean_of_data(draw.px), "z": draw.z}
+        seen = ", ".join(f"largest |{name}| {_largest(value)}" for name, value in facts.items())
+        return NonFiniteError(f"the {bad} term is not finite ({seen})")
 
 
 def _largest(value: Tensor) -> str:
     number = float(value.detach().float().abs().max())
     return f"{number:.3g}" if math.isfinite(number) else "not finite"
-
-
-def clip(parameters: Sequence[nn.Parameter], limit: float) -> None:
-    """Scale the gradients down to a norm of `limit`; 0 leaves them.
-
-    Raises:
-        NonFiniteError: if there is a limit and the norm is not finite. (Without one, the next loss is not.)
-    """
-    if limit == 0:
-        return
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    norm = float(torch.nn.utils.get_total_norm(gradients, foreach=True))
-    if not math.isfinite(norm):
-        raise NonFiniteError("the gradient is not finite, though the loss is")
-    if norm > limit:
-        torch._foreach_mul_(gradients, limit / (norm + 1e-6))

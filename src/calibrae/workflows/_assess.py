@@ -5,16 +5,18 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .. import functional
-from .._types import Split
-from ..data import Data, DataOptions, ExampleNoise, mixed_seed
+from .._noise import ExampleNoise, mixed_seed
+from .._types import AnySplit, Split
+from ..data import Data, DataOptions
 from ..errors import ArgumentError
 from ..evaluation import (
     Attribution,
@@ -32,10 +34,9 @@ from ..evaluation import (
     split_bounds,
 )
 from ..figures import save_calibration, save_latents, save_scores
-from ..likelihoods import GaussianLikelihood
 from ..models import VAE
-from ..runs import RunFolder, load_floor, replace_text
-from ._run import Run, opened
+from ..runs import RunFolder, replace_text
+from ._run import Opened, Run
 
 ASSESS_STREAM = 11
 EXAMPLES = 5000  # of each split that a diagnosis looks at
@@ -47,11 +48,11 @@ class Scores:
     """How unusual examples are.
 
     Attributes:
-        names: what each example is called.
+        names: name of each example.
         nll: `-log p(x)` of each, at most, `[N]`, nats: the importance-weighted bound.
         bits_per_dim: the same in bits, for integer data.
         samples: `K`.
-        seed: of all noise.
+        seed: seed of all noise.
         attribution: where the reconstruction term comes from.
     """
 
@@ -68,25 +69,32 @@ class Scores:
         return self.nll.argsort(descending=True).tolist()
 
 
-def full_settings(annealed_examples: int | None = None, temperatures: int | None = None) -> FullSettings:
+def _full_settings(
+    examples: int | None, samples: Sequence[int] | None, annealed_examples: int | None, temperatures: int | None
+) -> FullSettings:
     """The usual amount of work of a full evaluation, with some of it changed."""
     usual = FullSettings()
-    annealed = usual.annealed if temperatures is None else replace(usual.annealed, temperatures=temperatures)
-    examples = usual.annealed_examples if annealed_examples is None else annealed_examples
-    return replace(usual, annealed=annealed, annealed_examples=examples)
+    asked: dict[str, Any] = {"examples": examples, "annealed_examples": annealed_examples}
+    asked |= {"importance_samples": None if samples is None else tuple(samples)}
+    asked |= {"annealed": None if temperatures is None else replace(usual.annealed, temperatures=temperatures)}
+    return replace(usual, **{name: value for name, value in asked.items() if value is not None})
 
 
 def evaluate_full(
-    run: str | Path | Run,
+    run: str | Path | Run | VAE,
     data: Any = None,
     *,
-    split: Split | Literal["all"] = "test",
+    split: AnySplit = "test",
     seed: int = 0,
     batch_size: int = 512,
     limit: int | None = None,
-    settings: FullSettings | None = None,
+    examples: int | None = None,
+    importance_samples: Sequence[int] | None = None,
+    annealed_examples: int | None = None,
+    temperatures: int | None = None,
     model: VAE | None = None,
     options: DataOptions | None = None,
+    condition: Any = None,
     device: str = "auto",
     pictures: bool = True,
     tick: Tick | None = None,
@@ -96,15 +104,19 @@ def evaluate_full(
     Draws `calibration.png` and `latents.png` into the run's folder.
 
     Args:
-        run: a run folder, or what `fit` returned.
+        run: a run folder, what `fit` returned, or a model with a fixed scale and its data.
         data: other data than the run's own.
         split: `train`, `validation`, `test` or `all`.
-        seed: of all noise.
+        seed: seed of all noise.
         batch_size: examples at once; does not change the numbers.
         limit: so many examples for the ELBO only, evenly spaced.
-        settings: how much work the rest is.
-        model: a model of the same make, if it was composed of your own modules.
+        examples: number of examples, evenly spaced, that the importance-weighted bounds are taken on; by default 200.
+        importance_samples: numbers of samples of those bounds; by default 1, 50, 500, 5000.
+        annealed_examples: number of examples that are annealed, and that are simulated; by default 16.
+        temperatures: temperatures of annealing, by default 100; more tighten it.
+        model: an instance of the same architecture; needed for the folder of a run of custom modules.
         options: how to read other data.
+        condition: condition of other data.
         device: where to compute, to which the model is moved; `auto`: where the model of a `Run`, or `model`, is; else on a
             CUDA device, if one can be used.
         pictures: whether to draw.
@@ -113,42 +125,47 @@ def evaluate_full(
     Raises:
         CalibraeError: if the run, the data or a number is not usable, saying what to do.
     """
-    path, trained, use = opened(run, data, options, model, device)
+    opened = Opened(run, data, options, model, device, condition)
+    trained, use, path = opened.model, opened.data, opened.path
     first = evaluate_model(
-        trained, use, split=split, seed=seed, batch_size=batch_size, limit=limit, floor=load_floor(path), tick=tick
+        trained, use, split=split, seed=seed, batch_size=batch_size, limit=limit, baseline=opened.baseline, tick=tick
     )
     if first.elbo_nats is None:
         raise ArgumentError(
             "a plain autoencoder has no density, so there is nothing to estimate beyond its error. Drop --full."
         )
+    settings = _full_settings(examples, importance_samples, annealed_examples, temperatures)
     found = evaluate_further(trained, use, first, settings=settings, batch_size=batch_size, tick=tick)
-    if pictures:
+    if pictures and path is not None:
         if found.calibration is not None:
             save_calibration(found.calibration.overall.pit, found.calibration.element_spread, path / "calibration.png")
-        save_latents(found.latents.kl_per_dim, found.latents.posterior_mean_variance, path / "latents.png")
+        if found.latents.kl_per_dim is not None:
+            save_latents(found.latents.kl_per_dim, found.latents.posterior_mean_variance, path / "latents.png")
     return found
 
 
 def diagnose(
-    run: str | Path | Run,
+    run: str | Path | Run | VAE,
     data: Any = None,
     *,
     split: Split = "test",
     seed: int = 0,
     model: VAE | None = None,
     options: DataOptions | None = None,
+    condition: Any = None,
     device: str = "auto",
     tick: Tick | None = None,
 ) -> list[Finding]:
-    """What is wrong with a run, most important first, and what to try; empty if nothing is.
+    """Find faults of a run, most important first, and what to try; empty if nothing is.
 
     Args:
-        run: a run folder, or what `fit` returned.
+        run: a run folder, what `fit` returned, or a model with a fixed scale and its data.
         data: other data than the run's own.
         split: what is taken as test data.
-        seed: of all noise.
-        model: a model of the same make, if it was composed of your own modules.
+        seed: seed of all noise.
+        model: an instance of the same architecture; needed for the folder of a run of custom modules.
         options: how to read other data.
+        condition: condition of other data.
         device: where to compute, to which the model is moved; `auto`: where the model of a `Run`, or `model`, is; else on a
             CUDA device, if one can be used.
         tick: called as work proceeds, for a progress bar.
@@ -156,25 +173,24 @@ def diagnose(
     Raises:
         CalibraeError: if the run or the data is not usable, saying what to do.
     """
-    path, trained, use = opened(run, data, options, model, device)
-    floor, rows = load_floor(path), use.rows_at_once(512)
-    test = evaluate_model(trained, use, split=split, seed=seed, limit=EXAMPLES, floor=floor, tick=tick)
-    train = evaluate_model(trained, use, split="train", seed=seed, limit=EXAMPLES, floor=floor)
+    opened = Opened(run, data, options, model, device, condition)
+    trained, use, baseline = opened.model, opened.data, opened.baseline
+    rows = use.rows_at_once(512)
+    test = evaluate_model(trained, use, split=split, seed=seed, limit=EXAMPLES, baseline=baseline, tick=tick)
+    train = evaluate_model(trained, use, split="train", seed=seed, limit=EXAMPLES, baseline=baseline)
     noise = ExampleNoise("normal", (trained.latent_dim,), mixed_seed(seed, ASSESS_STREAM))
-    gaussian = trained.likelihood if isinstance(trained.likelihood, GaussianLikelihood) else None
-    calibrated, latents = None, None
-    if gaussian is not None:
-        calibrated = calibration(trained, use.batches(split, rows, seed, EXAMPLES), noise.rows)
-    if trained.posterior.is_density:
+    calibrated, latents, scale = None, None, trained.likelihood.scale
+    with suppress(ArgumentError):  # no density, or none with a distribution function: its calibration is not known
+        calibrated = calibration(trained, use.batches(split, rows, seed, EXAMPLES), noise.rows, seed=seed)
+    if trained.is_probabilistic:
         latents = diagnose_latents(trained, use.batches(split, rows, seed, EXAMPLES), seed)
-    folder = RunFolder.open(path)
     evidence = Evidence(
         test=test,
         train=train,
-        history=folder.read_history(),
+        history=[] if opened.path is None else RunFolder.open(opened.path).read_history(),
         calibration=calibrated,
         latents=latents,
-        floor_of_sigma=gaussian.sigma.floor if gaussian is not None and use.spec.step else None,
+        min_sigma=scale.statistic.std_per_scale * scale.floor if scale is not None and use.spec.step else None,
         outside=_outside(use, split, rows),
     )
     return findings(evidence)
@@ -185,44 +201,46 @@ def _outside(data: Data, split: Split, rows: int) -> float:
     if data.spec.levels is not None:
         return 0.0
     low, high = None, None
-    for _, x in data.batches("train", rows):
-        smallest, largest = x.amin(0), x.amax(0)
+    for batch in data.batches("train", rows):
+        smallest, largest = batch.x.amin(0), batch.x.amax(0)
         low = smallest if low is None else torch.minimum(low, smallest)
         high = largest if high is None else torch.maximum(high, largest)
     assert low is not None
     assert high is not None
     margin = 0.1 * (high - low)  # the largest of new data is often a little larger
     count = total = 0
-    for _, x in data.batches(split, rows):
-        count += int(((x < low - margin) | (x > high + margin)).sum())
-        total += x.numel()
+    for batch in data.batches(split, rows):
+        count += int(((batch.x < low - margin) | (batch.x > high + margin)).sum())
+        total += batch.x.numel()
     return count / total
 
 
 def score(
-    run: str | Path | Run,
+    run: str | Path | Run | VAE,
     data: Any = None,
     *,
-    split: Split | Literal["all"] = "test",
+    split: AnySplit = "test",
     importance_samples: int = 50,
     seed: int = 0,
     limit: int | None = None,
     model: VAE | None = None,
     options: DataOptions | None = None,
+    condition: Any = None,
     device: str = "auto",
     tick: Tick | None = None,
 ) -> Scores:
     """`-log p(x)` of each example, and where it comes from: high for what the model has not learnt to expect.
 
     Args:
-        run: a run folder, or what `fit` returned.
+        run: a run folder, what `fit` returned, or a model with a fixed scale and its data.
         data: other data than the run's own.
         split: `train`, `validation`, `test` or `all`.
         importance_samples: `K` of the bound.
-        seed: of all noise.
+        seed: seed of all noise.
         limit: so many examples only, evenly spaced.
-        model: a model of the same make, if it was composed of your own modules.
+        model: an instance of the same architecture; needed for the folder of a run of custom modules.
         options: how to read other data.
+        condition: condition of other data.
         device: where to compute, to which the model is moved; `auto`: where the model of a `Run`, or `model`, is; else on a
             CUDA device, if one can be used.
         tick: called as work proceeds, for a progress bar.
@@ -230,7 +248,8 @@ def score(
     Raises:
         CalibraeError: if the run, the data or a number is not usable, saying what to do.
     """
-    _, trained, use = opened(run, data, options, model, device)
+    opened = Opened(run, data, options, model, device, condition)
+    trained, use = opened.model, opened.data
     names = use.names(split, limit)
     bound = split_bounds(trained, use, split, importance_samples, seed=seed, limit=limit, tick=tick).log_likelihood
     levels = use.spec.density_levels
@@ -250,7 +269,12 @@ def draw_scores(scores: Scores, data_names: Sequence[str], path: Path) -> Path:
     top = scores.order[:PICTURED]
     found = scores.attribution
     titles = [f"{scores.names[i]}: {float(scores.nll[i]):.1f} nats" for i in top]
-    return save_scores(found.x[top], found.x_hat[top], found.per_element[top], titles, path, data_names)
+    elements = found.per_element
+    if elements is None:
+        raise ArgumentError(
+            "the elements of this likelihood are not independent given z: there is no picture of where a score comes from."
+        )
+    return save_scores(found.x[top], found.x_hat[top], elements[top], titles, path, data_names)
 
 
 def save_scores_csv(scores: Scores, path: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import importlib.util
 import sys
 from collections.abc import Callable
@@ -10,13 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..audit import AuditRecord, audit_loss, vae_loss
+import torch
+
+from ..audit import AuditRecord, audit_loss
 from ..errors import ArgumentError, RunError
-from ..likelihoods import BernoulliLikelihood
-from ..models import optimal_sigma_of
+from ..objectives import vae_loss
 from ..runs import RunFolder
-from ._fit import resume_options
-from ._run import load, run_preparation
+from ._records import stored_request
+from ._run import Run
+from ._stored import run_preparation
 
 STANDARDISED = (-3.0, 3.0)
 
@@ -64,33 +67,36 @@ def load_function(place: str) -> Callable[..., Any]:
     return made
 
 
-def audit_run(run: str | Path) -> AuditRecord:
-    """Audit what a run descended, as if it were anybody's loss: sigma calibrated as in training, after any warm-up.
+def audit_run(run: str | Path | Run) -> AuditRecord:
+    """Audit what a run minimised, as if it were anybody's loss: an optimal scale as in training, after any warm-up.
 
     Raises:
         RunError: if the run or its model cannot be read.
+        ArgumentError: if the loss cannot be written as a function of one reconstruction and a Gaussian posterior.
     """
-    folder = RunFolder.open(run)
-    stored = resume_options(folder)
-    if stored.model["name"] == "own modules":
-        raise RunError(f"{run} was trained on your own modules; audit in Python: audit_loss(vae_loss(model), ...).")
-    model, preparation = load(run).train(), run_preparation(run)
-    sigma = optimal_sigma_of(model)
-    if sigma is not None:
-        sigma.unfreeze()
-    is_bits = isinstance(model.likelihood, BernoulliLikelihood)
+    opened = run if isinstance(run, Run) else Run(RunFolder.open(run))
+    stored = stored_request(opened.folder)
+    if stored.is_own and opened._model is None:
+        raise RunError(
+            f"{opened.path} was trained on your own modules, whose code is not stored. Audit in Python: the run that fit returned, or "
+            "cb.open_run(path, model=model).audit()."
+        )
+    model, preparation = opened.model, run_preparation(opened.path)
+    likelihood = copy.deepcopy(model.likelihood).train()
+    context = None if model.context_dim == 0 else torch.zeros(model.context_dim, device=model.device)
+    objective = stored.make_objective(model.objective)
     record = audit_loss(
-        vae_loss(model, stored.objective),
+        vae_loss(likelihood, model.prior, objective, context),
         data_shape=preparation.spec.data_shape,
         latent_dim=model.latent_dim,
         batch_size=int(stored.training["batch_size"]),
         data_range=STANDARDISED if preparation.spec.scale.startswith("columns") else (0.0, 1.0),
-        x_hat="logits" if is_bits else "data",
+        x_hat="logits" if likelihood.support == "binary" else "data",
     )
-    if model.posterior.is_density:
+    if model.is_probabilistic:
         return record
     by_design = [
-        replace(f, severity="note", advice="A plain autoencoder has none, by design.") if f.code == "kl-missing" else f
+        replace(f, severity="note", remedy="A plain autoencoder has none, by design.") if f.code == "kl-missing" else f
         for f in record.findings
     ]
     return replace(record, findings=tuple(by_design))

@@ -9,8 +9,8 @@ from typing import Any
 
 from ..data import Data
 from ..errors import ArgumentError
-from ..evaluation import Spectrum, training_spectrum
-from ..functional import LinearCode, linear_code
+from ..evaluation import training_spectrum
+from ..functional import LinearCode, Spectrum, linear_code
 from ..functional.conventions import Translation, find, total_variances, translate
 
 CALIBRATED = ("learned", "optimal")
@@ -63,7 +63,7 @@ def explain_beta(
         latent_dim: `d`.
         data_range: of the data that the loss sees.
         batch_size: `B`.
-        sigma: of the decoder beside a full NLL; with `data` and a calibrated sigma, that of a linear model at this beta is taken.
+        sigma: standard deviation of the decoder beside a full NLL; with `data` and a calibrated sigma, that of a linear model at this beta is taken.
         data: prepared data.
 
     Raises:
@@ -122,7 +122,7 @@ def _calibrated_sigma(spectrum: Spectrum, beta: float, latent_dim: int, data_dim
 
 
 def _said(found: Translation, linear: LinearCode | None, latent_dim: int, budgets: dict[str, float]) -> str:
-    """What the number will do."""
+    """Say what the number will do."""
     if find(found.convention).wrap is not None:
         return _sentence_of_wrap(found)
     most = max(budgets.values(), default=found.kl_budget)

@@ -13,13 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._types import Split
-from ..data import Data, ExampleNoise
+from .._noise import ExampleNoise
+from .._types import AnySplit, Batch
+from ..acceleration import AutoCompiled
+from ..data import Data
 from ..errors import ArgumentError
 from ..figures import save_curves, save_grid, save_histograms, save_pairs, save_walks
-from ..models import VAE, CompiledIfItPays, evaluating, interpolation, summarise, traversal
+from ..latents import log_std_of, reparameterise
+from ..likelihoods import mean_of_data
+from ..models import VAE, evaluating, interpolation, mean_of, sample_latents, summarise, traversal
 from ..runs import RunFolder, replace_file, replace_text
-from ._run import Run, stored_data
+from ._run import Run
+from ._stored import stored_data
 
 ROWS, COLUMNS = 4, 10
 SAMPLED_ROWS = 1000  # of a table, whose pictures are histograms and scatter plots
@@ -28,86 +33,156 @@ AT_ONCE = 512  # examples
 DIAGNOSED = 2000  # examples that rank the latents
 
 
-def first_examples(data: Data, split: Split | Literal["all"], n: int, seed: int = 0) -> Tensor:
-    """`n` evenly spaced, prepared examples of a split."""
-    if n < 1:
+def examples(data: Data, split: AnySplit, n: int | None = None, seed: int = 0) -> Batch:
+    """Prepared examples of a split with their contexts: `n` evenly spaced, or all."""
+    if n is not None and n < 1:
         raise ArgumentError(f"the number of examples must be at least 1; got {n}.")
-    return torch.cat([x for _, x in data.batches(split, data.rows_at_once(512), seed, limit=n)])
+    batches = list(data.batches(split, data.rows_at_once(AT_ONCE), seed, limit=n))
+    contexts = [batch.context for batch in batches if batch.context is not None]
+    return Batch(torch.cat([batch.x for batch in batches]), torch.cat(contexts) if contexts else None)
 
 
-def reconstruct(model: VAE, x: Tensor) -> Tensor:
+def reconstruct(model: VAE, x: Tensor, context: Tensor | None = None) -> Tensor:
     """Reconstructions at the posterior mean, in eval mode, without gradients."""
     with evaluating(model):
-        return model.reconstruct(x.to(model.device)).cpu()
+        given = None if context is None else context.to(model.device)
+        return model.reconstruct(x.to(model.device), given).cpu()
 
 
-def sample(model: VAE, n: int, *, noise: bool = False, seed: int = 0) -> Tensor:
-    """`n` seeded samples: decoder means, or with its noise."""
+def sample(model: VAE, n: int, contexts: Tensor | None = None, *, noise: bool = False, seed: int = 0) -> Tensor:
+    """Draw `n` seeded samples on the model's scale: means of `p(x|z)`, or with its noise.
+
+    Args:
+        model: in any mode.
+        n: number of samples.
+        contexts: `[n, context_dim]`, for a conditional model.
+        noise: draw from `p(x|z)`.
+        seed: seed of all noise.
+    """
     if n < 1:
         raise ArgumentError(f"the number of samples must be at least 1; got {n}.")
     generator = torch.Generator().manual_seed(seed)
-    decode = CompiledIfItPays(lambda z: (model.decode(z),), model.device, n // AT_ONCE, what="sampling")
+    decode = AutoCompiled(lambda z, c: mean_of_data(model.decode(z, c)), model.device, n // AT_ONCE, label="sampling")
 
-    def drawn(count: int) -> Tensor:
-        if noise or not model.posterior.is_density:
-            return model.sample(count, noise, generator)
-        return decode(model.prior.sample(count, generator))[0]
+    def drawn(start: int) -> Tensor:
+        count = min(AT_ONCE, n - start)
+        context = None if contexts is None else contexts[start : start + count].to(model.device)
+        p = model.prior_for(context, count) if not noise and model.is_probabilistic else None
+        if p is None or p.batch_shape:
+            return model.sample(count, noise, context, generator)
+        found: Tensor = decode(sample_latents(p, count, model.device, generator), context)
+        return found
 
     with evaluating(model):
-        return torch.cat([drawn(min(AT_ONCE, n - i)).cpu() for i in range(0, n, AT_ONCE)])
+        return torch.cat([drawn(start).cpu() for start in range(0, n, AT_ONCE)])
 
 
 def encode(
     model: VAE,
     data: Data,
-    split: Split | Literal["all"],
+    split: AnySplit,
     *,
     what: Literal["mean", "sample", "log_std"] = "mean",
     seed: int = 0,
 ) -> Tensor:
-    """Codes of a split, `[N, d]`: posterior means by default, or samples, or log standard deviations."""
+    """Codes of a split, `[N, d]`: posterior means by default, or samples, or log standard deviations.
+
+    Raises:
+        ArgumentError: for another word, or what the posterior cannot tell.
+    """
     if what not in ("mean", "sample", "log_std"):
         raise ArgumentError(f"`what` must be mean, sample or log_std; got {what!r}.")
     if what == "log_std" and not model.posterior.is_density:
         raise ArgumentError("a plain autoencoder's code has no standard deviation. Take what='mean'.")
 
-    def codes(x: Tensor, noise: Tensor) -> tuple[Tensor]:
-        posterior = model.encode(x)
-        if what == "sample":
-            return (posterior.sample(noise),)
-        return (posterior.mean if what == "mean" else posterior.features()[1],)
+    def codes(x: Tensor, eps: Tensor, context: Tensor | None) -> Tensor:
+        q = model.encode(x, context)
+        if what == "mean":
+            return mean_of(q)
+        found = reparameterise(q, eps) if what == "sample" else log_std_of(q)
+        if found is None:
+            raise ArgumentError(
+                f"a {type(q).__name__} posterior cannot tell its {what} of each example. Take what='mean'."
+            )
+        return found
 
     size, drawn = data.rows_at_once(AT_ONCE), ExampleNoise("normal", (model.latent_dim,), seed)
-    found = CompiledIfItPays(codes, model.device, len(data.view(split)) // size, what="encoding")
+    found = AutoCompiled(codes, model.device, len(data.view(split)) // size, label="encoding")
     with evaluating(model):
-        batches = ((start, x.to(model.device)) for start, x in data.batches(split, size, seed))
-        return torch.cat([found(x, drawn.rows(start, start + len(x)).to(x))[0].cpu() for start, x in batches])
+        batches = (batch.to(model.device) for batch in data.batches(split, size, seed))
+        return torch.cat([found(b.x, drawn.rows(b.index).to(b.x), b.context).cpu() for b in batches])  # type: ignore[arg-type]
 
 
-def interpolate(model: VAE, corners: Tensor, steps: int) -> Tensor:
-    """Reconstructions between 2 or 4 examples `[2 or 4, *data]`."""
+def interpolate(model: VAE, corners: Batch, steps: int) -> Tensor:
+    """Decode the way between 2 or 4 examples `[2 or 4, *data]`, with the context of the first."""
+    corners = corners.to(model.device)
     with evaluating(model):
-        z = interpolation(model.encode(corners.to(model.device)).mean, steps)
-        return model.decode(z).cpu()
+        z = interpolation(mean_of(model.encode(corners.x, corners.context)), steps)
+        context = None if corners.context is None else corners.context[:1].expand(len(z), -1)
+        return mean_of_data(model.decode(z, context)).cpu()
 
 
-def ranked_latents(model: VAE, data: Data, n: int) -> Tensor:
-    """The `n` latents with the largest KL (or, for a plain autoencoder, spread), most informative first."""
+def ranked_latents(model: VAE, data: Data, n: int) -> tuple[Tensor, str]:
+    """The `n` most informative latents, most informative first, and by what they are ranked.
+
+    By the KL of each; where the KL does not split into latents, by the variance of the posterior means.
+
+    Raises:
+        ArgumentError: if the posterior can tell neither.
+    """
     noise = ExampleNoise("normal", (model.latent_dim,), 0)
     summary = summarise(model, data.batches("validation", data.rows_at_once(512), limit=DIAGNOSED), noise.rows)
-    rank = summary.kl_per_dim if summary.is_bound else summary.posterior_mean_var
-    return rank.argsort(descending=True)[: min(n, model.latent_dim)]
+    by_kl = summary.kl_per_dim
+    rank, by = (by_kl, "KL") if by_kl is not None else (summary.posterior_mean_var, "variance of the posterior means")
+    if rank is None:
+        raise ArgumentError("the latents of this posterior cannot be ranked: it has no KL per latent and no mean.")
+    return rank.argsort(descending=True)[: min(n, model.latent_dim)], by
 
 
-def traverse(model: VAE, data: Data, *, n: int = TRAVERSED, steps: int = STEPS, reach: float = 3.0) -> Tensor:
-    """Decoded walks along the most informative latents from the prior's mean, `[k * steps, *data]`."""
-    dims = ranked_latents(model, data, n)
+def traverse(
+    model: VAE, data: Data, *, n: int = TRAVERSED, steps: int = STEPS, reach: float = 3.0, context: Tensor | None = None
+) -> tuple[Tensor, str]:
+    """Decode walks along the most informative latents, `[k * steps, *data]`; and say how they were ranked.
+
+    They start from the prior's mean and go `reach` of its standard deviations to both sides; without a prior, or where it cannot tell
+    these, from 0 in units of 1.
+
+    Args:
+        model: in any mode.
+        data: whose validation split ranks the latents.
+        n: number of latents.
+        steps: points on each walk.
+        reach: how far, in standard deviations of the prior.
+        context: context `[context_dim]` of all, for a conditional model; by default that of the first validation example.
+    """
+    dims, by = ranked_latents(model, data, n)
+    if context is None and model.context_dim:
+        first = data.gather("validation", [0]).context
+        assert first is not None
+        context = first[0]
+    given = None if context is None else context.to(model.device)[None]
     with evaluating(model):
-        return model.decode(traversal(torch.zeros(model.latent_dim, device=model.device), dims, steps, reach)).cpu()
+        origin, unit = _middle(model, given)
+        z = origin + unit * traversal(torch.zeros_like(origin), dims.to(origin.device), steps, reach)
+        return mean_of_data(model.decode(z, None if given is None else given.expand(len(z), -1))).cpu(), by
+
+
+def _middle(model: VAE, context: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the prior, `[d]`."""
+    usual = torch.zeros(model.latent_dim, device=model.device), torch.ones(model.latent_dim, device=model.device)
+    p = model.prior_for(context, 1)
+    if p is None:
+        return usual
+    try:
+        mean, std = p.mean.reshape(-1).to(model.device), p.stddev.reshape(-1).to(model.device)
+    except NotImplementedError:
+        return usual
+    finite = bool(torch.isfinite(mean).all() and torch.isfinite(std).all())
+    return (mean, std) if finite else usual
 
 
 def column_names(run: str | Path) -> tuple[str, ...]:
-    """What the columns of a run's table are called; none for pictures and signals."""
+    """Names of the columns of a run's table; none for pictures and signals."""
     return tuple(stored_data(RunFolder.open(run)).get("columns", ()))
 
 
@@ -125,12 +200,12 @@ def save_picture(
 
     Args:
         x: `[N, *data]`, in the units of the data.
-        path: of the PNG.
+        path: place of the PNG.
         columns: of the grid; the steps of a walk.
         names: of a table's columns.
         reference: the originals of reconstructions.
         walks: whether `x` is walks through the latent space, a row of the grid each.
-        title: of panels.
+        title: title of panels.
     """
     if x.ndim > 2:
         return save_grid(x, path, columns, reference=reference, title=title)
@@ -145,7 +220,7 @@ def save_arrays(x: Tensor, path: Path, names: Sequence[str] = (), examples: Sequ
 
     Args:
         x: `[N, ...]`.
-        path: of the file.
+        path: place of the file.
         names: of the columns of a `.csv`; by default `x0, x1, ...`.
         examples: what each row of a `.csv` is called, in a first column.
 
@@ -168,35 +243,33 @@ def save_arrays(x: Tensor, path: Path, names: Sequence[str] = (), examples: Sequ
     return path
 
 
-def draw_run(run: Run, floor: float | None = None) -> list[Path]:
-    """Curves, reconstructions, samples and a traversal into the run's folder."""
+def draw_run(run: Run, baseline: float | None = None) -> list[Path]:
+    """Draw curves, reconstructions, samples and a traversal into the run's folder."""
     model, data, folder = run.model, run.data, run.path
     shown = ROWS // 2 * COLUMNS if len(data.spec.data_shape) > 1 else SAMPLED_ROWS
-    x, restore = first_examples(data, "validation", shown), data.preparation.restore
-    x_hat = restore(reconstruct(model, x))
+    chosen, restore = examples(data, "validation", shown), data.preparation.restore
+    x_hat = restore(reconstruct(model, chosen.x, chosen.context))
     draw = partial(save_picture, names=data.source.columns)
-    walks = restore(traverse(model, data))
+    walks, by = traverse(model, data)
     drawn = [
-        save_curves(run.history, folder / "curves.png", floor),
-        draw(x_hat, folder / "reconstructions.png", columns=COLUMNS, reference=restore(x), title="reconstructions"),
-        draw(walks, folder / "traversal.png", columns=STEPS, walks=True, title="traversal"),
+        save_curves(run.history, folder / "curves.png", baseline),
+        draw(
+            x_hat, folder / "reconstructions.png", columns=COLUMNS, reference=restore(chosen.x), title="reconstructions"
+        ),
+        draw(restore(walks), folder / "traversal.png", columns=STEPS, walks=True, title=f"traversal, by {by}"),
     ]
-    if model.posterior.is_density:
-        samples = restore(sample(model, ROWS * COLUMNS if x.ndim > 2 else SAMPLED_ROWS))
-        drawn.append(draw(samples, folder / "samples.png", columns=COLUMNS, title="samples (means)"))
+    if model.is_probabilistic:
+        count = ROWS * COLUMNS if chosen.x.ndim > 2 else SAMPLED_ROWS
+        contexts = None if not model.context_dim else _spread_contexts(data, count)
+        samples = restore(sample(model, count, contexts))
+        title = "samples (means)" if contexts is None else "samples (means), conditions as in the data"
+        drawn.append(draw(samples, folder / "samples.png", columns=COLUMNS, title=title))
     return drawn
 
 
-def parse_corners(indices: Sequence[int], data: Data, split: Split | Literal["all"], seed: int = 0) -> Tensor:
-    """The prepared examples at some positions of a split.
-
-    Raises:
-        ArgumentError: if a position does not exist.
-    """
-    count = len(data.view(split))
-    wrong = [i for i in indices if not 0 <= i < count]
-    if wrong:
-        raise ArgumentError(f"positions must lie between 0 and {count - 1} in the {split} split; got {wrong[0]}.")
-    raw = data.view(split).gather(np.asarray(indices))
-    noise = torch.rand(raw.shape, generator=torch.Generator().manual_seed(seed))
-    return data.preparation(raw, noise)
+def _spread_contexts(data: Data, count: int) -> Tensor:
+    """Contexts of evenly spaced training examples, repeated if there are too few."""
+    contexts = data.contexts("train")
+    assert contexts is not None
+    rows = np.linspace(0, len(contexts) - 1, count).round().astype(np.int64)
+    return contexts[torch.from_numpy(rows)]

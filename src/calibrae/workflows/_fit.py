@@ -2,318 +2,264 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import torch
-
-from ..data import NAMES, Data, DataOptions, Preparation, load_data
-from ..errors import ArgumentError, RunError
-from ..evaluation import log_likelihoods, training_ppca
-from ..functional import beta_in_conventions
-from ..likelihoods import BernoulliLikelihood, LearnedSigma, ManualSigma, OptimalSigma
+from ..data import Data, DataOptions, Preparation, load_data
+from ..errors import ArgumentError, MissingExtraError, RunError
 from ..models import VAE
-from ..objectives import BetaELBO
-from ..runs import RunFolder, replace_json, save_floor
-from ..training import AbstractReporter, Bar, Silent, Trainer, TrainSettings, find_device
+from ..objectives import BetaELBO, Objective
+from ..runs import RunFolder, require_storable
+from ..training import AbstractReporter, Bar, Silent, Trainer, TrainSettings, find_device, trainable_parameters
+from ._announce import announce
 from ._draw import draw_run
-from ._run import Run, options_from, options_to_dict, require_same
+from ._records import StoredRequest, keep_baseline, stored_request, write_end, write_start
+from ._run import Run
+from ._stored import require_same, run_condition
 
 SETTINGS = tuple(field.name for field in fields(TrainSettings))
-DATA_OPTIONS = tuple(field.name for field in fields(DataOptions))
-FEW_STEPS = 500
 
 
 def fit(
     model: VAE,
     data: Any,
-    out: str | Path,
+    out: str | Path | None = None,
     *,
-    epochs: int = 20,
-    objective: BetaELBO | None = None,
+    epochs: int | None = None,
+    condition: Any = None,
+    objective: Objective | None = None,
+    beta: float | None = None,
+    kl_warmup: float | None = None,
     options: DataOptions | None = None,
+    batch_size: int | None = None,
+    micro_batches: int | None = None,
+    lr: float | None = None,
+    weight_decay: float | None = None,
+    lr_warmup: float | None = None,
+    grad_clip_norm: float | None = None,
+    horizontal_flip: bool | None = None,
+    ema_decay: float | None = None,
+    patience: int | None = None,
+    seed: int | None = None,
+    precision: Literal["auto", "fp32", "bf16"] | None = None,
+    compile: Literal["auto", "on", "off"] | None = None,  # noqa: A002 (torch's name for it)
+    acceleration: Literal["on", "off"] | None = None,
+    device: str | None = None,
+    eval_batch_size: int | None = None,
+    threads: int | Literal["auto"] | None = None,
+    retain_memory: bool | None = None,
+    stop_after: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
     pictures: bool = True,
     request: Mapping[str, Any] | None = None,
-    **settings: Any,
 ) -> Run:
-    """Train a model, select it by its validation ELBO at beta = 1, fix its sigma on the training set, and save it.
+    """Train a model, select it by the validation value of its objective, fix its scale on the training set, and save it.
+
+    Options that are left at `None` have the defaults of `TrainSettings`; when a run is resumed, its own values.
 
     Args:
-        model: any `VAE`; trained in place.
+        model: any `VAE`; trained in place. Submodules in eval mode stay so.
         data: a name, a path, an array `[N, *data]`, a tensor, a dict of arrays, or a Dataset.
-        out: the run folder.
+        out: run folder; by default a new temporary one.
         epochs: passes over the training set.
-        objective: what is descended; by default the model's.
-        options: how the data are read and split; its fields may be given as keywords instead.
+        condition: condition of each example, for a conditional model: an array `[N]` or `[N, k]`, a dict of such by split, or the name
+            of a column, or `class` for folders of pictures, or `label` for label files. Classes become one-hot, numbers standardised.
+        objective: loss to minimise; by default the model's.
+        beta: weight of the summed KL beside the full NLL, in place of an objective.
+        kl_warmup: share of all steps over which beta rises from 0, in place of an objective.
+        options: how the data are read and split.
+        batch_size: examples per optimiser step.
+        micro_batches: pieces that a batch is cut into to save memory.
+        lr: peak learning rate of AdamW.
+        weight_decay: AdamW's weight decay.
+        lr_warmup: share of all steps over which the learning rate rises.
+        grad_clip_norm: largest norm of the gradient, in nats per data dimension; 0 for none.
+        horizontal_flip: mirror training examples at random.
+        ema_decay: decay of an exponential moving average of the weights; 0 for none.
+        patience: epochs without a better validation loss after which training stops; 0 for never.
+        seed: seed of order and noise.
+        precision: `fp32`, `bf16` or `auto`.
+        compile: `on`, `off` or `auto`.
+        acceleration: `on`, or `off` for the plain step.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        eval_batch_size: examples at once without gradients.
+        threads: threads of the CPU, or `auto`; a setting of the whole process.
+        retain_memory: hold on to freed memory between steps; a setting of the whole process.
+        stop_after: epochs after which to stop for now; the run can be resumed.
         resume: go on from the last checkpoint in `out`.
         overwrite: replace a run that is already there.
         quiet: say nothing.
         pictures: draw curves, reconstructions, samples and a traversal at the end.
-        request: what the user asked for in their own words, kept in `config.toml`.
-        settings: fields of `TrainSettings` (batch_size, lr, seed, precision, ...) and of `DataOptions` (size,
-            data_range, skip_broken, binarise, split_seed, ...).
+        request: the user's own words, kept in `config.toml`.
 
     Returns:
-        The run: folder, model, data and history.
+        The run: folder, model, data and history, with the verbs of the command line.
 
     Raises:
         CalibraeError: if the data, a setting or the folder is not usable, saying what to do.
 
-    Example:
-        >>> import tempfile
+    Examples:
         >>> model = build("sigma-vae", data_shape=(1, 8, 8), latent_dim=2)
-        >>> run = fit(model, "digits", tempfile.mkdtemp(), epochs=1, quiet=True, pictures=False)
+        >>> run = fit(model, "digits", epochs=1, quiet=True, pictures=False)
         >>> run.evaluate().n
         180
     """
-    options = _data_options(options, settings)
-    unknown = sorted(set(settings) - set(SETTINGS))
-    if unknown:
-        raise ArgumentError(
-            f"settings must be among {', '.join(SETTINGS)} or {', '.join(DATA_OPTIONS)}; got {', '.join(unknown)}."
-        )
-    chosen = TrainSettings(epochs=epochs, **settings)
-    find_device(chosen.accelerator)
+    asked = {name: value for name, value in locals().items() if name in SETTINGS and value is not None}
+    _require_extras(pictures=pictures)
+    trainable_parameters(model)
     reporter: AbstractReporter = Silent() if quiet else Bar()
+    chosen_objective = _objective(objective, beta, kl_warmup)
+    place = _place(out, resume=resume)
     if resume:
-        folder = RunFolder.open(out)
-        ready, objective = _resumed(folder, data, options, objective)
+        stored = stored_request(RunFolder.open(place))
+        chosen = _settings({**stored.training, **asked})
+        ready = _resumed_data(place, data, options, condition, stored)
+        goal = _resumed_objective(stored, chosen_objective, model)
+        stored.require_model(model)
     else:
-        RunFolder.require_free(out, overwrite=overwrite)
-        ready, objective = load_data(data, options), objective or model.objective
+        RunFolder.require_free(place, overwrite=overwrite)
+        chosen = _settings(asked)
+        ready, goal = load_data(data, options, condition=condition), chosen_objective or model.objective
+    find_device(chosen.device)
+    require_storable(model)
     ready = _suited(model, ready, chosen)
     for note in ready.source.notes:
         reporter.say(f"note: {note}")
-    trainer, history = _trained(model, ready, out, chosen, objective, reporter, options, request, resume, overwrite)
-    folder = trainer.folder
-    run = Run(folder, model, ready, history)
-    _write_end(run, chosen)
-    floor = _keep_floor(run)
+    kept_options = replace(
+        options or DataOptions(), condition=None if ready.condition is None else ready.condition.name
+    )
+    job = _Job(model, ready, place, chosen, goal, reporter, kept_options, dict(request or {}), stop_after)
+    trainer, history = job.train(resume=resume, overwrite=overwrite)
+    run = Run(trainer.keeper.folder, model, ready, history)
+    write_end(run, chosen, trainer.state)
+    baseline = keep_baseline(run)
     if pictures:
-        draw_run(run, floor)
+        draw_run(run, baseline)
     return run
 
 
-def _trained(
-    model: VAE,
-    ready: Data,
-    out: str | Path,
-    chosen: TrainSettings,
-    objective: BetaELBO,
-    reporter: AbstractReporter,
-    options: DataOptions | None,
-    request: Mapping[str, Any] | None,
-    resume: bool,
-    overwrite: bool,
-) -> tuple[Trainer, list[dict[str, float]]]:
-    """Train in a folder that is left as it was if nothing begins."""
-    folder, is_new = RunFolder(Path(out)), not Path(out).exists()
-    try:
-        if not resume:
-            RunFolder.create(out, overwrite=overwrite)
-            _write_start(folder, model, ready, options or DataOptions(), chosen, objective, request)
-        trainer = Trainer(model, ready, folder, chosen, objective, reporter)
-        _announce(model, ready, objective, reporter)
-        if trainer.total_steps < FEW_STEPS:
-            reporter.say(
-                f"note: {trainer.total_steps} steps in all; a model gains for some thousands (--epochs, --batch-size)"
+def _settings(asked: dict[str, Any]) -> TrainSettings:
+    return TrainSettings(**{name: value for name, value in asked.items() if name in SETTINGS})
+
+
+def _place(out: str | Path | None, *, resume: bool) -> Path:
+    if out is not None:
+        return Path(out)
+    if resume:
+        raise ArgumentError("to resume a run, name its folder: fit(model, data, out, resume=True).")
+    return Path(tempfile.mkdtemp(prefix="calibrae-")) / "run"
+
+
+def _objective(objective: Objective | None, beta: float | None, kl_warmup: float | None) -> Objective | None:
+    if beta is None and kl_warmup is None:
+        return objective
+    if objective is not None:
+        raise ArgumentError("give beta and kl_warmup to the objective itself; got both them and an objective.")
+    return BetaELBO(1.0 if beta is None else beta, kl_warmup or 0.0)
+
+
+def _require_extras(*, pictures: bool) -> None:
+    """Raise before the first step what would be missing after the last."""
+    import importlib.util
+
+    needed = {"lightning_fabric": "train", "safetensors": "train", "tomli_w": "train"}
+    needed |= {"matplotlib": "figures"} if pictures else {}
+    for package, extra in needed.items():
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError(f"training needs {package}. Install it: pip install 'calibrae[{extra}]'")
+
+
+@dataclass
+class _Job:
+    """A training run that is about to begin."""
+
+    model: VAE
+    data: Data
+    place: Path
+    settings: TrainSettings
+    objective: Objective
+    reporter: AbstractReporter
+    options: DataOptions
+    request: dict[str, Any]
+    stop_after: int | None
+
+    def train(self, *, resume: bool, overwrite: bool) -> tuple[Trainer, list[dict[str, float]]]:
+        """Train in a folder that is left as it was if nothing begins."""
+        folder, is_new = RunFolder(self.place), not self.place.exists()
+        try:
+            if not resume:
+                RunFolder.create(self.place, overwrite=overwrite)
+                write_start(folder, self.model, self.data, self.options, self.settings, self.objective, self.request)
+            trainer = Trainer(
+                self.model, self.data, folder, self.settings, self.objective, self.reporter, self.stop_after
             )
-        return trainer, trainer.run(resume=resume)
-    except BaseException as error:
-        if not resume and not (folder.checkpoints / "last.pt").exists():
-            folder.abandon(remove=is_new)
-            if isinstance(error, KeyboardInterrupt):
-                message = "interrupted before the first step: there is nothing to keep, and the folder is as it was"
-                reporter.say(message)
-                raise KeyboardInterrupt(message) from None
-        raise
-    finally:
-        if (folder.checkpoints / "last.pt").exists():
-            folder.discard_old()
+            announce(self.model, self.data, self.objective, self.reporter, trainer.total_steps)
+            return trainer, trainer.run(resume=resume)
+        except BaseException as error:
+            if not resume and not (folder.checkpoints / "last.pt").exists():
+                folder.abandon(remove=is_new)
+                if isinstance(error, KeyboardInterrupt):
+                    message = "interrupted before the first step: there is nothing to keep, and the folder is as it was"
+                    self.reporter.say(message)
+                    raise KeyboardInterrupt(message) from None
+            raise
+        finally:
+            if (folder.checkpoints / "last.pt").exists():
+                folder.discard_old()
 
 
-def _data_options(options: DataOptions | None, settings: dict[str, Any]) -> DataOptions | None:
-    """The data options, whichever way they were given; those among the settings are taken out."""
-    named = {name: settings.pop(name) for name in DATA_OPTIONS if name in settings}
-    if not named:
-        return options
-    if options is not None:
-        raise ArgumentError(f"give data options as `options=` or as keywords; got both, with {', '.join(named)}.")
-    return DataOptions(**named)
-
-
-def _resumed(
-    folder: RunFolder, data: Any, options: DataOptions | None, objective: BetaELBO | None
-) -> tuple[Data, BetaELBO]:
-    """The data and the objective of a run that goes on, which must be those that it began with."""
-    stored = resume_options(folder)
-    if options is not None and options != stored.options:
+def _resumed_data(place: Path, data: Any, options: DataOptions | None, condition: Any, stored: StoredRequest) -> Data:
+    """The data of a run that goes on, which must be those that it began with."""
+    folder = RunFolder.open(place)
+    if options is not None and replace(options, condition=stored.options.condition) != stored.options:
         raise RunError(f"a resumed run keeps its data options, {stored.options}; got {options}. Leave them out.")
-    if objective is not None and objective != stored.objective:
-        raise RunError(f"a resumed run keeps its objective, {stored.objective}; got {objective}. Leave it out.")
     known = folder.read_run()["data"]
-    ready = load_data(data, stored.options, Preparation.from_dict(known["preparation"]))
+    chosen, coding = stored.options, run_condition(place)
+    if condition is not None and not isinstance(condition, str):
+        chosen = replace(chosen, condition=None)
+    elif coding is not None and coding.name == "condition" and stored.source is not None:
+        data = stored.source  # kept with its condition
+    ready = load_data(data, chosen, Preparation.from_dict(known["preparation"]), condition=condition, coding=coding)
     require_same(folder.path, ready, known)
-    return ready, stored.objective
+    return ready
+
+
+def _resumed_objective(stored: StoredRequest, given: Objective | None, model: VAE) -> Objective:
+    """The objective of a run that goes on.
+
+    Raises:
+        RunError: if another was given, or it is of a class that is not registered and the model has another.
+    """
+    if given is not None:
+        stored.require_objective(given)
+        return given
+    return stored.make_objective(model.objective)
 
 
 def _suited(model: VAE, data: Data, settings: TrainSettings) -> Data:
     """The data as this model's likelihood needs them.
 
     Raises:
-        ArgumentError: if the likelihood or a setting has no meaning for them.
+        ArgumentError: if the model, its likelihood or a setting has no meaning for them.
     """
-    name = data.source.name
-    shape = model.config.arguments.get("data_shape") if model.config else None
-    if shape is not None and tuple(shape) != data.spec.data_shape:
+    name, shape = data.source.name, data.spec.data_shape
+    known = model.likelihood.data_shape if model.likelihood.knows_data_shape else shape
+    if tuple(known) != shape:
         raise ArgumentError(
-            f"the model was built for data of shape {tuple(shape)}; {name} has {data.spec.data_shape}. Build it with "
-            f"data_shape={data.spec.data_shape}."
+            f"the model was built for data of shape {tuple(known)}; {name} has {shape}. Build it with data_shape={shape}."
         )
-    if settings.flip and len(data.spec.data_shape) != 3:
-        raise ArgumentError(f"--flip mirrors pictures; got {name} of shape {data.spec.data_shape}. Drop it.")
-    if not isinstance(model.likelihood, BernoulliLikelihood):
-        if data.spec.preparation == "binarise":
-            raise ArgumentError(
-                f"binarised data have no density; got {name} and a Gaussian. Take --likelihood bernoulli."
-            )
-        return data
-    if data.spec.levels == 2:
-        return data.binarised()
-    if data.spec.preparation != "binarise":
+    if settings.horizontal_flip and len(shape) != 3:
+        raise ArgumentError(f"--horizontal-flip mirrors pictures; got {name} of shape {shape}. Drop it.")
+    dim = 0 if data.condition is None else data.condition.dim
+    if dim != model.context_dim:
+        what = "no condition" if data.condition is None else data.condition.describe()
         raise ArgumentError(
-            f"a Bernoulli likelihood is for binary data; got {name} on {data.spec.scale}. Binarise them with "
-            "--binarise (in Python `binarise=True`), or take a Gaussian."
+            f"the model takes a context of {model.context_dim} features; got {what}. Build it with context_dim={dim}, or change the "
+            "condition."
         )
-    return data
-
-
-def _write_start(
-    folder: RunFolder,
-    model: VAE,
-    data: Data,
-    options: DataOptions,
-    settings: TrainSettings,
-    objective: BetaELBO,
-    request: Mapping[str, Any] | None,
-) -> None:
-    name, arguments = (model.config.name, model.config.arguments) if model.config else ("own modules", {})
-    folder.write_config(
-        {
-            "data": {"source": _place(data.source.name), **options_to_dict(options)},
-            "model": {"name": name, **arguments},
-            "objective": asdict(objective),
-            "training": asdict(settings),
-            "request": dict(request or {}),
-        }
-    )
-    folder.write_run({"seed": settings.seed, "data": data.describe(), "finished": False})
-
-
-def _place(name: str) -> str | None:
-    """Under which name or path the data can be opened again, if they can."""
-    if name in NAMES:
-        return name
-    return str(Path(name).resolve()) if Path(name).exists() else None
-
-
-def _write_end(run: Run, settings: TrainSettings) -> None:
-    best = max(run.history, key=lambda row: row.get("validation_elbo", -row["validation_nll"]))
-    known = run.folder.read_run()
-    known |= {"finished": True, "epochs": len(run.history), "selected_epoch": best["epoch"], "seed": settings.seed}
-    known |= {"training_seconds": run.history[-1]["seconds"]}
-    replace_json(run.path / "run.json", known)
-
-
-def _announce(model: VAE, data: Data, objective: BetaELBO, reporter: AbstractReporter) -> None:
-    """The data, the model, and what the objective's beta is called elsewhere."""
-    sizes = {split: len(data.view(split)) for split in ("train", "validation", "test")}
-    parameters = sum(p.numel() for p in model.parameters())
-    reporter.say(
-        f"{data.source.name}: {sizes['train']:,} training, {sizes['validation']:,} validation, {sizes['test']:,} test examples "
-        f"of shape {data.spec.data_shape} on {data.spec.scale}; {parameters:,} parameters"
-    )
-    if model.latent_dim >= data.spec.data_dim:
-        reporter.say(
-            f"note: {model.latent_dim} latents for {data.spec.data_dim} data dimensions leave nothing to compress; a smaller "
-            "--latent-dim says more"
-        )
-    if not model.posterior.is_density:
-        return
-    sigma = getattr(model.likelihood, "sigma", None)
-    fixed = round(float(sigma.log_sigma.exp().flatten()[0]), 9) if isinstance(sigma, ManualSigma) else None
-    likelihood = "bernoulli" if isinstance(model.likelihood, BernoulliLikelihood) else "gaussian"
-    elsewhere = beta_in_conventions(objective.beta, data.spec.data_dim, model.latent_dim, fixed, likelihood=likelihood)
-    named = ", ".join(f"{name} {value:.4g}" for name, value in elsewhere.items())
-    kinds: dict[object, str] = {
-        OptimalSigma: "optimal sigma",
-        LearnedSigma: "learned sigma",
-        ManualSigma: f"sigma {fixed}",
-    }
-    kind = kinds.get(type(sigma), "bits")
-    reporter.say(f"beta {objective.beta:g} on the summed KL beside the full NLL ({kind}); the same elsewhere: {named}")
-
-
-def _keep_floor(run: Run) -> float | None:
-    """Store the closed-form floor with the run; its log-likelihood of the validation split, if it is comparable."""
-    if not run.model.posterior.is_density:
-        return None
-    ppca, _ = training_ppca(run.model, run.data)
-    if ppca is None:
-        return None
-    save_floor(ppca, run.path)
-    return float(log_likelihoods(ppca, run.data, "validation").mean())
-
-
-@dataclass(frozen=True, slots=True)
-class StoredRequest:
-    """What a run was asked for.
-
-    Attributes:
-        source: name or path of the data, if it has one.
-        data: the stored data options.
-        options: the same, as `DataOptions`.
-        model: name and arguments of the model.
-        training: fields of `TrainSettings`.
-        objective: what was descended.
-        request: the command line's values, if it came from there.
-    """
-
-    source: str | None
-    data: dict[str, Any]
-    options: DataOptions
-    model: dict[str, Any]
-    training: dict[str, Any]
-    objective: BetaELBO
-    request: dict[str, Any]
-
-
-def resume_options(folder: RunFolder) -> StoredRequest:
-    """What a run that is to go on was asked for."""
-    config = folder.read_config()
-    try:
-        data, objective = config["data"], BetaELBO(**config["objective"])
-        return StoredRequest(
-            data.get("source"),
-            data,
-            options_from(data),
-            config["model"],
-            config["training"],
-            objective,
-            config.get("request", {}),
-        )
-    except (KeyError, TypeError) as error:
-        raise RunError(f"{folder.config_file} is not complete: {error}. Restore the file, or train again.") from error
-
-
-def seeded_build(seed: int, make: Any) -> VAE:
-    """Build a model with weights that depend on the seed alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model: VAE = make()
-    return model
+    return data.prepared_for(model.likelihood.support, is_density=model.likelihood.is_density)

@@ -2,58 +2,239 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import TYPE_CHECKING, Any, Literal, final
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from .._types import Split
-from ..data import Data, DataOptions, Preparation, load_data, open_source
-from ..errors import RunError
+from .._types import AnySplit, Split
+from ..data import Condition, Data, DataOptions, Preparation, load_data, open_source
+from ..errors import ArgumentError, RunError
 from ..evaluation import Evaluation, Tick, evaluate_model
 from ..models import VAE
-from ..runs import RunFolder, load_floor, load_model, require_device
+from ..runs import RunFolder, load_baseline, load_model, require_device
+from ._stored import run_condition, run_data, run_preparation, stored_data
+
+if TYPE_CHECKING:
+    from ..audit import AuditRecord
+    from ..evaluation import Finding, FullEvaluation
+    from ._assess import Scores
 
 
 @final
-@dataclass(frozen=True)
 class Run:
-    """What `fit` returns.
+    """A run on disk: what `fit` returns and `open_run` opens. Model and data are read when they are needed.
 
-    Attributes:
+    The verbs take and give your own things: files, arrays, rows, in your units.
+
+    Args:
         folder: where everything lies.
-        model: trained, in eval mode, with its sigma fixed.
-        data: what it was trained on.
+        model: trained, in eval mode, with its scale fixed; read from the folder by default.
+        data: data that it was trained on; opened from where the run found them by default.
         history: terms per epoch.
+
+    Examples:
+        >>> run = fit(build("vae", data_shape=(1, 8, 8), latent_dim=2), "digits", epochs=1, quiet=True, pictures=False)
+        >>> run.sample(3).shape, run.encode().shape
+        ((3, 1, 8, 8), (180, 2))
     """
 
-    folder: RunFolder
-    model: VAE
-    data: Data
-    history: list[dict[str, float]]
+    def __init__(
+        self,
+        folder: RunFolder,
+        model: VAE | None = None,
+        data: Data | None = None,
+        history: list[dict[str, float]] | None = None,
+    ) -> None:
+        self.folder = folder
+        self._model = model
+        self._data = data
+        self._history = history
 
     def __repr__(self) -> str:
-        return f"Run({str(self.path)!r}, data={self.data.source.name!r}, epochs={len(self.history)})"
+        try:
+            name = stored_data(self.folder)["name"]
+        except RunError:
+            name = "unknown"
+        return f"Run({str(self.path)!r}, data={name!r}, epochs={len(self.history)})"
 
     @property
     def path(self) -> Path:
-        """The run's folder."""
+        """Folder of the run."""
         return self.folder.path
 
+    @property
+    def model(self) -> VAE:
+        """The trained model, in eval mode."""
+        if self._model is None:
+            self._model = load_model(self.path)
+        return self._model
+
+    @property
+    def data(self) -> Data:
+        """The data that it was trained on."""
+        if self._data is None:
+            self._data = run_data(self.path)
+        return self._data
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """Terms per epoch, as in `history.csv`."""
+        if self._history is None:
+            self._history = self.folder.read_history()
+        return self._history
+
+    @property
+    def preparation(self) -> Preparation:
+        """How the data were prepared."""
+        return self._data.preparation if self._data is not None else run_preparation(self.path)
+
+    @property
+    def condition(self) -> Condition | None:
+        """Coding of the condition; `None` if the model has none."""
+        return self._data.condition if self._data is not None else run_condition(self.path)
+
+    def contexts(self, condition: Any, count: int) -> Tensor | None:
+        """Contexts `[count, context_dim]` of conditions in your own terms: one for all, or one for each.
+
+        Raises:
+            ArgumentError: if the model is conditional and no condition came, or the other way round.
+        """
+        coding = self.condition
+        if coding is None:
+            if condition is not None:
+                raise ArgumentError("this run has no condition; got one. Leave it out, or train with a condition.")
+            return None
+        if condition is None:
+            raise ArgumentError(f"this run is conditional. Pass `condition`: {coding.describe()}.")
+        values = np.asarray(condition)
+        is_one = values.ndim == 0 or (coding.kind == "numbers" and coding.dim > 1 and values.ndim == 1)
+        coded = coding(values[None] if is_one else values)
+        if len(coded) not in (1, count):
+            raise ArgumentError(f"`condition` must be one for all or one for each of {count}; got {len(coded)}.")
+        return coded.expand(count, -1)
+
     def evaluate(
-        self, split: Split | Literal["all"] = "test", importance_samples: int = 0, seed: int = 0
+        self,
+        data: Any = None,
+        *,
+        split: AnySplit = "test",
+        importance_samples: int = 0,
+        seed: int = 0,
+        limit: int | None = None,
+        condition: Any = None,
     ) -> Evaluation:
-        """The exact numbers of this run; see `calibrae.evaluate`."""
-        return evaluate(self, split=split, importance_samples=importance_samples, seed=seed)
+        """Exact numbers of this run; see `calibrae.evaluate`."""
+        return evaluate(
+            self, data, split=split, importance_samples=importance_samples, seed=seed, limit=limit, condition=condition
+        )
+
+    def evaluate_full(
+        self, data: Any = None, *, split: AnySplit = "test", seed: int = 0, condition: Any = None
+    ) -> FullEvaluation:
+        """Every estimate of the likelihood, the calibration and the latents; see `calibrae.evaluate_full`."""
+        from ._assess import evaluate_full
+
+        return evaluate_full(self, data, split=split, seed=seed, condition=condition)
+
+    def diagnose(
+        self, data: Any = None, *, split: Split = "test", seed: int = 0, condition: Any = None
+    ) -> list[Finding]:
+        """Faults of this run, most important first; see `calibrae.diagnose`."""
+        from ._assess import diagnose
+
+        return diagnose(self, data, split=split, seed=seed, condition=condition)
+
+    def score(
+        self,
+        data: Any = None,
+        *,
+        split: AnySplit = "test",
+        importance_samples: int = 50,
+        seed: int = 0,
+        condition: Any = None,
+    ) -> Scores:
+        """`-log p(x)` of each example; see `calibrae.score`."""
+        from ._assess import score
+
+        return score(self, data, split=split, importance_samples=importance_samples, seed=seed, condition=condition)
+
+    def audit(self) -> AuditRecord:
+        """Audit the very loss that training minimised."""
+        from ._audit import audit_run
+
+        return audit_run(self)
+
+    def sample(
+        self, n: int = 16, *, condition: Any = None, observation_noise: bool = False, seed: int = 0
+    ) -> np.ndarray:
+        """Draw examples `[n, *data]` in the units of the data (integers for integer data).
+
+        Args:
+            n: number of examples.
+            condition: one for all, or one for each, in your own terms (a class, a number), for a conditional run.
+            observation_noise: draw from `p(x|z)` instead of taking its mean.
+            seed: seed of all noise.
+        """
+        from ._draw import sample
+
+        return self.in_units(sample(self.model, n, self.contexts(condition, n), noise=observation_noise, seed=seed))
+
+    def encode(
+        self,
+        data: Any = None,
+        *,
+        split: AnySplit = "test",
+        what: Literal["mean", "sample", "log_std"] = "mean",
+        seed: int = 0,
+        condition: Any = None,
+    ) -> np.ndarray:
+        """Codes `[N, d]` of a split, or of other data: posterior means, samples, or log standard deviations."""
+        from ._draw import encode
+
+        use = self._use(data, condition)
+        return encode(self.model, use, split if data is None else "all", what=what, seed=seed).numpy()
+
+    def reconstruct(
+        self, data: Any = None, *, split: AnySplit = "test", n: int | None = None, condition: Any = None
+    ) -> np.ndarray:
+        """Reconstructions `[N, *data]` of a split, or of other data, in the units of the data."""
+        from ._draw import examples, reconstruct
+
+        chosen = examples(self._use(data, condition), split if data is None else "all", n)
+        return self.in_units(reconstruct(self.model, chosen.x, chosen.context))
+
+    def _use(self, data: Any, condition: Any = None) -> Data:
+        return self.data if data is None else run_data(self.path, data, condition=condition)
+
+    def in_units(self, x: Tensor) -> np.ndarray:
+        """Bring examples from the model's scale to the units of the data."""
+        return self.preparation.in_units(x)
+
+
+def open_run(path: str | Path, *, model: VAE | None = None) -> Run:
+    """Open a run on disk.
+
+    Args:
+        path: folder that `fit` or `calibrae train` wrote.
+        model: an instance of the same architecture; needed for custom modules.
+
+    Raises:
+        RunError: if there is no run.
+    """
+    folder = RunFolder.open(path)
+    return Run(folder, None if model is None else load_model(folder.path, model))
 
 
 def load(run: str | Path | Run, *, model: VAE | None = None, device: str | torch.device = "cpu") -> VAE:
-    """The trained model of a run, in eval mode, with its sigma fixed.
+    """Load the trained model of a run, in eval mode, with its scale fixed.
 
     Args:
-        run: the folder that `fit` or `calibrae train` wrote.
-        model: a model of the same make, if it was composed of your own modules.
+        run: folder that `fit` or `calibrae train` wrote.
+        model: an instance of the same architecture; needed for custom modules.
         device: where to put it; `auto`: on a CUDA device, if one can be used.
 
     Raises:
@@ -63,130 +244,106 @@ def load(run: str | Path | Run, *, model: VAE | None = None, device: str | torch
     return load_model(folder, model, device)
 
 
-def opened(
-    run: str | Path | Run, data: Any, options: DataOptions | None, model: VAE | None, device: str
-) -> tuple[Path, VAE, Data]:
-    """Folder, model and data of a run, which is read from disk only where it has to be."""
-    own = run.model if isinstance(run, Run) else model
-    place = own.device if device == "auto" and own is not None else require_device(device)
-    if isinstance(run, Run) and data is None:
-        return run.path, run.model.to(place), run.data
-    path = run.path if isinstance(run, Run) else Path(run)
-    trained = load(path, model=model, device=place)
-    return path, trained, data if isinstance(data, Data) else run_data(path, data, options)
+class Opened:
+    """Model, data and baseline of what is to be evaluated: a run, a run's folder, or a model alone."""
+
+    def __init__(
+        self,
+        subject: str | Path | Run | VAE,
+        data: Any,
+        options: DataOptions | None,
+        model: VAE | None,
+        device: str,
+        condition: Any = None,
+    ) -> None:
+        own = subject if isinstance(subject, VAE) else subject._model if isinstance(subject, Run) else model
+        place = own.device if device == "auto" and own is not None else require_device(device)
+        self.path: Path | None = None
+        if isinstance(subject, VAE):
+            self.model = subject.to(place)
+            self.data = _of_model(subject, data, options, condition)
+            return
+        run = subject if isinstance(subject, Run) else Run(RunFolder.open(subject))
+        self.path = run.path
+        if isinstance(subject, Run) and (model is None or own is not None):
+            self.model = run.model.to(place)
+        else:
+            self.model = load(run.path, model=model, device=place)
+        if data is None:
+            self.data = run.data
+        else:
+            self.data = data if isinstance(data, Data) else run_data(run.path, data, options, condition)
+
+    @property
+    def baseline(self) -> Any:
+        """Closed-form model stored with the run; `None` if there is none; `unknown` for a model without a run."""
+        return "unknown" if self.path is None else load_baseline(self.path) or "train"
 
 
-def run_data(run: str | Path, data: Any = None, options: DataOptions | None = None) -> Data:
-    """The data to evaluate a run with, prepared as the model's were.
-
-    Args:
-        run: a run folder.
-        data: other data than the run's own. Splits that they come with are kept; else each split is all of them.
-        options: how to read other data; by default as in training.
-
-    Raises:
-        RunError: if the run's own data are not where they were.
-    """
-    folder = RunFolder.open(run)
-    known, stored = stored_data(folder), folder.read_config().get("data", {})
-    preparation = Preparation.from_dict(known["preparation"])
+def _of_model(model: VAE, data: Any, options: DataOptions | None, condition: Any) -> Data:
+    """Data for a model that somebody trained in a loop of their own; each split is all of them, and floats are as the model sees them."""
     if data is None:
-        if stored.get("source") is None:
-            raise RunError(
-                f"{run} was trained on data from Python ({known['name']}), which are not on disk. Pass them: "
-                "evaluate(run, data=...), or use the run that fit returned."
-            )
-        own = load_data(stored["source"], options_from(stored), preparation)
-        require_same(run, own, known)
-        return own
-    source = open_source(data, options or replace(options_from(stored), levels=None))
-    is_own = source.fingerprint == known["fingerprint"]
-    return load_data(source, options_from(stored) if is_own else options, preparation, split=is_own)
-
-
-def stored_data(folder: RunFolder) -> dict[str, Any]:
-    """What a run knows of its data.
-
-    Raises:
-        RunError: if `run.json` does not say.
-    """
-    known = folder.read_run().get("data")
-    if not isinstance(known, dict) or not {"name", "fingerprint", "preparation"} <= set(known):
-        raise RunError(f"{folder.path / 'run.json'} does not describe its data. Restore the file, or train again.")
-    return known
-
-
-def run_preparation(run: str | Path) -> Preparation:
-    """How a run's data were prepared."""
-    return Preparation.from_dict(stored_data(RunFolder.open(run))["preparation"])
-
-
-def require_same(run: str | Path, data: Data, known: dict[str, Any]) -> None:
-    """Raise `RunError` unless these are the data that a run was trained on, split in the same way."""
-    if data.source.fingerprint != known["fingerprint"] or dict(data.provenance) != known["splits"]:
-        raise RunError(
-            f"the data at {data.source.name} have changed since {run} was trained (fingerprint {known['fingerprint'][:12]}..., "
-            f"now {data.source.fingerprint[:12]}...). Restore them, or name them: --data {data.source.name}"
-        )
-
-
-def options_from(stored: dict[str, Any]) -> DataOptions:
-    """Data options from a stored configuration."""
-    names = {field.name for field in fields(DataOptions)}
-    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items() if k in names}
-    return DataOptions(**values)
-
-
-def options_to_dict(options: DataOptions) -> dict[str, Any]:
-    """The inverse of `options_from`."""
-    return asdict(options)
+        raise ArgumentError("a model without a run needs data: evaluate(model, data).")
+    if isinstance(data, Data):
+        return data
+    chosen = options or DataOptions()
+    if isinstance(condition, str):
+        chosen, condition = replace(chosen, condition=condition), None
+    source = open_source(data, chosen)
+    as_given = source.levels is None and chosen.data_range is None and not (chosen.standardise or chosen.binarise)
+    own = Preparation.unchanged(next(iter(source.parts.values())).shape[1:]) if as_given else None
+    loaded = load_data(source, chosen, own, condition=condition, split=False)
+    return loaded.prepared_for(model.likelihood.support, is_density=model.likelihood.is_density)
 
 
 def evaluate(
-    run: str | Path | Run,
+    run: str | Path | Run | VAE,
     data: Any = None,
     *,
-    split: Split | Literal["all"] = "test",
+    split: AnySplit = "test",
     importance_samples: int = 0,
     seed: int = 0,
     batch_size: int = 512,
     limit: int | None = None,
     model: VAE | None = None,
     options: DataOptions | None = None,
+    condition: Any = None,
     device: str = "auto",
     tick: Tick | None = None,
 ) -> Evaluation:
-    """The exact numbers of a trained run.
+    """Compute the exact numbers of a trained run, or of a model that was trained in a loop of your own.
 
     Args:
-        run: a run folder, or what `fit` returned.
-        data: other data than the run's own: a name, a path, an array, a tensor or a Dataset.
+        run: a run folder, what `fit` returned, or a model with a fixed scale.
+        data: other data than the run's own: a name, a path, an array, a tensor or a Dataset. A model alone needs them; all of them are
+            evaluated then, floats as they are unless `options` says otherwise, and there is no baseline.
         split: `train`, `validation`, `test` or `all`.
         importance_samples: `K` of the importance-weighted bound; 0 for none.
-        seed: of the dequantisation and latent noise; the same seed gives the same numbers for every batch size.
+        seed: seed of the dequantisation and latent noise; the same seed gives the same numbers for every batch size.
         batch_size: examples at once.
         limit: so many examples only, evenly spaced.
-        model: a model of the same make, if it was composed of your own modules.
+        model: an instance of the same architecture; needed for the folder of a run of custom modules.
         options: how to read other data.
+        condition: condition of other data.
         device: where to compute, to which the model is moved; `auto`: where the model of a `Run`, or `model`, is; else on a
             CUDA device, if one can be used.
         tick: called as work proceeds, for a progress bar.
 
     Returns:
-        A record; `.to_dict()` has plain types.
+        A record. `print` shows its table; `.to_dict()` has plain types.
 
     Raises:
         CalibraeError: if the run, the data or a number is not usable, saying what to do.
     """
-    path, trained, use = opened(run, data, options, model, device)
+    opened = Opened(run, data, options, model, device, condition)
     return evaluate_model(
-        trained,
-        use,
+        opened.model,
+        opened.data,
         split=split,
         importance_samples=importance_samples,
         seed=seed,
         batch_size=batch_size,
         limit=limit,
-        floor=load_floor(path),
+        baseline=opened.baseline,
         tick=tick,
     )

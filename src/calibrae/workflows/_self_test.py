@@ -1,4 +1,4 @@
-"""Proof, in under a minute, that an installation computes what it says."""
+"""Check, in a minute or two, that an installation computes what it says."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from .. import functional
-from .._types import DataSpec
+from .._types import Batch, DataSpec
 from ..data import load_data
 from ..evaluation import (
     AnnealedSettings,
@@ -29,7 +29,8 @@ from ..evaluation import (
 )
 from ..models import VAE, build
 from ..runs import load_model
-from ._fit import fit, seeded_build
+from ._fit import fit
+from ._train import seeded_build
 
 LATENT_DIM = 4
 
@@ -98,7 +99,7 @@ def _analytic() -> float:
     data = load_data("digits")
     ppca = training_spectrum(data, LATENT_DIM).ppca(LATENT_DIM)
     model = linear_vae_at_ppca(ppca, data.spec.data_shape)
-    x = torch.cat([x for _, x in data.batches("test", 64)]).double()
+    x = torch.cat([batch.x for batch in data.batches("test", 64)]).double()
     return float((exact_linear_elbo(model, x) - functional.ppca_log_likelihood(ppca, x.flatten(1))).abs().max())
 
 
@@ -133,7 +134,7 @@ def _trained() -> _Trained:
 
 def _ppca_elbo() -> float:
     trained = _trained()
-    x = torch.cat([x for _, x in trained.data.batches("train", 512)])
+    x = torch.cat([batch.x for batch in trained.data.batches("train", 512)])
     ppca = training_spectrum(trained.data, LATENT_DIM).ppca(LATENT_DIM)
     floor = functional.ppca_log_likelihood(ppca, x.flatten(1).double()).mean()
     return float((floor - exact_linear_elbo(trained.run.model, x).double().mean()).abs())
@@ -141,7 +142,9 @@ def _ppca_elbo() -> float:
 
 def _ppca_sigma() -> float:
     trained = _trained()
-    sigma = float(trained.run.model.likelihood.sigma.log_sigma.exp())  # type: ignore[union-attr, operator]
+    scale = trained.run.model.likelihood.scale
+    assert scale is not None
+    sigma = scale.summary()
     return abs(sigma / training_spectrum(trained.data, LATENT_DIM).ppca(LATENT_DIM).sigma - 1.0)
 
 
@@ -156,10 +159,10 @@ def _reductions() -> float:
 def _round_trip() -> float:
     trained = _trained()
     again = load_model(trained.run.path)
-    x = next(iter(trained.data.batches("test", 16)))[1]
-    noise = torch.zeros(len(x), LATENT_DIM)
+    x = next(iter(trained.data.batches("test", 16))).x
+    eps = torch.zeros(len(x), LATENT_DIM)
     with torch.no_grad():
-        return float((again.elbo(x, noise).elbo - trained.run.model.elbo(x, noise).elbo).abs().max())
+        return float((again.elbo(x, eps=eps).elbo - trained.run.model.elbo(x, eps=eps).elbo).abs().max())
 
 
 def _rescaling() -> float:
@@ -191,13 +194,13 @@ def _quadrature() -> float:
 
 def _weighted() -> float:
     x, exact, model = _ring()
-    return float((importance_weighted(model, [(0, x)], 20_000).log_likelihood - exact).abs().max())
+    return float((importance_weighted(model, [Batch(x)], 20_000).log_likelihood - exact).abs().max())
 
 
 def _annealed() -> float:
     x, exact, model = _ring()
     settings = AnnealedSettings(chains=1024, temperatures=400, leapfrog=4)
-    return float((annealed_importance(model, [(0, x)], settings).log_likelihood - exact).abs().max())
+    return float((annealed_importance(model, [Batch(x)], settings).log_likelihood - exact).abs().max())
 
 
 CHECKS: tuple[tuple[str, float, str, Callable[[], float]], ...] = (

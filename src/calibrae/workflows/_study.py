@@ -32,7 +32,7 @@ EXAMPLES = {  # values, a range, and the words that are allowed as well
 @final
 @dataclass(frozen=True)
 class Axis:
-    """What is varied: some values, or a range that is searched.
+    """Axis of a sweep: some values, or a range that is searched.
 
     Attributes:
         name: `beta`, `sigma` or `latent_dim`.
@@ -53,7 +53,7 @@ class Axis:
         Raises:
             ArgumentError: if they are not positive numbers, or the range is empty.
 
-        Example:
+        Examples:
             >>> Axis.of("beta", "0.1:10").high
             10.0
         """
@@ -303,7 +303,7 @@ def spread_points(axes: Sequence[Axis], count: int) -> list[dict[str, float]]:
     References:
         Roberts 2018, *The unreasonable effectiveness of quasirandom sequences*
 
-    Example:
+    Examples:
         >>> [round(point["beta"], 2) for point in spread_points([Axis.of("beta", "0.1:10")], 4)]
         [1.0, 0.17, 2.97, 0.51]
     """
@@ -315,7 +315,7 @@ def spread_points(axes: Sequence[Axis], count: int) -> list[dict[str, float]]:
 def point_name(values: Mapping[str, float]) -> str:
     """Name of a point, and of its folder.
 
-    Example:
+    Examples:
         >>> point_name({"beta": 0.5, "latent_dim": 16})
         'beta-0.5_latent-dim-16'
     """

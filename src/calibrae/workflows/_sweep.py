@@ -20,17 +20,16 @@ from ..errors import ArgumentError, RunError
 from ..evaluation import (
     RatePoint,
     Recommendation,
-    Spectrum,
     linear_curve,
     recommend,
     summarise_split,
     training_spectrum,
 )
 from ..figures import save_rate_distortion
-from ..functional import LinearCode, active_latents
-from ..likelihoods import GaussianLikelihood
+from ..functional import LinearCode, Spectrum, active_latents
 from ..runs import RunFolder, replace_json
-from ._run import load, run_data
+from ._run import load
+from ._stored import run_data
 from ._study import Axis, Point, Study, require_sweep_folder, sqlite_address
 
 LOOKS_EVERY = 0.2  # seconds
@@ -97,14 +96,14 @@ def sweep(
         data: a name or a path, as `calibrae train` takes it.
         out: folder of the sweep.
         beta: weights of the KL, numbers or a range to search such as `"0.1:10"`.
-        sigma: of the decoder, likewise; by default optimal.
+        sigma: standard deviation of the decoder, likewise; by default optimal.
         latent_dim: sizes of the latent, likewise.
         trials: how many points to try in all, where a range is searched.
         jobs: runs at once; by default one for each core, or one with an accelerator.
         storage: address of a database that several machines share; by default `study.db` in the folder.
         take_over: take the points that a machine which is gone had begun.
         quiet: say nothing.
-        settings: other options of `calibrae train`, by name: `epochs=5, flip=True`.
+        settings: other options of `calibrae train`, by name: `epochs=5, horizontal_flip=True`.
 
     Raises:
         CalibraeError: if an option, the data or the folder is not usable, saying what to do.
@@ -129,7 +128,7 @@ def run_sweep(
     say: Say | None = None,
     tick: Tick | None = None,
 ) -> Sweep:
-    """The same with the other options as `calibrae train` takes them on its command line."""
+    """Run a sweep with the other options as `calibrae train` takes them on its command line."""
     if not axes:
         raise ArgumentError(
             "a sweep varies something: pass --beta, --sigma or --latent-dim with several values, as in 0.5,1,2."
@@ -173,7 +172,7 @@ def _said_at_start(study: Study, at_once: int) -> str:
 
 
 def _as_arguments(settings: Mapping[str, Any]) -> list[str]:
-    """`epochs=5, flip=True` as a command line has them."""
+    """`epochs=5, horizontal_flip=True` as a command line has them."""
     found = []
     for name, value in settings.items():
         option = name.replace("_", "-")
@@ -192,7 +191,7 @@ def _default_jobs(arguments: Sequence[str]) -> int:
     """One run a core; one alone on an accelerator, which it fills."""
     from ..training import find_device
 
-    named = arguments[arguments.index("--accelerator") + 1] if "--accelerator" in arguments[:-1] else "auto"
+    named = arguments[arguments.index("--device") + 1] if "--device" in arguments[:-1] else "auto"
     return _cores() if find_device(named).type == "cpu" else 1
 
 
@@ -324,7 +323,7 @@ class _Crew:
         return last
 
     def _awaited(self, process: subprocess.Popen[str]) -> str:
-        """What a process says on standard error, until it ends; it is interrupted if work stops."""
+        """Collect what a process says on standard error, until it ends; it is interrupted if work stops."""
         while True:
             try:
                 return process.communicate(timeout=LOOKS_EVERY)[1]
@@ -368,18 +367,18 @@ def _compared(
 def _rate_point(folder: Path, point: Point) -> RatePoint:
     model, data = load(folder), run_data(folder)
     summary = summarise_split(model, data, SPLIT)
-    sigma = model.likelihood.sigma.root_mean_square() if isinstance(model.likelihood, GaussianLikelihood) else None
+    scale, variance = model.likelihood.scale, summary.posterior_mean_var
     return RatePoint(
         name=point.name,
         axes=dict(point.values),
-        beta=float(RunFolder.open(folder).read_config()["objective"]["beta"]),
-        sigma=sigma,
+        beta=float(RunFolder.open(folder).read_config()["objective"].get("beta", 1.0)),
+        sigma=None if scale is None else scale.std(),
         latent_dim=model.latent_dim,
         elbos=summary.elbos,
-        kl_nats=summary.kl,
-        nll_nats=summary.nll,
+        kl_nats=summary.kl or 0.0,
+        reconstruction_nats=summary.nll,
         sse=summary.mse * data.spec.data_dim,
-        active_units=int(active_latents(summary.posterior_mean_var).sum()),
+        active_units=model.latent_dim if variance is None else int(active_latents(variance).sum()),
     )
 
 

@@ -7,7 +7,7 @@ beta = 1.
 
 The catalogue is data (`conventions.toml`), read when it is first asked for.
 
-Example:
+Examples:
     >>> from calibrae.functional import conventions
     >>> found = conventions.translate(0.00025, "mse", data_shape=(3, 64, 64), latent_dim=128)
     >>> round(found.rho, 3), round(found.sigma, 3), round(found.equivalents["half-sse"], 3)

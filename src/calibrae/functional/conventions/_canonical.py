@@ -39,7 +39,7 @@ def beta_from_convention(
         ArgumentError: if the convention is unknown or of another likelihood, a number is not positive, or a sigma is
             needed and missing.
 
-    Example:
+    Examples:
         >>> round(beta_from_convention(0.00025, "mse", data_dim=12288, latent_dim=128, sigma=1.0), 3)
         1.536
     """
@@ -83,7 +83,7 @@ def beta_in_conventions(
 ) -> dict[str, float]:
     """The canonical `beta` written in the common conventions that have a meaning for this likelihood and sigma.
 
-    Example:
+    Examples:
         >>> round(beta_in_conventions(1.536, 12288, 128, sigma=1.0)["mse"], 5)
         0.00025
     """

@@ -14,7 +14,7 @@ GREY_LEVELS = 255.0
 
 @dataclass(frozen=True, slots=True)
 class Translation:
-    """What a number stands for.
+    """Meaning of a number.
 
     Attributes:
         value: the number.

@@ -1,4 +1,4 @@
-"""Memory that a step gives back and the next one takes again."""
+"""Freed memory, held from one step to the next."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ KEPT = 1 << 30  # bytes of free heap that are held
 
 
 @contextmanager
-def freed_memory_kept() -> Iterator[None]:
-    """Let the process hold on to memory that was freed, up to a gigabyte, and give it back at the end.
+def retain_freed_memory() -> Iterator[None]:
+    """Let the whole process hold on to freed memory, up to a gigabyte, and give it back at the end.
 
     glibc returns the megabytes of a feature map to the system after every step and gets them back as empty pages, each of which the
-    kernel must clear: a twelfth of the time of a step of convolutions. Elsewhere than on glibc nothing is done.
+    kernel must clear: a twelfth of the time of a step of convolutions. Elsewhere than on glibc nothing is done. This is a setting of
+    the process, so only the command line, or a user who asks for it, turns it on.
     """
     libc = _glibc()
     if libc is None:

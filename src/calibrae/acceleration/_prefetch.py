@@ -1,4 +1,4 @@
-"""Batches made while a graphics card computes."""
+"""Batches made while a device computes."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from torch import Tensor
 T = TypeVar("T")
 
 
-def one_ahead(items: Iterator[T], generator: torch.Generator) -> Generator[T, None, None]:
-    """The items, each made in a thread while the one before it is in use.
+def prefetch(items: Iterator[T], generator: torch.Generator) -> Generator[T, None, None]:
+    """Make each item in a thread while the one before it is in use.
 
     Args:
-        items: what is made.
-        generator: drawn from on the way. After this has ended or was closed, it stands where the last item that came out left it, even
+        items: iterator that makes them.
+        generator: generator that the items draw from. After this has ended or was closed, it stands where the last item that came out left it, even
             if another was made.
 
-    Example:
+    Examples:
+        >>> from calibrae.acceleration import prefetch
         >>> generator = torch.Generator().manual_seed(0)
-        >>> batches = one_ahead((torch.rand(2, generator=generator) for _ in range(3)), generator)
+        >>> batches = prefetch((torch.rand(2, generator=generator) for _ in range(3)), generator)
         >>> first = next(batches)
         >>> batches.close()
         >>> again = torch.Generator().manual_seed(0)

@@ -16,14 +16,14 @@ WRITE_EVERY = 10.0  # seconds
 
 
 @final
-class KeptRows:
+class RowCache:
     """Blocks of rows by number, written to the cache every ten seconds and at the end; work of less than that is not kept.
 
     Args:
         identity: everything that the rows depend on; its `repr` is the key.
 
-    Example:
-        >>> with KeptRows(("an example",)) as kept:
+    Examples:
+        >>> with RowCache(("an example",)) as kept:
         ...     kept.put(0, torch.ones(2, 1))
         ...     kept.get(0).shape
         torch.Size([2, 1])
@@ -35,7 +35,7 @@ class KeptRows:
         self._started = self._written = time.monotonic()
         self._is_new = False
 
-    def __enter__(self) -> KeptRows:
+    def __enter__(self) -> RowCache:
         return self
 
     def __exit__(

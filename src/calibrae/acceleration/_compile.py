@@ -13,21 +13,20 @@ import torch
 from torch import Tensor
 
 from ..errors import first_line
-from ._timing import seconds_in_turns
+from ._timing import time_interleaved
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Tensors: TypeAlias = tuple[Tensor, ...]
 CompileChoice: TypeAlias = Literal["auto", "on", "off"]
 
-HOPED = 0.3  # share of the time that a compiler saves where it does well
-COST = 13.0  # seconds that it takes the first time; a quarter of that from then on
-WORTH = 0.03  # share of the time for which to keep it
-TIMED = 3
+EXPECTED_GAIN = 0.3  # share of the time that a compiler saves where it does well
+COMPILE_SECONDS = 13.0  # that it takes the first time; a quarter of that from then on
+MIN_GAIN = 0.03  # share of the time for which to keep it
+TIMED_CALLS = 3
 
 
 def compile_alone(function: Callable[P, R], device: torch.device, backend: str = "inductor") -> Callable[P, R]:
-    """The function, compiled for fixed shapes, with a cache that it shares with no other.
+    """Compile a function for fixed shapes, with a cache of its own.
 
     The compiler keeps what it made by code object, and after eight it goes on uncompiled without an error. Closures of one
     `def` share theirs, so a process that trains or weighs nine models would be slow from the ninth on; a copy of the code does not.
@@ -52,74 +51,82 @@ def compile_alone(function: Callable[P, R], device: torch.device, backend: str =
 
 
 @final
-class CompiledIfItPays:
-    """A function without gradients, called many times: the first call decides, by a timed trial, whether it is compiled from then on.
+class AutoCompiled:
+    """A function without gradients, called many times: the first call decides, by a timed trial, whether it is compiled.
 
-    Only calls of the first one's shapes are compiled; others, at the edges, run as they are. Threads may share it.
+    Only calls with the first one's shapes are compiled; others, at the edges, run as they are. Threads may share it.
 
     Args:
-        function: from tensors to tensors, of fixed shapes for fixed shapes.
+        function: takes tensors (or `None`) of fixed shapes; returns tensors, or a tuple or dict of them.
         device: where they are.
-        calls: how many are to come, all threads together.
+        calls: number of calls to come, all threads together.
         choice: `on`, `off`, or `auto`: compile if the calls repay it.
-        what: it is called in a warning.
+        label: name used in warnings.
 
-    Example:
-        >>> double = CompiledIfItPays(lambda x: (2.0 * x,), torch.device("cpu"), calls=10)
-        >>> double(torch.ones(2)), double.says
+    Attributes:
+        status: whether the function is compiled, and why, in words.
+
+    Examples:
+        >>> from calibrae.acceleration import AutoCompiled
+        >>> double = AutoCompiled(lambda x: (2.0 * x,), torch.device("cpu"), calls=10)
+        >>> double(torch.ones(2)), double.status
         ((tensor([2., 2.]),), 'not compiled (too short to repay it)')
     """
 
     def __init__(
         self,
-        function: Callable[..., Tensors],
+        function: Callable[..., Any],
         device: torch.device,
         calls: float,
         choice: CompileChoice = "auto",
-        what: str = "evaluation",
+        label: str = "evaluation",
     ) -> None:
-        self.says = f"not compiled ({'as asked' if choice == 'off' else 'too short to repay it'})"
+        self.status = f"not compiled ({'as asked' if choice == 'off' else 'too short to repay it'})"
         self._function = function
         self._device = device
         self._calls = calls
         self._choice = choice
-        self._what = what
+        self._label = label
         self._lock = Lock()
-        self._compiled: Callable[..., Tensors] | None = None
-        self._shapes: tuple[torch.Size, ...] | None = None
+        self._compiled: Callable[..., Any] | None = None
+        self._shapes: tuple[torch.Size | None, ...] | None = None
         self._is_decided = choice == "off" or calls < 1
 
-    def __call__(self, *tensors: Tensor) -> Tensors:
-        """The function of the tensors."""
+    def __call__(self, *tensors: Tensor | None) -> Any:
+        """Value of the function."""
         if not self._is_decided:
             with self._lock:
                 if not self._is_decided:
                     self._decide(*tensors)
                     self._is_decided = True
-        if self._compiled is None or tuple(x.shape for x in tensors) != self._shapes:
+        if self._compiled is None or _shapes(tensors) != self._shapes:
             return self._function(*tensors)
         return self._compiled(*tensors)
 
-    def _decide(self, *tensors: Tensor) -> None:
+    def _decide(self, *tensors: Tensor | None) -> None:
         (before,) = self._seconds([self._function], *tensors)
-        if self._choice == "auto" and HOPED * before * self._calls < COST:
+        if self._choice == "auto" and EXPECTED_GAIN * before * self._calls < COMPILE_SECONDS:
             return
         compiled = compile_alone(self._function, self._device)
         try:
             compiled(*tensors)
-        except Exception as error:  # whatever a compiler, or the lack of one, may raise; a fault of the model is raised again, uncompiled
-            self.says = f"not compiled (the compiler failed: {first_line(error)})"
-            warnings.warn(f"{self._what} is {self.says}; the numbers are the same.", stacklevel=2)
+        except Exception as error:  # a compiler, or the lack of one, may raise anything; a fault of the model is raised again, uncompiled
+            self.status = f"not compiled (the compiler failed: {first_line(error)})"
+            warnings.warn(f"{self._label} is {self.status}; the numbers are the same.", stacklevel=2)
             return
         before, after = self._seconds([self._function, compiled], *tensors)
         measured = f"(measured: {1e3 * after:.3g} ms instead of {1e3 * before:.3g})"
-        if self._choice == "auto" and after > (1.0 - WORTH) * before:
-            self.says = f"not compiled {measured}"
+        if self._choice == "auto" and after > (1.0 - MIN_GAIN) * before:
+            self.status = f"not compiled {measured}"
             return
-        self.says = f"compiled {measured}"
-        self._compiled, self._shapes = compiled, tuple(x.shape for x in tensors)
+        self.status = f"compiled {measured}"
+        self._compiled, self._shapes = compiled, _shapes(tensors)
 
-    def _seconds(self, functions: Sequence[Callable[..., Tensors]], *tensors: Tensor) -> list[float]:
-        """The quickest of a few calls of each."""
+    def _seconds(self, functions: Sequence[Callable[..., Any]], *tensors: Tensor | None) -> list[float]:
+        """Shortest time of a few calls of each."""
         calls = [partial(function, *tensors) for function in functions]
-        return [min(seconds) for seconds in seconds_in_turns(calls, self._device, TIMED)]
+        return [min(seconds) for seconds in time_interleaved(calls, self._device, TIMED_CALLS)]
+
+
+def _shapes(tensors: Sequence[Tensor | None]) -> tuple[torch.Size | None, ...]:
+    return tuple(None if x is None else x.shape for x in tensors)

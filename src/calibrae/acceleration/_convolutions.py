@@ -35,7 +35,7 @@ def windows(x: Tensor, kernel: Pair, stride: Pair, padding: Pair) -> Tensor:
         stride: of both axes.
         padding: zeros on either side of both.
 
-    Example:
+    Examples:
         >>> windows(torch.arange(4.0).reshape(1, 1, 2, 2), (2, 2), (2, 2), (0, 0))
         tensor([[0., 1., 2., 3.]])
     """
@@ -53,7 +53,7 @@ def windows(x: Tensor, kernel: Pair, stride: Pair, padding: Pair) -> Tensor:
 def doubles(kernel: int, stride: int, padding: int, extra: int) -> bool:
     """Whether a transposed convolution makes `stride` pixels of each, from as many neighbours on either side.
 
-    Example:
+    Examples:
         >>> doubles(4, 2, 1, 0), doubles(3, 2, 1, 1)
         (True, False)
     """

@@ -1,0 +1,86 @@
+"""Validation of an epoch: the objective that was asked for, and the ELBO beside it."""
+
+from __future__ import annotations
+
+import math
+from typing import final
+
+from .. import functional
+from .._noise import ExampleNoise, mixed_seed
+from .._types import World
+from ..data import Data
+from ..errors import NonFiniteError
+from ..models import VAE, ELBOSummary, Scorer, fix_scale_over, summarise
+from ..objectives import Objective
+from ._pieces import TRAIN_STREAM
+
+LATENT_STREAM, VALIDATION_STREAM = 2, 4
+CALIBRATION_EXAMPLES = 4096  # of the training set, for the scale that validates an epoch
+
+
+@final
+class Validator:
+    """Computes the terms of the validation split for a model.
+
+    Args:
+        model: validated; its optimal scale is fixed on (some of) the training set.
+        data: split and prepared.
+        objective: loss to minimise.
+        seed: seed of the noise.
+        eval_batch: examples at once.
+        examples: number of examples to be scored in the whole run, which decides whether scoring is compiled; 0: never.
+        world: processes that share the examples.
+    """
+
+    def __init__(
+        self,
+        model: VAE,
+        data: Data,
+        objective: Objective,
+        seed: int,
+        eval_batch: int,
+        examples: int,
+        world: World | None = None,
+    ) -> None:
+        self.model = model
+        self.data = data
+        self.seed = seed
+        self.eval_batch = eval_batch
+        self.world = world or World()
+        self._scorer = Scorer(model, examples, eval_batch, objective)
+
+    def noise(self, stream: int, samples: int | None = None) -> ExampleNoise:
+        """Standard normal noise of each example, `[d]`, or `[K, d]`."""
+        shape = (self.model.latent_dim,) if samples is None else (samples, self.model.latent_dim)
+        return ExampleNoise("normal", shape, mixed_seed(self.seed, stream), LATENT_STREAM)
+
+    def fix_scale(self, limit: int | None) -> None:
+        """Fix an optimal scale on so many training examples; on all for `None`."""
+        batches = self.data.batches("train", self.eval_batch, self.seed, limit)
+        fix_scale_over(self.model, batches, self.noise(TRAIN_STREAM).rows, self.world)
+
+    def __call__(self) -> ELBOSummary:
+        """Terms of the validation split.
+
+        Raises:
+            NonFiniteError: if the objective or the ELBO is not finite.
+        """
+        self.fix_scale(CALIBRATION_EXAMPLES)
+        batches = self.data.batches("validation", self.eval_batch, self.seed)
+        noise = self.noise(VALIDATION_STREAM, self._scorer.samples)
+        summary = summarise(self.model, batches, noise.rows, scorer=self._scorer, world=self.world)
+        if not (math.isfinite(summary.elbo) and math.isfinite(summary.loss or 0.0)):
+            largest = max(float(batch.x.abs().max()) for batch in self.data.batches("validation", self.eval_batch))
+            raise NonFiniteError(f"the ELBO of the validation split is not finite (largest |x| {largest:.3g})")
+        return summary
+
+    def columns(self, summary: ELBOSummary) -> dict[str, float]:
+        """Columns of the history: the loss and its parts, and the ELBO at beta = 1 with its own."""
+        found = {"loss": float(summary.loss or 0.0)}
+        if summary.is_bound:
+            found |= {"elbo": summary.elbo, "kl": float(summary.kl or 0.0)}
+            levels, data_dim = self.data.spec.density_levels, self.data.spec.data_dim
+            if levels is not None:
+                found["bits_per_dim"] = functional.bits_per_dim(-summary.elbo, data_dim, levels)
+        found |= {"nll": summary.nll, "rmse": summary.mse**0.5}
+        return found | {name: value for name, value in summary.parts.items() if name not in found}

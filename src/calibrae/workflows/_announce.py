@@ -1,0 +1,56 @@
+"""What is said before the first step."""
+
+from __future__ import annotations
+
+from .._registry import describe
+from ..data import Data
+from ..functional import beta_in_conventions
+from ..models import VAE
+from ..objectives import Objective
+from ..training import AbstractReporter
+
+FEW_STEPS = 500
+
+
+def announce(model: VAE, data: Data, objective: Objective, reporter: AbstractReporter, steps: int) -> None:
+    """Say what is trained on what, with which objective, and what its beta is called elsewhere."""
+    sizes = {split: len(data.view(split)) for split in ("train", "validation", "test")}
+    parameters = sum(p.numel() for p in model.parameters())
+    reporter.say(
+        f"{data.source.name}: {sizes['train']:,} training, {sizes['validation']:,} validation, {sizes['test']:,} test examples "
+        f"of shape {data.spec.data_shape} on {data.spec.scale}; {parameters:,} parameters"
+    )
+    if data.condition is not None:
+        reporter.say(data.condition.describe())
+    if model.latent_dim >= data.spec.data_dim:
+        reporter.say(
+            f"note: {model.latent_dim} latents for {data.spec.data_dim} data dimensions leave nothing to compress; a smaller "
+            "--latent-dim says more"
+        )
+    if model.is_probabilistic:
+        reporter.say(objective_sentence(model, data, objective))
+        if model.likelihood.scale is not None and model.likelihood.scale.choice == "optimal" and objective.samples > 1:
+            reporter.say(
+                "note: the optimal scale is that of single samples, which is the ELBO's optimum; --sigma learned follows this objective"
+            )
+    if steps < FEW_STEPS:
+        reporter.say(f"Only {steps} steps. Most models improve for several thousand: try more --epochs.")
+
+
+def objective_sentence(model: VAE, data: Data, objective: Objective) -> str:
+    """Say what is minimised; for a weighted ELBO with what its beta is called in other code."""
+    described = describe(objective) or {"name": type(objective).__name__}
+    name = type(model.likelihood).__name__.removesuffix("Likelihood")
+    scale = model.likelihood.scale
+    kind = f"{name}" if scale is None else f"{name}, {scale.choice} scale"
+    weights = objective.final_weights()
+    if set(weights) != {"beta"}:
+        return f"objective {described['name']} ({kind})"
+    beta = weights["beta"]
+    family = {"Gaussian": "gaussian", "Bernoulli": "bernoulli"}.get(name)
+    if family is None:
+        return f"beta {beta:g} on the summed KL beside the full NLL ({kind})"
+    fixed = round(scale.summary(), 9) if scale is not None and scale.choice == "fixed" else None
+    elsewhere = beta_in_conventions(beta, data.spec.data_dim, model.latent_dim, fixed, likelihood=family)
+    named = ", ".join(f"{name} {value:.4g}" for name, value in elsewhere.items())
+    return f"beta {beta:g} on the summed KL beside the full NLL ({kind}); in other code: {named}"

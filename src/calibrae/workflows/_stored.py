@@ -1,0 +1,94 @@
+"""What a run's folder says of its data, and the data opened again as it says."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+from ..data import GIVEN, Condition, Data, DataOptions, Preparation, load_data, open_source
+from ..errors import ArgumentError, RunError
+from ..runs import RunFolder
+
+
+def run_data(run: str | Path, data: Any = None, options: DataOptions | None = None, condition: Any = None) -> Data:
+    """Open the data to evaluate a run with, prepared as the model's were.
+
+    Args:
+        run: a run folder.
+        data: other data than the run's own. Splits that they come with are kept; else each split is all of them.
+        options: how to read other data; by default as in training.
+        condition: condition of other data that come without one.
+
+    Raises:
+        RunError: if the run's own data are not where they were.
+    """
+    folder = RunFolder.open(run)
+    known, stored = stored_data(folder), folder.read_config().get("data", {})
+    preparation, coding = Preparation.from_dict(known["preparation"]), _coding(known)
+    if data is None:
+        if stored.get("source") is None:
+            raise RunError(
+                f"{run} was trained on data from Python ({known['name']}), which are not on disk. Pass them: "
+                "evaluate(run, data=...), or use the run that fit returned."
+            )
+        own = load_data(stored["source"], options_from(stored), preparation, coding=coding)
+        require_same(run, own, known)
+        return own
+    chosen = options or replace(options_from(stored), levels=None)
+    if condition is not None or (coding is not None and coding.name == GIVEN):
+        chosen = replace(chosen, condition=None)
+    source = open_source(data, chosen)
+    is_own = source.fingerprint == known["fingerprint"]
+    use = replace(options_from(stored), condition=chosen.condition) if is_own else chosen
+    if coding is not None and chosen.condition is None and condition is None:
+        raise ArgumentError(f"this run is conditional. Pass `condition` with the data: {coding.describe()}.")
+    return load_data(source, use, preparation, coding=coding, condition=condition, split=is_own)
+
+
+def stored_data(folder: RunFolder) -> dict[str, Any]:
+    """Read what a run knows of its data.
+
+    Raises:
+        RunError: if `run.json` does not say.
+    """
+    known = folder.read_run().get("data")
+    if not isinstance(known, dict) or not {"name", "fingerprint", "preparation"} <= set(known):
+        raise RunError(f"{folder.path / 'run.json'} does not describe its data. Restore the file, or train again.")
+    return known
+
+
+def run_preparation(run: str | Path) -> Preparation:
+    """Read how a run's data were prepared."""
+    return Preparation.from_dict(stored_data(RunFolder.open(run))["preparation"])
+
+
+def run_condition(run: str | Path) -> Condition | None:
+    """Read how a run's condition was coded; `None` without one."""
+    return _coding(stored_data(RunFolder.open(run)))
+
+
+def _coding(known: dict[str, Any]) -> Condition | None:
+    stored = known.get("condition")
+    return None if stored is None else Condition.from_dict(stored)
+
+
+def require_same(run: str | Path, data: Data, known: dict[str, Any]) -> None:
+    """Raise `RunError` unless these are the data that a run was trained on, split in the same way."""
+    if data.source.fingerprint != known["fingerprint"] or dict(data.provenance) != known["splits"]:
+        raise RunError(
+            f"the data at {data.source.name} have changed since {run} was trained (fingerprint {known['fingerprint'][:12]}..., "
+            f"now {data.source.fingerprint[:12]}...). Restore them, or name them: --data {data.source.name}"
+        )
+
+
+def options_from(stored: dict[str, Any]) -> DataOptions:
+    """Read data options from a stored configuration."""
+    names = {field.name for field in fields(DataOptions)}
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items() if k in names}
+    return DataOptions(**values)
+
+
+def options_to_dict(options: DataOptions) -> dict[str, Any]:
+    """The inverse of `options_from`."""
+    return asdict(options)
