@@ -12,7 +12,11 @@ import calibrae
 
 ROOT = Path(__file__).resolve().parents[1]
 PROMISED = {
-    "functional", "GaussianLikelihood", "BernoulliLikelihood", "StandardNormalPrior", "VAE", "build", "fit", "evaluate", "load",
+    "functional", "Batch", "Likelihood", "Posterior", "Prior", "Objective", "Draw", "Terms", "Scale", "component",
+    "GaussianLikelihood", "LaplaceLikelihood", "HeteroscedasticGaussianLikelihood", "BernoulliLikelihood", "GaussianPosterior",
+    "PointPosterior", "StandardNormalPrior", "MixturePrior", "ConditionalGaussianPrior", "DistributionPrior", "NoPrior",
+    "BetaELBO", "IWAE", "ReconstructionError", "VAE", "build", "fix_scale", "DataOptions", "load_data", "fit", "open_run", "Run",
+    "evaluate", "evaluate_full", "diagnose", "score", "sweep", "load",
 }  # fmt: skip
 FUNCTIONS = {
     "mse", "sse", "gaussian_nll", "log_density_ratio", "kl_standard_normal", "kl_diagonal_gaussian", "optimal_sigma",
@@ -85,14 +89,6 @@ def _make_pages():
 
 def test_the_page_of_conventions_is_that_of_the_catalogue():
     assert (ROOT / "docs" / "conventions.md").read_text(encoding="utf-8") == _make_pages().conventions_page()
-
-
-def test_every_code_of_a_finding_is_on_its_page():
-    page = (ROOT / "docs" / "audit.md").read_text(encoding="utf-8")
-    source = "".join(f.read_text(encoding="utf-8") for f in (ROOT / "src" / "calibrae" / "audit").glob("_findings*.py"))
-    codes = set(re.findall(r'Finding\(\s*"([a-z-]+)"', source))
-    assert len(codes) > 30
-    assert {code for code in codes if f"`{code}`" not in page} == set()
 
 
 def test_the_worked_example_prints_what_its_page_says(capsys):

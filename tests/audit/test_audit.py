@@ -8,9 +8,10 @@ import torch.nn.functional as nnf
 from torch import nn
 
 import calibrae as cb
-from calibrae.audit import ProbeError, audit_loss, module_loss, vae_loss
+from calibrae.audit import ProbeError, audit_loss, module_loss
 from calibrae.errors import ArgumentError
 from calibrae.models import PRESETS
+from calibrae.objectives import vae_loss
 
 SIZES = {"data_shape": (1, 6, 6), "latent_dim": 3, "batch_size": 4}
 
@@ -107,12 +108,17 @@ def test_modules_without_a_loss_or_a_posterior_are_named():
         module_loss(Odd(), torch.rand(4, 1, 6, 6))
 
 
+def minimised(model):
+    """The loss that training minimises."""
+    return vae_loss(model.likelihood, model.prior, model.objective)
+
+
 @pytest.mark.parametrize("shared", ["all", "channel", "element"])
 @pytest.mark.parametrize("sigma", ["optimal", "learned", 0.1])
 def test_what_we_preach_gaussian(sigma, shared):
     model = cb.build("sigma-vae", data_shape=(3, 6, 6), latent_dim=3, sigma=sigma, sigma_shared=shared)
-    model.likelihood.bind((3, 6, 6), 1 / 256)
-    record = audit_loss(vae_loss(model), data_shape=(3, 6, 6), latent_dim=3, batch_size=8)
+    model.likelihood.set_step(1 / 256)
+    record = audit_loss(minimised(model), data_shape=(3, 6, 6), latent_dim=3, batch_size=8)
     assert record.codes("error") == record.codes("warning") == []
     assert (record.kl_kind, record.batch_reduction, record.latent_reduction) == ("exact", "mean", "sum")
     if sigma == "optimal":
@@ -127,9 +133,9 @@ def test_what_we_preach_gaussian(sigma, shared):
 @pytest.mark.parametrize("name", PRESETS)
 def test_what_we_preach_presets(name):
     model = cb.build(name, data_shape=(1, 6, 6), latent_dim=3)
-    record = audit_loss(vae_loss(model), **SIZES)
+    record = audit_loss(minimised(model), **SIZES)
     assert record.codes("error") == (["kl-missing"] if name == "autoencoder" else [])
-    expected = {"vae": 1.0, "beta-vae": model.objective.beta, "sigma-vae": 1.0}
+    expected = {"vae": 1.0, "beta-vae": 4.0, "sigma-vae": 1.0}
     if name != "autoencoder":
         beta = record.implied_beta or record.rho / 2.0
         assert beta == pytest.approx(expected[name], rel=1e-4)
@@ -137,7 +143,7 @@ def test_what_we_preach_presets(name):
 
 def test_what_we_preach_bernoulli():
     model = cb.build("vae", data_shape=(1, 6, 6), latent_dim=3, likelihood="bernoulli")
-    record = audit_loss(vae_loss(model), **SIZES, x_hat="logits")
+    record = audit_loss(minimised(model), **SIZES, x_hat="logits")
     assert (record.reconstruction, record.implied_beta, record.convention) == ("bernoulli", pytest.approx(1.0), "bce")
     assert record.codes("error") == record.codes("warning") == []
 

@@ -43,14 +43,14 @@ def test_evaluate_json(run, capsys):
 
 def test_evaluate_table_ends_in_a_sentence(run, capsys):
     _, out, _ = call(capsys, "evaluate", run)
-    assert "PPCA floor" in out
+    assert "PPCA baseline" in out
     assert "probabilistic PCA with 3 latents" in out
 
 
 @pytest.mark.parametrize(
     ("command", "file"),
     [
-        (["sample", "-n", "12", "--noise"], "samples.png"),
+        (["sample", "-n", "12", "--observation-noise"], "samples.png"),
         (["reconstruct", "-n", "10", "--split", "train"], "reconstructions.png"),
         (["interpolate", "--between", "0,3", "--steps", "5"], "interpolation.png"),
         (["interpolate", "--between", "0,3,5,7", "--steps", "4"], "interpolation.png"),
@@ -106,8 +106,8 @@ def test_encode(run, capsys, tmp_path, suffix):
         (["train", "digits", "--out", "{run}", "--resume", "--latent-dim", "7"], "got --latent-dim 7 (was 3)"),
         (["train", "digits", "--out", "{run}", "--resume", "--beta", "2"], "got --beta 2.0 (was None)"),
         (
-            ["train", "digits", "--out", "{tmp}/r", "--accelerator", "abacus"],
-            "`accelerator` must be one that this machine has",
+            ["train", "digits", "--out", "{tmp}/r", "--device", "abacus"],
+            "`device` must be one that this machine has",
         ),
         (["evaluate", "{run}", "--device", "abacus"], "`device` must be one that this machine has"),
         (["train", "digits", "--out", "{tmp}/r", "--standardise"], "holds integers"),
@@ -154,7 +154,8 @@ def test_resume_goes_on(tmp_path, capsys):
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
-    command = [sys.executable, "-m", "calibrae", "train", "digits", "--out", str(tmp_path / "r"), "--epochs", "100000"]
+    quick = ["--epochs", "100000", "--compile", "off", "--hidden", "16"]
+    command = [sys.executable, "-m", "calibrae", "train", "digits", "--out", str(tmp_path / "r"), *quick]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not (tmp_path / "r" / "history.csv").exists() and time.monotonic() < deadline:
@@ -171,7 +172,10 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     ("waits_in", "says"),
     [
         ("calibrae.workflows._train.load_data", "calibrae: stopped by Ctrl-C"),
-        ("calibrae.training._fit.Trainer._adapt", "interrupted before the first step: there is nothing to keep"),
+        (
+            "calibrae.training._trainer.Trainer._show_data",
+            "interrupted before the first step: there is nothing to keep",
+        ),
     ],
 )
 def test_ctrl_c_before_the_first_step_says_so_and_leaves_no_trace(tmp_path, waits_in, says):

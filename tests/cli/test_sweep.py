@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 
 import numpy as np
 import pytest
@@ -43,6 +44,39 @@ def test_every_point_is_a_run_and_one_is_recommended(swept):
     assert found.recommendation.name in {p.name for p in found.points}
     assert (out / "sweep.png").stat().st_size > 10_000
     assert json.loads((out / "sweep.json").read_text())["recommendation"]["name"] == found.recommendation.name
+
+
+def test_options_of_training_reach_every_point(tmp_path, capsys):
+    """Options by their names, registered parts with their arguments, and a condition."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "t.csv").write_text(
+        "a,b,kind\n" + "".join(f"{x},{y},{'uv'[i % 2]}\n" for i, (x, y) in enumerate(rng.normal(size=(60, 2))))
+    )
+    options = {
+        "likelihood": "laplace", "prior": "mixture:components=2", "condition": "kind", "grad_clip_norm": 0.5, "lr_warmup": 0.2,
+        "ema_decay": 0.5, "micro_batches": 2, "acceleration": "off", "threads": 1, "seed": 3,
+    }  # fmt: skip
+    found = cb.sweep(
+        tmp_path / "t.csv",
+        tmp_path / "s",
+        latent_dim=[1],
+        jobs=1,
+        quiet=True,
+        epochs=1,
+        hidden=(8,),
+        batch_size=16,
+        **options,
+    )
+    (point,) = found.points
+    stored = tomllib.loads((tmp_path / "s" / "points" / point.name / "config.toml").read_text())
+    names = ("grad_clip_norm", "lr_warmup", "ema_decay", "micro_batches", "acceleration", "threads", "seed")
+    assert {name: stored["training"][name] for name in names} == {name: options[name] for name in names}
+    assert stored["model"]["likelihood"]["name"] == "laplace"
+    assert (stored["model"]["prior"]["name"], stored["model"]["prior"]["components"]) == ("mixture", 2)
+    assert (stored["data"]["condition"], stored["model"]["context_dim"]) == ("kind", 2)
+    code, _, err = call(capsys, "sweep", "digits", "--out", tmp_path / "other", "--beta", "1,2", "--flip")
+    assert code == 2
+    assert "No such option" in err
 
 
 def test_a_finished_sweep_trains_nothing_again(swept, capsys):
@@ -145,8 +179,8 @@ def test_a_refusal_shows_the_options_as_they_were_typed(tmp_path):
         return Study(sqlite_address(tmp_path), [Axis.of("beta", "1,2")], 0, {**REQUEST, "arguments": arguments})
 
     study("--epochs", "3")
-    with pytest.raises(ArgumentError, match="arguments was --epochs 3, got --epochs 2 --flip"):
-        study("--epochs", "2", "--flip")
+    with pytest.raises(ArgumentError, match="arguments was --epochs 3, got --epochs 2 --horizontal-flip"):
+        study("--epochs", "2", "--horizontal-flip")
 
 
 def test_the_same_search_draws_the_same_points(tmp_path):

@@ -8,14 +8,22 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calibrae.data import DataOptions, ExampleNoise, Preparation, load_data
+from calibrae._noise import ExampleNoise
+from calibrae.data import DataOptions, Preparation, byte_source, load_data
 from calibrae.errors import DataError
 
 INTEGERS = np.random.default_rng(0).integers(0, 256, (50, 1, 4, 4), dtype=np.uint8)
 
 
 def all_rows(data, split, **kwargs):
-    return torch.cat([x for _, x in data.batches(split, 7, **kwargs)])
+    return torch.cat([batch.x for batch in data.batches(split, 7, **kwargs)])
+
+
+def prepared(data, order, batch_size, seed, **kwargs):
+    """Training batches as a step sees them, joined."""
+    generator, source = torch.Generator().manual_seed(seed), byte_source(seed)
+    parts = data.stored_batches(order, batch_size, generator, source, **kwargs)
+    return torch.cat([data.preparation(values, bits) if bits is not None else values for values, bits, _ in parts])
 
 
 def test_splits_are_disjoint_complete_and_seeded():
@@ -136,17 +144,32 @@ def test_new_data_must_fit_a_trained_preparation():
 @given(st.integers(0, 700), st.integers(1, 300), st.sampled_from(["uniform", "normal"]))
 def test_noise_belongs_to_the_example(start, length, kind):
     noise = ExampleNoise(kind, (3,), seed=5)
-    whole = noise.rows(0, 1000)
-    assert torch.equal(ExampleNoise(kind, (3,), seed=5).rows(start, start + length), whole[start : start + length])
-    assert not torch.equal(ExampleNoise(kind, (3,), seed=6).rows(0, 10), whole[:10])
+    whole = noise.rows(torch.arange(1000))
+    piece = torch.arange(start, start + length)
+    assert torch.equal(ExampleNoise(kind, (3,), seed=5).rows(piece), whole[piece])
+    shuffled = piece[torch.randperm(length)]
+    assert torch.equal(ExampleNoise(kind, (3,), seed=5).rows(shuffled), whole[shuffled])
+    assert not torch.equal(ExampleNoise(kind, (3,), seed=6).rows(torch.arange(10)), whole[:10])
 
 
 def test_batches_do_not_depend_on_the_batch_size():
     data = load_data(INTEGERS)
-    whole = next(iter(data.batches("train", 1000)))[1]
-    pieces = torch.cat([x for _, x in data.batches("train", 3)])
-    assert torch.equal(whole, pieces)
-    assert not torch.equal(whole, next(iter(data.batches("train", 1000, seed=1)))[1])
+    whole = next(iter(data.batches("train", 1000)))
+    pieces = list(data.batches("train", 3))
+    assert torch.equal(whole.x, torch.cat([batch.x for batch in pieces]))
+    assert torch.equal(whole.index, torch.cat([batch.index for batch in pieces]))
+    assert whole.index.tolist() == list(range(len(data.view("train"))))
+    assert whole.context is None
+    assert not torch.equal(whole.x, next(iter(data.batches("train", 1000, seed=1))).x)
+
+
+def test_spaced_and_gathered_examples_keep_the_noise_of_their_position():
+    data = load_data(INTEGERS)
+    whole = next(iter(data.batches("train", 1000, seed=3)))
+    few = next(iter(data.batches("train", 1000, seed=3, limit=7)))
+    assert few.index.tolist() == np.linspace(0, len(whole) - 1, 7).round().astype(int).tolist()
+    assert torch.equal(few.x, whole.x[few.index])
+    assert torch.equal(data.gather("train", [9, 2], seed=3).x, whole.x[[9, 2]])
 
 
 def test_all_is_everything_and_unknown_splits_are_refused():
@@ -160,7 +183,11 @@ def test_training_noise_is_uniform_within_the_step_and_fresh():
     data = load_data(INTEGERS)
     order = np.arange(len(data.view("train")))
     generator = torch.Generator().manual_seed(0)
-    first, second = (torch.cat(list(data.training_batches(order, 16, generator))) for _ in range(2))
+    source = byte_source(0)
+    first, second = (
+        torch.cat([data.preparation(x, bits) for x, bits, _ in data.stored_batches(order, 16, generator, source)])
+        for _ in range(2)
+    )
     raw = data.view("train").gather(order)
     noise = torch.cat([first, second]) * 256 - torch.cat([raw, raw])
     assert 0.0 < noise.min() < 0.02 < 0.98 < noise.max() < 1.0
@@ -178,9 +205,29 @@ def test_only_data_of_at_most_256_levels_take_bytes_of_noise():
 def test_training_batches_follow_the_generator():
     data = load_data(INTEGERS)
     order = np.arange(10)
-    runs = [torch.cat(list(data.training_batches(order, 4, torch.Generator().manual_seed(s)))) for s in (0, 0, 1)]
+    runs = [prepared(data, order, 4, seed) for seed in (0, 0, 1)]
     assert torch.equal(runs[0], runs[1])
     assert not torch.equal(runs[0], runs[2])
+
+
+@pytest.mark.parametrize("options", [{"binarise": True}, {}])
+def test_what_takes_no_bytes_follows_the_generator_too(options):
+    stored = INTEGERS if options else INTEGERS.astype(np.uint16) * 100
+    data, order = load_data(stored, DataOptions(**options)), np.arange(10)
+    assert not data.preparation.takes_bytes
+    runs = [prepared(data, order, 4, seed) for seed in (0, 0, 1)]
+    assert torch.equal(runs[0], runs[1])
+    assert not torch.equal(runs[0], runs[2])
+
+
+def test_mirrored_batches_are_mirrored_whole():
+    stored = np.random.default_rng(1).integers(0, 256, (50, 1, 4, 4), dtype=np.uint8)
+    data, order = load_data(stored), np.arange(40)
+    raw = data.view("train").gather(order)
+    seen = (prepared(data, order, 16, 0, flip=True) * 256).floor().to(torch.uint8)
+    mirrored = [bool((x == y.flip(-1)).all()) for x, y in zip(seen, raw, strict=True)]
+    assert all(m or bool((x == y).all()) for m, x, y in zip(mirrored, seen, raw, strict=True))
+    assert 8 < sum(mirrored) < 32
 
 
 def test_other_data_of_another_kind_are_refused_in_those_words():

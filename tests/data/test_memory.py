@@ -17,15 +17,15 @@ from calibrae.data._mapped import RELEASE_AFTER, RELEASE_ROWS, release, releasin
 PASS = """
 import sys
 import numpy as np, torch
-from calibrae.data import load_data
+from calibrae.data import byte_source, load_data
 def peak():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
 before = peak()
 data = load_data(sys.argv[1])
 order = np.random.default_rng(0).permutation(len(data.view("train")))
 generator = torch.Generator().manual_seed(0)
-rows = sum(len(x) for x in data.training_batches(order, 128, generator))
-rows += sum(len(x) for _, x in data.batches("test", 512))
+rows = sum(len(x) for x, _, _ in data.stored_batches(order, 128, generator, byte_source(0)))
+rows += sum(len(batch) for batch in data.batches("test", 512))
 print(rows, peak() - before)
 """
 
@@ -104,9 +104,9 @@ def test_batches_of_a_map_are_those_of_memory(tmp_path: Path) -> None:
     values = np.random.default_rng(0).integers(0, 256, (300, 1, 4, 4)).astype(np.uint8)
     np.save(tmp_path / "a.npy", values)
     mapped, held = load_data(str(tmp_path / "a.npy")), load_data(values)
-    for (start, x), (again, y) in zip(mapped.batches("train", 64), held.batches("train", 64), strict=True):
-        assert start == again
-        assert torch.equal(x, y)
+    for one, other in zip(mapped.batches("train", 64), held.batches("train", 64), strict=True):
+        assert torch.equal(one.index, other.index)
+        assert torch.equal(one.x, other.x)
 
 
 def test_rows_of_a_transposed_array_are_not_copied_as_a_whole() -> None:

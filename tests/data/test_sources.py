@@ -279,7 +279,9 @@ def test_data_frames_and_bf16():
     import pandas as pd
 
     frame = pd.DataFrame({"a": [1.0, 2.0, 3.0], "b": [4.0, 5.0, 6.5]})
-    np.testing.assert_array_equal(open_source(frame).parts["all"], frame.to_numpy())
+    source = open_source(frame)
+    np.testing.assert_array_equal(source.parts["all"], frame.to_numpy())
+    assert source.columns == ("a", "b")
     assert open_source(torch.zeros(4, 3, dtype=torch.bfloat16) + 1.5).parts["all"].shape == (4, 3)
 
 

@@ -14,21 +14,29 @@ from typing import Any
 from unittest.mock import patch
 
 import lightning_fabric
+import numpy as np
 import torch
 from torch import nn
 
 import calibrae as cb
-from calibrae.evaluation import AnnealedSettings, FullSettings
-from calibrae.training import Trainer, _whole_step
+from calibrae.acceleration import _fused
+from calibrae.training import EagerStep
 from calibrae.workflows import draw_scores, encode, interpolate, reconstruct, run_data, sample, traverse
 
 SHAPE, LATENTS = (1, 8, 8), 3
+PARTS: dict[str, dict[str, Any]] = {
+    "mixture": {"prior": "mixture:components=3"},
+    "importance weighted": {"objective": "iwae:samples=3"},
+    "laplace": {"likelihood": "laplace", "sigma": "learned"},
+    "per example": {"likelihood": "gaussian-per-example"},
+}
 QUICK: dict[str, Any] = {"epochs": 2, "precision": "fp32", "compile": "off", "quiet": True, "pictures": False}
 
 
-def preset(**options: Any) -> cb.VAE:
+def preset(**parts: Any) -> cb.VAE:
     torch.manual_seed(0)
-    return cb.build("sigma-vae", data_shape=SHAPE, latent_dim=LATENTS, **options)
+    options = cb.NetworkOptions(hidden=(32,))
+    return cb.build("sigma-vae", data_shape=SHAPE, latent_dim=LATENTS, options=options, **parts)
 
 
 def own(likelihood: Any) -> cb.VAE:
@@ -36,78 +44,83 @@ def own(likelihood: Any) -> cb.VAE:
     torch.manual_seed(0)
     encoder = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(256, 2 * LATENTS))
     decoder = nn.Sequential(nn.Linear(LATENTS, 64), nn.Sigmoid(), nn.Unflatten(1, SHAPE))
-    return cb.VAE(encoder, decoder, likelihood, cb.StandardNormalPrior(LATENTS))
+    prior, posterior = cb.StandardNormalPrior(LATENTS), cb.GaussianPosterior("log_std")
+    return cb.VAE(encoder, decoder, likelihood, prior, posterior=posterior)
 
 
-def trained(model: cb.VAE, folder: Path, accelerator: str, **options: Any) -> list[dict[str, float]]:
+def trained(model: cb.VAE, folder: Path, device: str, **options: Any) -> list[dict[str, float]]:
     """The history of a short run, without its clock."""
-    run = cb.fit(model, "digits", folder, accelerator=accelerator, **QUICK | options)
+    run = cb.fit(model, "digits", folder, device=device, **QUICK | options)
     return [{name: value for name, value in epoch.items() if name != "seconds"} for epoch in run.history]
 
 
-def training(folder: Path, accelerator: str) -> dict[str, Any]:
+def training(folder: Path, device: str) -> dict[str, Any]:
     """Runs that take every way through a step."""
     found: dict[str, Any] = {}
     for sigma, shared in ((0.1, "all"), ("learned", "channel"), ("optimal", "element")):
         model = preset(sigma=sigma, sigma_shared=shared)
         name = f"sigma {sigma}, {shared}"
-        found[name] = trained(model, folder / name, accelerator, accumulate=3, averaging=0.9, flip=True)
-    found["own networks"] = trained(own(cb.GaussianLikelihood("optimal")), folder / "own", accelerator)
-    with patch.object(_whole_step, "compile_alone", lambda function, **_: function):
-        found["step as a whole"] = trained(preset(sigma="learned"), folder / "whole", accelerator, compile="on")
-    found["cut and resumed"] = cut_and_resumed(folder / "cut", accelerator)
+        found[name] = trained(model, folder / name, device, micro_batches=3, ema_decay=0.9, horizontal_flip=True)
+    found["own networks"] = trained(own(cb.GaussianLikelihood("optimal")), folder / "own", device)
+    with patch.object(_fused, "compile_alone", lambda function, **_: function):
+        found["fused step"] = trained(preset(sigma="learned"), folder / "fused", device, compile="on")
+    for name, parts in PARTS.items():
+        found[name] = trained(preset(**parts), folder / name, device)
+    labels = np.arange(1797) % 3
+    conditional = preset(context_dim=3, prior="conditional-gaussian")
+    found["condition"] = trained(conditional, folder / "condition", device, condition=labels)
+    found["plain steps"] = trained(preset(), folder / "plain", device, acceleration="off")
+    found["cut and resumed"] = cut_and_resumed(folder / "cut", device)
     main = folder / "main"
-    found["first"] = trained(preset(), main, accelerator, pictures=True)
-    found["resumed"] = trained(preset(), main, accelerator, epochs=3, resume=True)
+    found["first"] = trained(preset(), main, device, pictures=True)
+    found["resumed"] = trained(preset(), main, device, epochs=3, resume=True)
     return found
 
 
-def cut_and_resumed(folder: Path, accelerator: str) -> list[dict[str, float]]:
+def cut_and_resumed(folder: Path, device: str) -> list[dict[str, float]]:
     """The history of a run that a Ctrl-C ended in the middle of its first epoch, and that went on."""
-    step, taken = Trainer._step, []
+    step, taken = EagerStep.__call__, []
 
-    def interrupted(trainer: Trainer, *batch: Any) -> Any:
+    def interrupted(self: EagerStep, *batch: Any) -> Any:
         taken.append(1)
         is_made_ahead = any(thread.name.startswith("calibrae-batches") for thread in threading.enumerate())
-        assert is_made_ahead == (accelerator != "cpu")
+        assert is_made_ahead == (device != "cpu")
         if len(taken) == 5:
             os.kill(os.getpid(), signal.SIGINT)
-        return step(trainer, *batch)
+        return step(self, *batch)
 
-    with patch.object(Trainer, "_step", interrupted), suppress(KeyboardInterrupt):
-        trained(preset(), folder, accelerator, flip=True)
+    with patch.object(EagerStep, "__call__", interrupted), suppress(KeyboardInterrupt):
+        trained(preset(), folder, device, horizontal_flip=True)
         raise AssertionError("the run was not interrupted")
-    return trained(preset(), folder, accelerator, flip=True, resume=True)
+    return trained(preset(), folder, device, horizontal_flip=True, resume=True)
 
 
 def assessment(path: Path, device: str) -> dict[str, Any]:
     """All that is computed of a trained model."""
-    annealed = AnnealedSettings(chains=2, temperatures=4, leapfrog=2)
-    settings = FullSettings(examples=8, importance_samples=(1, 20), annealed_examples=4, annealed=annealed)
     model, data = cb.load(path, device=device), run_data(path)
-    x = next(iter(data.batches("test", 16)))[1]
+    batch = next(iter(data.batches("test", 16)))
     scores = cb.score(path, device=device, limit=8, importance_samples=5)
     draw_scores(scores, data.source.columns, path / "scores.png")
     drawn = {
         "sample": sample(model, 4, noise=True),
         "encode": encode(model, data, "test", what="sample"),
-        "reconstruct": reconstruct(model, x),
-        "interpolate": interpolate(model, x[:2], 3),
-        "traverse": traverse(model, data, n=2, steps=3),
+        "reconstruct": reconstruct(model, batch.x),
+        "interpolate": interpolate(model, batch.rows(slice(2)), 3),
+        "traverse": traverse(model, data, n=2, steps=3)[0],
         "score": scores.nll,
     }
     assert all(values.device.type == "cpu" for values in drawn.values()), "what is drawn or written must be on the CPU"
     return {name: values.tolist() for name, values in drawn.items()} | {
         "evaluate": cb.evaluate(path, device=device, importance_samples=20, limit=32).to_dict(),
-        "full": cb.evaluate_full(path, device=device, limit=32, settings=settings).to_dict(),
-        "diagnose": [finding.says for finding in cb.diagnose(path, device=device)],
-        "calibrate": float(cb.calibrate_sigma(model, x)),
+        "full": cb.evaluate_full(path, device=device, limit=32, annealed_examples=4, temperatures=4).to_dict(),
+        "diagnose": [finding.message for finding in cb.diagnose(path, device=device)],
+        "fix scale": float(cb.fix_scale(model, batch.x)),
     }
 
 
 def moved(folder: Path, device: str) -> dict[str, Any]:
     """A run is assessed where its model is, and where it is asked to be."""
-    run = cb.fit(preset(), "digits", folder, accelerator=device, **QUICK)
+    run = cb.fit(preset(), "digits", folder, device=device, **QUICK)
     elbos = []
     for asked, place in (("auto", device), ("cpu", "cpu"), ("auto", "cpu"), (device, device)):
         elbos.append(cb.evaluate(run, device=asked, limit=16).elbo_nats)

@@ -20,7 +20,21 @@ INDEXES = {aten.index.Tensor, aten._unsafe_index.Tensor, aten.index_put.default,
 
 
 class Backend(_DummyBackendModule):
-    """What torch knows as `torch.second`."""
+    """What torch knows as `torch.second`; it has a generator of its own, which nothing draws from."""
+
+    generator = torch.Generator()
+
+    def get_rng_state(self, device: Any = None) -> Tensor:
+        """State of the device's generator."""
+        return self.generator.get_state()
+
+    def set_rng_state(self, state: Tensor, device: Any = None) -> None:
+        """Bring it back."""
+        self.generator.set_state(state)
+
+    def manual_seed_all(self, seed: int) -> None:
+        """Seed it, as `torch.manual_seed` does."""
+        self.generator.manual_seed(seed)
 
     def synchronize(self, device: Any = None) -> None:
         """Nothing is ever under way."""

@@ -13,7 +13,7 @@ from calibrae.evaluation import Calibration, Evaluation, Evidence, LatentDiagnos
 def evaluation(**changes) -> Evaluation:
     plain = {
         "n": 1000, "data_dim": 100, "latent_dim": 4, "split": "test", "seed": 0, "elbo_nats": 50.0, "elbo_standard_error": 0.1,
-        "nll_nats": -60.0, "kl_nats": 10.0, "kl_per_dim": [2.5] * 4, "mse": 0.01, "sigma": 0.1, "sigma_shared": "all",
+        "reconstruction_nats": -60.0, "kl_nats": 10.0, "kl_per_dim": [2.5] * 4, "mse": 0.01, "sigma": 0.1, "sigma_shared": "all",
         "bits_per_dim": 7.0, "active_units": 4, "ppca_log_likelihood_nats": 20.0, "ppca_sigma": 0.2, "scale": "[0, 1]",
         "log_scale": 0.0, "elbo_nats_original_units": None,
     }  # fmt: skip
@@ -30,15 +30,15 @@ def calibrated(spread: float = 1.0, ks: float = 0.01) -> Calibration:
 
 def latents(**changes) -> LatentDiagnosis:
     plain = {
-        "kl_per_dim": torch.full((4,), 2.5), "posterior_mean_variance": torch.ones(4), "active": torch.ones(4, dtype=torch.bool),
+        "kl": 10.0, "kl_per_dim": torch.full((4,), 2.5), "posterior_mean_variance": torch.ones(4), "active": torch.ones(4, dtype=torch.bool),
         "mutual_information": 6.0, "standard_errors": {}, "total_correlation": 0.5, "dimensionwise_kl": 0.5,
-        "hole_share": 0.01, "components": 1000, "queries": 1000, "collapse": "none", "sentence": "",
+        "aggregate_kl": 1.0, "hole_share": 0.01, "components": 1000, "queries": 1000, "collapse": "none", "sentence": "",
     }  # fmt: skip
     return LatentDiagnosis(**(plain | changes))
 
 
 def history(*elbos: float) -> list[dict[str, float]]:
-    return [{"epoch": i + 1, "validation_elbo": e} for i, e in enumerate(elbos)]
+    return [{"epoch": i + 1, "validation_loss": -e} for i, e in enumerate(elbos)]
 
 
 SETTLED = history(0, 30, 40, 45, 48, 49, 49.5, 49.8, 49.9, 50)
@@ -47,7 +47,7 @@ WELL = Evidence(evaluation(), evaluation(elbo_nats=50.2), SETTLED, calibrated(),
 CASES = {
     "data-outside-range": {"outside": 0.2},
     "posterior-collapse": {"latents": latents(collapse="full", active=torch.zeros(4, dtype=torch.bool), sentence="Posterior collapse: ...")},
-    "sigma-at-floor": {"floor_of_sigma": 0.0999},
+    "sigma-at-floor": {"min_sigma": 0.0999},
     "below-ppca": {"test": evaluation(ppca_log_likelihood_nats=60.0)},
     "still-rising": {"history": history(0, 10, 20, 30, 40, 50)},
     "one-epoch": {"history": history(10)},
@@ -55,7 +55,7 @@ CASES = {
     "miscalibrated": {"calibration": calibrated(spread=1.3)},
     "holes": {"latents": latents(hole_share=0.6)},
     "unused-latents": {"latents": latents(collapse="partial", active=torch.tensor([True, True, False, False]))},
-    "residuals-not-gaussian": {"calibration": calibrated(ks=0.2)},
+    "residuals-of-another-shape": {"calibration": calibrated(ks=0.2)},
 }  # fmt: skip
 
 
@@ -67,7 +67,7 @@ def test_nothing_is_said_of_a_good_model():
 def test_each_fault_is_found_alone(code):
     found = findings(replace(WELL, **CASES[code]))
     assert [f.code for f in found] == [code]
-    assert found[0].says.endswith((".", "..."))
+    assert found[0].message.endswith((".", "..."))
     assert found[0].remedy.endswith((".", ")."))
 
 
@@ -81,5 +81,18 @@ def test_the_worst_comes_first():
 
 def test_an_autoencoder_has_fewer_things_to_go_wrong():
     plain = evaluation(elbo_nats=None, ppca_log_likelihood_nats=None, kl_nats=None)
-    rows = [{"epoch": i + 1, "validation_nll": -e["validation_elbo"]} for i, e in enumerate(SETTLED)]
-    assert findings(Evidence(plain, plain, rows, None, None, None, 0.0)) == []
+    assert findings(Evidence(plain, plain, SETTLED, None, None, None, 0.0)) == []
+
+
+def test_a_model_without_a_history_is_judged_by_its_numbers_alone():
+    """Nobody knows how long a model was trained that has no run: nothing is said of its epochs, and the rest is."""
+    assert findings(replace(WELL, history=[])) == []
+    found = findings(replace(WELL, history=[], **CASES["over-fitted"]))
+    assert [f.code for f in found] == ["over-fitted"]
+    assert "epoch" not in found[0].message
+
+
+def test_what_a_prior_does_not_allow_is_no_finding():
+    """Without a KL per latent and without one prior there are still active latents, and nothing is guessed of the rest."""
+    unknown = latents(kl_per_dim=None, dimensionwise_kl=None, aggregate_kl=None, hole_share=None)
+    assert findings(replace(WELL, latents=unknown)) == []

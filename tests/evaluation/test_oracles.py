@@ -9,10 +9,12 @@ from functools import cache
 import pytest
 import torch
 from torch import nn
+from torch.distributions import Bernoulli, Normal
 
 import calibrae as cb
 from calibrae import functional as F
-from calibrae.data import _kept, load_data, mixed_seed
+from calibrae._noise import mixed_seed
+from calibrae.data import _row_cache, load_data
 from calibrae.errors import ArgumentError, NoDensityError
 from calibrae.evaluation import (
     AnnealedSettings,
@@ -26,7 +28,7 @@ from calibrae.evaluation import (
     split_bounds,
 )
 from calibrae.evaluation._annealed import ANNEALED_STREAM, BLOCK_EXAMPLES
-from calibrae.models import summarise
+from calibrae.models import sample_data, sample_latents, summarise
 
 
 def ppca_of(latent_dim: int, data_dim: int = 5, sigma: float = 0.4) -> F.PPCA:
@@ -39,8 +41,8 @@ def ppca_of(latent_dim: int, data_dim: int = 5, sigma: float = 0.4) -> F.PPCA:
 def off_posterior(model: cb.VAE, shift: float = 0.3, widen: float = 1.3) -> cb.VAE:
     """The same model with an encoder that is somewhat wrong, so that there is something to estimate."""
     with torch.no_grad():
-        model.encoder[1].mean.bias += shift * model.encoder[1].constant.exp()
-        model.encoder[1].constant += math.log(widen)
+        model.encoder.body.mean.bias += shift * model.encoder.body.constant.exp()
+        model.encoder.body.constant += math.log(widen)
     return model
 
 
@@ -65,17 +67,23 @@ def curved(latent_dim: int, likelihood: str = "gaussian") -> cb.VAE:
         decoder[0].weight *= 2.0
         decoder[2].weight *= 3.0
     encoder = nn.Sequential(nn.Linear(6, 32), nn.Tanh(), nn.Linear(32, 2 * latent_dim))
-    model = cb.VAE(encoder, decoder.requires_grad_(False), chosen, cb.StandardNormalPrior(latent_dim))
+    model = cb.VAE(
+        encoder,
+        decoder.requires_grad_(False),
+        chosen,
+        cb.StandardNormalPrior(latent_dim),
+        posterior=cb.GaussianPosterior("log_std"),
+    )
     optimiser = torch.optim.Adam(encoder.parameters(), lr=5e-3)
     for _ in range(300):
         optimiser.zero_grad()
-        (-model.elbo(model.sample(256, noise=True)).elbo.mean()).backward()
+        (-model.elbo(model.sample(256, observation_noise=True)).elbo.mean()).backward()
         optimiser.step()
     return model.eval()
 
 
 def drawn_from(model: cb.VAE, n: int, seed: int = 0) -> torch.Tensor:
-    return model.sample(n, noise=True, generator=torch.Generator().manual_seed(seed))
+    return model.sample(n, observation_noise=True, generator=torch.Generator().manual_seed(seed))
 
 
 def simulated(model: cb.VAE, n: int, seed: int) -> torch.Tensor:
@@ -83,9 +91,9 @@ def simulated(model: cb.VAE, n: int, seed: int) -> torch.Tensor:
     found = []
     for block, start in enumerate(range(0, n, BLOCK_EXAMPLES)):
         generator = torch.Generator().manual_seed(mixed_seed(seed, ANNEALED_STREAM, block, 1))
-        z = model.prior.sample(min(BLOCK_EXAMPLES, n - start), generator)
+        z = sample_latents(model.prior(), min(BLOCK_EXAMPLES, n - start), model.device, generator)
         with torch.no_grad():
-            found.append(model.likelihood(model.decoder(z)).sample(generator))
+            found.append(sample_data(model.decode(z), model.device, generator))
     return torch.cat(found)
 
 
@@ -122,10 +130,9 @@ def test_quadrature_of_a_curved_decoder_is_a_dense_grid(likelihood):
     z = torch.cartesian_prod(side, side)
     wide = copy.deepcopy(model).double()
     with torch.no_grad():
-        prior = wide.prior.log_prob(z).sum(1)
-        joint = torch.stack(
-            [prior - wide.likelihood(wide.decoder(z)).nll(row.double().expand(len(z), -1)) for row in x]
-        )
+        prior, output = Normal(0.0, 1.0).log_prob(z).sum(1), wide.decoder(z)
+        elements = Normal(output, wide.likelihood.scale.value) if likelihood == "gaussian" else Bernoulli(logits=output)
+        joint = torch.stack([prior + elements.log_prob(row.double()).sum(1) for row in x])
     exact = joint.logsumexp(1) + 2 * math.log(0.02)
     torch.testing.assert_close(quadrature_log_likelihood(model, x), exact, rtol=0, atol=1e-7)
 
@@ -145,7 +152,7 @@ def test_error_bars_of_the_importance_bound_cover():
     """95 % intervals of 1000 examples, with an encoder that is wrong: 93 to 97 % hold the truth."""
     ppca = ppca_of(2)
     x = sample_ppca(ppca, 1000, torch.Generator().manual_seed(1))
-    summary = importance_weighted(off_posterior(linear_vae_at_ppca(ppca, (5,))), [(0, x)], samples=500)
+    summary = importance_weighted(off_posterior(linear_vae_at_ppca(ppca, (5,))), [cb.Batch(x)], samples=500)
     error = summary.log_likelihood - F.ppca_log_likelihood(ppca, x)
     covered = (error.abs() < 1.96 * summary.sample_error).double().mean()
     assert 0.93 <= float(covered) <= 0.97
@@ -158,9 +165,9 @@ def test_error_bars_of_the_importance_bound_cover():
 def test_fewer_samples_are_the_first_ones():
     model = curved(2)
     x = drawn_from(model, 10)
-    summary = importance_weighted(model, [(0, x)], samples=700, fewer=(1, 50, 500))
+    summary = importance_weighted(model, [cb.Batch(x)], samples=700, fewer=(1, 50, 500))
     assert list(summary.fewer) == [1, 50, 500]
-    alone = importance_weighted(model, [(0, x)], samples=50)
+    alone = importance_weighted(model, [cb.Batch(x)], samples=50)
     torch.testing.assert_close(summary.fewer[50], alone.log_likelihood, rtol=0, atol=1e-5)
     assert summary.fewer[1].mean() < summary.fewer[50].mean() < summary.mean + 0.05
 
@@ -173,7 +180,7 @@ def test_the_importance_bound_does_not_depend_on_threads():
         found = []
         for count in (1, 3):
             torch.set_num_threads(count)
-            found.append(importance_weighted(model, [(0, x)], samples=300).log_likelihood)
+            found.append(importance_weighted(model, [cb.Batch(x)], samples=300).log_likelihood)
             assert torch.get_num_threads() == count
     finally:
         torch.set_num_threads(threads)
@@ -183,22 +190,24 @@ def test_the_importance_bound_does_not_depend_on_threads():
 # annealed importance sampling
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("latent_dim", "likelihood"), [(1, "gaussian"), (2, "gaussian"), (2, "bernoulli")])
 def test_annealing_against_quadrature(latent_dim, likelihood):
     model = curved(latent_dim, likelihood=likelihood)
     x = drawn_from(model, 12)
     exact = quadrature_log_likelihood(model, x)
-    summary = annealed_importance(model, [(0, x)], AnnealedSettings(chains=64, temperatures=500, leapfrog=5))
+    summary = annealed_importance(model, [cb.Batch(x)], AnnealedSettings(chains=64, temperatures=500, leapfrog=5))
     assert float((summary.log_likelihood - exact).abs().mean()) < 0.05
-    weighted = importance_weighted(model, [(0, x)], samples=64)
+    weighted = importance_weighted(model, [cb.Batch(x)], samples=64)
     assert float((weighted.log_likelihood - exact).abs().mean()) > float((summary.log_likelihood - exact).abs().mean())
 
 
+@pytest.mark.slow
 def test_error_bars_of_annealing_cover():
     ppca = ppca_of(2)
     x = sample_ppca(ppca, 1000, torch.Generator().manual_seed(2))
     model = off_posterior(linear_vae_at_ppca(ppca, (5,)), 0.5, 1.0)
-    summary = annealed_importance(model, [(0, x)], AnnealedSettings(chains=64, temperatures=6, leapfrog=3))
+    summary = annealed_importance(model, [cb.Batch(x)], AnnealedSettings(chains=64, temperatures=6, leapfrog=3))
     error = summary.log_likelihood - F.ppca_log_likelihood(ppca, x)
     assert 0.93 <= float((error.abs() < 1.96 * summary.chain_error).double().mean()) <= 0.97
 
@@ -207,11 +216,12 @@ def test_annealing_does_not_depend_on_batches():
     model = curved(2)
     x = drawn_from(model, 20)
     settings = AnnealedSettings(chains=3, temperatures=5, leapfrog=2)
-    whole = annealed_importance(model, [(0, x)], settings).log_likelihood
-    pieces = annealed_importance(model, [(i, x[i : i + 3]) for i in range(0, 20, 3)], settings).log_likelihood
+    whole = annealed_importance(model, [cb.Batch(x)], settings).log_likelihood
+    pieces = annealed_importance(model, [cb.Batch(x[i : i + 3]) for i in range(0, 20, 3)], settings).log_likelihood
     torch.testing.assert_close(whole, pieces, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("latent_dim", [1, 2])
 def test_bidirectional_bounds_enclose_the_truth(latent_dim):
     model = curved(latent_dim)
@@ -235,6 +245,7 @@ def test_bidirectional_bounds_of_a_linear_model_are_on_their_sides():
     assert float((summary.upper - summary.lower).mean()) > 0
 
 
+@pytest.mark.slow
 def test_error_bars_of_the_bidirectional_bounds_cover():
     """Of 200 simulated examples, whose log p(x) is known by quadrature."""
     model = curved(1)
@@ -253,6 +264,7 @@ def test_settings_are_checked():
 # the ELBO's own error bar
 
 
+@pytest.mark.slow
 def test_error_bars_of_the_elbo_cover():
     """1000 data sets of a source whose expected ELBO is known: 93 to 97 % of the intervals hold it."""
     ppca = ppca_of(2)
@@ -260,18 +272,18 @@ def test_error_bars_of_the_elbo_cover():
     entropy = 0.5 * (5 * math.log(2 * math.pi * math.e) + float(ppca.eigenvalues.log().sum()) + 3 * math.log(0.4**2))
     generator = torch.Generator().manual_seed(0)
 
-    def noise(start: int, stop: int) -> torch.Tensor:
-        return torch.randn(stop - start, 2, generator=generator, dtype=torch.float64)
+    def noise(index: torch.Tensor) -> torch.Tensor:
+        return torch.randn(len(index), 2, generator=generator, dtype=torch.float64)
 
-    covered = 0
+    covered, index = 0, torch.arange(100)
     for _ in range(1000):
-        summary = summarise(model, [(0, sample_ppca(ppca, 100, generator))], noise)
+        summary = summarise(model, [cb.Batch(sample_ppca(ppca, 100, generator), index=index)], noise)
         covered += abs(summary.elbo + entropy) < 1.96 * summary.standard_error
     assert 930 <= covered <= 970
 
 
 def test_kept_blocks_are_those_of_the_same_numbers_of_samples(monkeypatch):
-    monkeypatch.setattr(_kept, "WRITE_EVERY", -1.0)
+    monkeypatch.setattr(_row_cache, "WRITE_EVERY", -1.0)
     data = load_data("digits")
     model = cb.build("vae", data_shape=(1, 8, 8), latent_dim=2, network="mlp", sigma=0.3).eval()
     alone = split_bounds(model, data, "test", 40, limit=20)
@@ -292,10 +304,10 @@ def test_a_compiler_that_fails_costs_a_warning_and_no_number(monkeypatch):
 
     model = cb.build("vae", data_shape=(5,), latent_dim=2, network="mlp", options=cb.NetworkOptions(hidden=(8,))).eval()
     x = torch.rand(64, 5)
-    expected = importance_weighted(model, [(0, x)], 64, compile="off")
+    expected = importance_weighted(model, [cb.Batch(x)], 64, compile="off")
     monkeypatch.setattr(torch, "compile", failing)
     with pytest.warns(UserWarning, match=r"no C\+\+ compiler was found") as warned:
-        found = importance_weighted(model, [(0, x)], 64, examples=64, compile="on")
+        found = importance_weighted(model, [cb.Batch(x)], 64, examples=64, compile="on")
     assert len(warned) == 1
     assert "the compiler failed" in found.compilation
     assert torch.equal(found.log_likelihood, expected.log_likelihood)

@@ -10,7 +10,7 @@ from calibrae.functional import LinearCode
 
 def a_point(kl, **axes):
     return RatePoint(
-        name=str(axes), axes=axes, beta=1.0, sigma=None, latent_dim=4, elbos=torch.arange(4.0), kl_nats=kl, nll_nats=50.0 - kl,
+        name=str(axes), axes=axes, beta=1.0, sigma=None, latent_dim=4, elbos=torch.arange(4.0), kl_nats=kl, reconstruction_nats=50.0 - kl,
         sse=1.0, active_units=4,
     )  # fmt: skip
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from numpy.polynomial.hermite_e import hermegauss
-from torch.distributions import Bernoulli, Normal, kl_divergence
+from torch.distributions import Bernoulli, Laplace, Normal, kl_divergence
 
 from calibrae import functional as F
 
@@ -37,6 +37,17 @@ def test_gaussian_nll(shape):
 def test_gaussian_nll_of_a_python_number():
     x, mean = normals(5, 3)
     torch.testing.assert_close(F.gaussian_nll(x, mean, -0.5), -Normal(mean, math.exp(-0.5)).log_prob(x), **EXACT)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3, 1, 1), (3, 4, 2), (5, 3, 4, 2), (5, 1, 1, 1)])
+def test_laplace_nll(shape):
+    x, location = normals(5, 3, 4, 2)
+    log_scale = torch.randn(shape)
+    expected = -Laplace(location, log_scale.exp()).log_prob(x)
+    torch.testing.assert_close(F.laplace_nll(x, location, log_scale), expected, **EXACT)
+    torch.testing.assert_close(
+        F.laplace_nll(x, location, -0.5), -Laplace(location, math.exp(-0.5)).log_prob(x), **EXACT
+    )
 
 
 def test_gaussian_nll_of_sse():
@@ -127,6 +138,25 @@ def test_optimal_sigma_is_the_root_mean_square():
     torch.testing.assert_close(F.optimal_sigma(x, y), squares.mean().sqrt(), **EXACT)
     torch.testing.assert_close(F.optimal_sigma(x, y, "channel"), squares.mean((0, 2, 3)).sqrt(), **EXACT)
     torch.testing.assert_close(F.optimal_sigma(x, y, "element"), squares.mean(0).sqrt(), **EXACT)
+
+
+def test_optimal_scale_is_the_root_mean_square_or_the_mean_absolute_residual():
+    x, y = torch.randn(4, 3, 5, 2), torch.randn(4, 3, 5, 2)
+    for shared, dims in (("all", (0, 1, 2, 3)), ("channel", (0, 2, 3)), ("element", (0,))):
+        torch.testing.assert_close(F.optimal_scale(x, y, shared, 1), (x - y).abs().mean(dims), **EXACT)
+        torch.testing.assert_close(F.optimal_scale(x, y, shared, 2), F.optimal_sigma(x, y, shared), **EXACT)
+
+
+def test_a_spectrum_is_the_probabilistic_pca_of_any_size():
+    """From one set of eigenpairs, for every number of latents: what PCA of scikit-learn's scores say."""
+    from sklearn.decomposition import PCA
+
+    x = torch.randn(300, 6) @ torch.diag(torch.arange(1.0, 7.0))
+    covariance = torch.cov(x.T)
+    spectrum = F.Spectrum(x.mean(0), *F.spectrum(covariance), float(covariance.trace()), n=300, is_exact=True)
+    for latents in (1, 3, 5):
+        found = F.ppca_log_likelihood(spectrum.ppca(latents), x).mean().item()
+        assert found == pytest.approx(PCA(latents, svd_solver="full").fit(x.numpy()).score(x.numpy()), rel=1e-10)
 
 
 def test_ppca_log_likelihood_is_the_multivariate_normals():

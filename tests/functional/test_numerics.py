@@ -47,6 +47,14 @@ def test_decoder_sigma_over_the_float_range(sigma):
     assert value[0, 0].item() == pytest.approx(math.log(sigma) + 0.918939, abs=1e-4)
 
 
+@pytest.mark.parametrize("scale", EXTREMES)
+def test_a_laplace_scale_over_the_float_range(scale):
+    x, location, log_scale = torch.tensor([[0.3, 0.7]]), leaf(0.3, 0.7 - scale), leaf(math.log(scale), math.log(scale))
+    value = F.laplace_nll(x, location, log_scale)
+    assert_finite_with_gradients(value, location, log_scale)
+    assert value[0, 0].item() == pytest.approx(math.log(2.0) + math.log(scale), abs=1e-4)
+
+
 @pytest.mark.parametrize("residual", EXTREMES)
 @pytest.mark.parametrize("shared", ["all", "channel", "element"])
 def test_optimal_sigma_over_the_float_range(residual, shared):
@@ -70,7 +78,7 @@ def test_large_logits_stay_finite():
 
 
 def random(*shape):
-    return torch.randn(*shape, dtype=torch.float64, requires_grad=True)
+    return torch.randn(shape, dtype=torch.float64, requires_grad=True)
 
 
 @pytest.mark.parametrize(
@@ -79,6 +87,9 @@ def random(*shape):
         (F.mse, lambda: (random(2, 3), random(2, 3))),
         (F.sse, lambda: (random(2, 3), random(2, 3))),
         (F.gaussian_nll, lambda: (random(2, 3), random(2, 3), random(3))),
+        (F.laplace_nll, lambda: (random(2, 3), random(2, 3), random(3))),
+        (lambda x, y: F.optimal_scale(x, y, "channel", 1), lambda: (random(2, 3, 4), random(2, 3, 4))),
+        (F.gaussian_nll_of_sse, lambda: (random(2), random(), 5)),
         (F.bernoulli_nll, lambda: (random(2, 3), random(2, 3))),
         (F.log_density_ratio, lambda: (random(2, 3), random(2, 3), random(2, 3))),
         (F.kl_standard_normal, lambda: (random(2, 3), random(2, 3))),
@@ -140,6 +151,9 @@ def test_the_floor_is_the_spread_of_the_dequantisation_noise():
         lambda: F.gaussian_nll(torch.zeros(2, 3, 3, 3), torch.zeros(2, 3, 3, 3), torch.zeros(3)),
         lambda: F.gaussian_nll(torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2)),
         lambda: F.gaussian_nll(torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(4, 2, 3)),
+        lambda: F.laplace_nll(torch.zeros(4, 1), torch.zeros(4, 2), torch.zeros(())),
+        lambda: F.laplace_nll(torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2)),
+        lambda: F.optimal_scale(torch.zeros(2, 3), torch.zeros(2, 1), "all", 1),
         lambda: F.bernoulli_nll(torch.zeros(2, 3), torch.zeros(3)),
         lambda: F.log_density_ratio(torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(3)),
         lambda: F.kl_standard_normal(torch.zeros(2, 3), torch.zeros(2, 1)),
@@ -168,6 +182,7 @@ def test_shape_message_without_the_test_hook():
     ("call", "message"),
     [
         (lambda: F.bits_per_dim(1.0, 0), "must be positive"),
+        (lambda: F.optimal_scale(torch.zeros(2, 3), torch.zeros(2, 3), "all", 3), r"must be 1 \(Laplace\) or 2"),
         (lambda: F.importance_bound(torch.zeros(0, 3)), "at least one sample"),
         (lambda: F.ppca(torch.zeros(3), torch.ones(3), torch.eye(3), 3.0, 3), "0 < latent_dim < data_dim"),
         (lambda: F.ppca(torch.zeros(3), torch.tensor([1.0, 0, 0]), torch.eye(3), 1.0, 1), "no noise left"),

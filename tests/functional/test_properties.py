@@ -82,3 +82,21 @@ def test_importance_bound_lies_between_mean_and_maximum(log_weights):
     w = torch.tensor(log_weights, dtype=torch.float64)
     bound = F.importance_bound(w)
     assert w.mean() - 1e-9 <= bound <= w.max() + 1e-9
+
+
+@given(matrices, st.floats(0.05, 20.0), st.sampled_from(["all", "channel", "element"]))
+def test_no_laplace_scale_beats_the_optimal_one(seed, factor, shared):
+    x, x_hat = data(seed, 6, 3, 4)
+    star = F.optimal_scale(x, x_hat, shared, 1)
+    spread = star[:, None] if shared == "channel" else star
+    at_star = F.laplace_nll(x, x_hat, spread.log()).sum()
+    elsewhere = F.laplace_nll(x, x_hat, (spread * factor).log()).sum()
+    assert at_star <= elsewhere + 1e-9
+
+
+@given(matrices, st.floats(1e-3, 1e3), logs)
+def test_rescaling_shifts_the_laplace_nll_by_d_log_c(seed, c, log_scale):
+    x, location = data(seed, 3, 7)
+    plain = F.laplace_nll(x, location, log_scale).sum(1)
+    scaled = F.laplace_nll(c * x, c * location, log_scale + math.log(c)).sum(1)
+    torch.testing.assert_close(scaled, plain + 7 * math.log(c), rtol=1e-9, atol=1e-8)

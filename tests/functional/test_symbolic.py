@@ -82,3 +82,31 @@ def test_general_kl_follows_from_the_density_ratio():
     expected = float(derived.subs({mu: 0.2, s: 1.7, mu_p: -0.5, s_p: 0.6}))
     got = F.kl_diagonal_gaussian(*(torch.tensor([[v]]) for v in (0.2, math.log(1.7), -0.5, math.log(0.6))))
     assert got.item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_scale_of_a_laplace_density_minimises_the_reconstruction_term():
+    """The mean absolute residual, and a minimum: `D log 2b + D MAE / b` has the slope zero and curves upwards there."""
+    b, mae, dim = sp.symbols("b MAE D", positive=True)
+    term = dim * sp.log(2 * b) + dim * mae / b
+    (star,) = sp.solve(sp.diff(term, b), b)
+    assert sp.simplify(star - mae) == 0
+    assert sp.simplify(sp.diff(term, b, 2).subs(b, star)) == dim / mae**2
+    at_star = sp.simplify(term.subs(b, star) - dim * (1 + sp.log(2 * mae)))
+    assert sp.simplify(sp.expand_log(at_star, force=True)) == 0
+    x, x_hat = torch.randn(8, 5), torch.randn(8, 5)
+    found = F.optimal_scale(x, x_hat, "all", 1)
+    mean_nll = F.laplace_nll(x, x_hat, found.log()).sum(1).mean()
+    assert mean_nll.item() == pytest.approx(5 * (1 + math.log(2 * found.item())), rel=1e-12)
+
+
+def test_the_floors_are_the_statistics_of_uniform_noise():
+    """`step / sqrt(12)` of a Gaussian's scale, `step / 4` of a Laplace density's."""
+    u, step = sp.symbols("u step", positive=True)
+    half = step / 2
+    square, absolute = (sp.integrate(f, (u, 0, half)) * 2 / step for f in (u**2, u))
+    assert sp.simplify(sp.sqrt(square) - step / sp.sqrt(12)) == 0
+    assert sp.simplify(absolute - step / 4) == 0
+    from calibrae.likelihoods import MEAN_ABSOLUTE, ROOT_MEAN_SQUARE
+
+    assert ROOT_MEAN_SQUARE.floor(0.5) == pytest.approx(float((step / sp.sqrt(12)).subs(step, 0.5)))
+    assert MEAN_ABSOLUTE.floor(0.5) == 0.125

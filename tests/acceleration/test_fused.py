@@ -1,4 +1,4 @@
-"""The step in one function takes the steps that torch's own optimiser takes."""
+"""A step in one function takes the steps that torch's own optimiser takes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ import torch
 from torch import Tensor, nn
 
 import calibrae as cb
+from calibrae.acceleration import AcceleratedStep, _accelerated, _fused, adamw_update, undisturbed
 from calibrae.errors import NonFiniteError
-from calibrae.training import TrainSettings, _terms, _whole_step
-from calibrae.training._descent import Descent
-from calibrae.training._optimiser import adamw_update, build_optimisers, set_rates
-from calibrae.training._terms import MicroBatch, StepTerms
+from calibrae.training import EagerStep, Piece, PieceLoss, TrainSettings, build_optimisers
+from calibrae.training._optimiser import set_rates
 
 STEPS = 12
 
@@ -25,20 +24,21 @@ STEPS = 12
 @pytest.fixture(autouse=True)
 def not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """The function itself: with its shape checks on, as in tests, it cannot be traced."""
-    monkeypatch.setattr(_whole_step, "compile_alone", lambda function, **_: function)
+    monkeypatch.setattr(_fused, "compile_alone", lambda function, **_: function)
 
 
 def model_of(sigma: Any = "optimal", shared: str = "all") -> cb.VAE:
     torch.manual_seed(1)
-    model = cb.build("sigma-vae", data_shape=(3, 4), latent_dim=2, network="mlp", sigma=sigma, sigma_shared=shared)
-    return model.double().train()
+    made = {"data_shape": (3, 4), "latent_dim": 2, "network": "mlp", "options": cb.NetworkOptions(hidden=(16,))}
+    return cb.build("sigma-vae", sigma=sigma, sigma_shared=shared, **made).double().train()
 
 
 def with_batch_norm() -> cb.VAE:
     torch.manual_seed(1)
     encoder = nn.Sequential(nn.Flatten(), nn.Linear(12, 8, bias=False), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 4))
     decoder = nn.Sequential(nn.Linear(2, 12), nn.Unflatten(1, (3, 4)))
-    return cb.VAE(encoder, decoder, cb.GaussianLikelihood(0.3), cb.StandardNormalPrior(2)).double().train()
+    likelihood, prior = cb.GaussianLikelihood(0.3), cb.StandardNormalPrior(2)
+    return cb.VAE(encoder, decoder, likelihood, prior, posterior=cb.GaussianPosterior("log_std")).double().train()
 
 
 class IdleFirst(nn.Module):
@@ -65,30 +65,35 @@ def with_idle_parameter() -> cb.VAE:
     return model
 
 
-def batch(step: int) -> MicroBatch:
+def batch(step: int) -> Piece:
     generator = torch.Generator().manual_seed(100 + step)
     x = torch.rand(8, 3, 4, dtype=torch.float64, generator=generator)
-    return MicroBatch(x, None, torch.randn(8, 2, dtype=torch.float64, generator=generator))
+    return Piece(x, None, None, None, torch.randn(1, 8, 2, dtype=torch.float64, generator=generator))
 
 
 class Run:
-    """Steps on one model, in pieces or as a whole."""
+    """Steps on one model, in pieces or fused."""
 
-    def __init__(self, model: cb.VAE, limit: float, *, whole: bool) -> None:
+    def __init__(self, model: cb.VAE, max_norm: float, *, fused: bool) -> None:
         self.model = model
         self.optimisers = build_optimisers(model, TrainSettings(weight_decay=0.3, lr=0.02))
-        self.descent = Descent(StepTerms(model), self.optimisers, limit)
-        if whole:
-            with self.descent.undisturbed():
-                assert self.descent.compile([batch(0)]) is None
-            assert not self.descent.terms.is_compiled
-            assert self.descent.is_compiled
+        self.eager = EagerStep(PieceLoss(model, cb.BetaELBO(0.5)), self.optimisers, STEPS, max_norm)
+        self.step = AcceleratedStep(self.eager, torch.device("cpu"))
+        if fused:
+            self.compile()
+            assert self.eager.loss is self.eager.module  # the loss alone is as it was
+            assert self.step.part == ""
+            assert self.step.is_compiled
+
+    def compile(self) -> None:
+        with undisturbed(self.eager):
+            assert self.step.compile([batch(0)]) is None
 
     def steps(self, first: int, last: int) -> list[dict[str, float]]:
         found = []
         for step in range(first, last):
             set_rates(self.optimisers, 1.0 / (1 + step % 3))
-            found.append(self.descent([batch(step)], cb.BetaELBO(0.5), step))
+            found.append(self.step([batch(step)], step))
         return found
 
     def state(self) -> dict[str, Tensor]:
@@ -99,7 +104,7 @@ class Run:
         return state
 
 
-@pytest.mark.parametrize("limit", [0.0, 0.02, 1e6])
+@pytest.mark.parametrize("max_norm", [0.0, 0.02, 1e6])
 @pytest.mark.parametrize(
     "make",
     [
@@ -111,17 +116,17 @@ class Run:
     ],
     ids=["optimal", "learned", "learned per element", "given", "batch norm"],
 )
-def test_steps_and_states_are_those_of_torch(make: Callable[[], cb.VAE], limit: float) -> None:
-    pieces, whole = Run(make(), limit, whole=False), Run(make(), limit, whole=True)
-    for ours, theirs in zip(whole.steps(0, STEPS), pieces.steps(0, STEPS), strict=True):
+def test_steps_and_states_are_those_of_torch(make: Callable[[], cb.VAE], max_norm: float) -> None:
+    pieces, fused = Run(make(), max_norm, fused=False), Run(make(), max_norm, fused=True)
+    for ours, theirs in zip(fused.steps(0, STEPS), pieces.steps(0, STEPS), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-9)
-    torch.testing.assert_close(whole.state(), pieces.state(), rtol=1e-8, atol=1e-10)
+    torch.testing.assert_close(fused.state(), pieces.state(), rtol=1e-8, atol=1e-10)
 
 
 def test_a_parameter_that_the_loss_does_not_reach_stays() -> None:
-    whole = Run(with_idle_parameter(), 1.0, whole=True)
-    whole.steps(0, 3)
-    assert torch.equal(whole.model.encoder.idle, torch.ones(3, 3, dtype=torch.float64))
+    fused = Run(with_idle_parameter(), 1.0, fused=True)
+    fused.steps(0, 3)
+    assert torch.equal(fused.model.encoder.idle, torch.ones(3, 3, dtype=torch.float64))
 
 
 @pytest.mark.parametrize(
@@ -129,15 +134,15 @@ def test_a_parameter_that_the_loss_does_not_reach_stays() -> None:
     [model_of, lambda: model_of("learned"), with_idle_first],
     ids=["optimal", "learned", "idle"],
 )
-@pytest.mark.parametrize("first_whole", [True, False])
-def test_either_goes_on_from_what_the_other_stored(make: Callable[[], cb.VAE], first_whole: bool) -> None:
-    expected = Run(make(), 0.02, whole=False)
+@pytest.mark.parametrize("first_fused", [True, False])
+def test_either_goes_on_from_what_the_other_stored(make: Callable[[], cb.VAE], first_fused: bool) -> None:
+    expected = Run(make(), 0.02, fused=False)
     expected.steps(0, STEPS)
-    first = Run(make(), 0.02, whole=first_whole)
+    first = Run(make(), 0.02, fused=first_fused)
     first.steps(0, 5)
     stored = copy.deepcopy((first.model.state_dict(), [o.state_dict() for o in first.optimisers]))
     first.steps(5, 7)  # whose consequences are not in the copy
-    second = Run(make(), 0.02, whole=not first_whole)
+    second = Run(make(), 0.02, fused=not first_fused)
     second.model.load_state_dict(stored[0])
     for optimiser, state in zip(second.optimisers, stored[1], strict=True):
         optimiser.load_state_dict(state)
@@ -151,18 +156,18 @@ def test_either_goes_on_from_what_the_other_stored(make: Callable[[], cb.VAE], f
 
 @pytest.mark.parametrize("sigma", ["optimal", "learned"])
 def test_what_is_not_finite_changes_nothing(sigma: str) -> None:
-    whole = Run(model_of(sigma), 1.0, whole=True)
-    whole.steps(0, 2)
-    before = whole.state()
+    fused = Run(model_of(sigma), 1.0, fused=True)
+    fused.steps(0, 2)
+    before = fused.state()
     bad = batch(2)
     bad.values[0, 0, 0] = torch.inf
     with pytest.raises(NonFiniteError, match=r"reconstruction .*largest \|x\| not finite"):
-        whole.descent([bad], cb.BetaELBO(), 2)
-    torch.testing.assert_close(whole.state(), before, rtol=0, atol=0)
-    whole.steps(2, 4)  # and it goes on from there
-    expected = Run(model_of(sigma), 1.0, whole=True)
+        fused.step([bad], 2)
+    torch.testing.assert_close(fused.state(), before, rtol=0, atol=0)
+    fused.steps(2, 4)  # and it goes on from there
+    expected = Run(model_of(sigma), 1.0, fused=True)
     expected.steps(0, 4)
-    torch.testing.assert_close(whole.state(), expected.state(), rtol=0, atol=0)
+    torch.testing.assert_close(fused.state(), expected.state(), rtol=0, atol=0)
 
 
 class _FiniteLossInfiniteGradient(torch.autograd.Function):
@@ -175,9 +180,9 @@ class _FiniteLossInfiniteGradient(torch.autograd.Function):
         return gradients[0] * torch.inf
 
 
-@pytest.mark.parametrize("whole", [True, False])
-def test_a_gradient_that_is_not_finite_changes_nothing(whole: bool) -> None:
-    run = Run(model_of(), 1.0, whole=whole)
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_gradient_that_is_not_finite_changes_nothing(fused: bool) -> None:
+    run = Run(model_of(), 1.0, fused=fused)
     before = {name: value.clone() for name, value in run.model.state_dict().items()}
     handle = run.model.decoder.register_forward_hook(lambda *parts: _FiniteLossInfiniteGradient.apply(parts[-1]))
     with pytest.raises(NonFiniteError, match="gradient is not finite, though the loss is"):
@@ -188,14 +193,13 @@ def test_a_gradient_that_is_not_finite_changes_nothing(whole: bool) -> None:
 
 
 def test_hooks_on_gradients_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They need gradients that arrive one by one, which a whole step does not have."""
-    monkeypatch.setattr(_terms, "compile_alone", lambda function, **_: function)
-    run, seen = Run(model_of(), 1.0, whole=False), []
+    """They need gradients that arrive one by one, which a fused step does not have."""
+    monkeypatch.setattr(_accelerated, "compile_alone", lambda function, **_: function)
+    run, seen = Run(model_of(), 1.0, fused=False), []
     next(run.model.parameters()).register_post_accumulate_grad_hook(lambda p: seen.append(p.grad is not None))
-    with run.descent.undisturbed():
-        assert run.descent.compile([batch(0)]) is None
-    assert run.descent.terms.is_compiled
-    assert "hooks" in run.descent.part
+    run.compile()
+    assert run.eager.loss is not run.eager.module
+    assert "hooks" in run.step.part
     run.steps(0, 1)
     assert seen[-1]
 
@@ -229,7 +233,7 @@ def model(kind):
     encoder = nn.Sequential(nn.Flatten(), nn.Linear(48, 16), middle, nn.ReLU(), nn.Linear(16, 4))
     decoder = nn.Sequential(nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 48), nn.Unflatten(1, (3, 4, 4)))
     sigma = cb.GaussianLikelihood("learned" if kind == "plain" else "optimal")
-    return cb.VAE(encoder, decoder, sigma, cb.StandardNormalPrior(2))
+    return cb.VAE(encoder, decoder, sigma, cb.StandardNormalPrior(2), posterior=cb.GaussianPosterior("log_std"))
 
 x = np.random.default_rng(0).integers(0, 256, (300, 3, 4, 4), dtype=np.uint8)
 for kind in sys.argv[1:]:

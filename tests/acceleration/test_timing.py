@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from calibrae.models import _timing, seconds_in_turns
+from calibrae.acceleration import _timing, time_interleaved
 
 CPU = torch.device("cpu")
 
@@ -38,10 +38,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def test_every_run_of_every_action_is_told(clock):
-    found = seconds_in_turns([clock.action(5.0, 2.0, 9.0), clock.action(1.0, 40.0, 1.0)], CPU, turns=3)
+    found = time_interleaved([clock.action(5.0, 2.0, 9.0), clock.action(1.0, 40.0, 1.0)], CPU, turns=3)
     assert found == [pytest.approx([5.0, 2.0, 9.0]), pytest.approx([1.0, 40.0, 1.0])]
 
 
 def test_turns_go_on_until_the_budget_is_spent(clock):
-    found = seconds_in_turns([clock.action(1.0, 1.0, 1.0, 1.0), clock.action(2.0, 2.0, 2.0, 2.0)], CPU, 2, budget=10.0)
+    found = time_interleaved([clock.action(1.0, 1.0, 1.0, 1.0), clock.action(2.0, 2.0, 2.0, 2.0)], CPU, 2, budget=10.0)
     assert list(map(len, found)) == [4, 4]

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from calibrae.models import CompiledIfItPays, _compile, compile_alone
+from calibrae.acceleration import AutoCompiled, _compile, compile_alone
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch's own, when it compiles
 
@@ -34,7 +34,7 @@ def test_the_ninth_function_is_compiled_like_the_first():
 
 def timed(monkeypatch, eager, compiled):
     """Seconds of a call, by decree, and a compiler that returns what it is given."""
-    monkeypatch.setattr(CompiledIfItPays, "_seconds", lambda _, functions, *__: [eager, compiled][: len(functions)])
+    monkeypatch.setattr(AutoCompiled, "_seconds", lambda _, functions, *__: [eager, compiled][: len(functions)])
     monkeypatch.setattr(_compile, "compile_alone", lambda function, _: lambda *x: function(*x))
 
 
@@ -43,7 +43,7 @@ def double(x):
 
 
 @pytest.mark.parametrize(
-    ("choice", "calls", "eager", "compiled", "says"),
+    ("choice", "calls", "eager", "compiled", "status"),
     [
         ("off", 1e6, 1.0, 0.1, "not compiled (as asked)"),
         ("auto", 0, 1.0, 0.1, "not compiled (too short to repay it)"),
@@ -53,18 +53,18 @@ def double(x):
         ("on", 1, 1.0, 2.0, "compiled (measured: 2e+03 ms instead of 1e+03)"),
     ],
 )
-def test_it_is_compiled_where_that_pays(monkeypatch, choice, calls, eager, compiled, says):
+def test_it_is_compiled_where_that_pays(monkeypatch, choice, calls, eager, compiled, status):
     timed(monkeypatch, eager, compiled)
-    function = CompiledIfItPays(double, torch.device("cpu"), calls, choice)
+    function = AutoCompiled(double, torch.device("cpu"), calls, choice)
     for _ in range(2):
         assert function(torch.ones(3))[0].tolist() == [2.0] * 3
-    assert function.says == says
-    assert (function._compiled is not None) == says.startswith("compiled")
+    assert function.status == status
+    assert (function._compiled is not None) == status.startswith("compiled")
 
 
 def test_calls_of_other_shapes_run_as_they_are(monkeypatch):
     timed(monkeypatch, 1.0, 0.1)
-    function = CompiledIfItPays(double, torch.device("cpu"), 1000)
+    function = AutoCompiled(double, torch.device("cpu"), 1000)
     function(torch.ones(3))
     function._compiled = lambda x: (x + 100.0,)
     assert function(torch.ones(3))[0].tolist() == [101.0] * 3
@@ -73,17 +73,17 @@ def test_calls_of_other_shapes_run_as_they_are(monkeypatch):
 
 SUMMARY = """
 import torch, calibrae as cb
-from calibrae.models import CompiledIfItPays, Scorer, _compile, summarise
+from calibrae.acceleration import AutoCompiled, _compile
+from calibrae.models import Scorer, batches_of, summarise
 torch.manual_seed(0)
 model = cb.build("sigma-vae", data_shape=(1, 4, 4), latent_dim=2, network="mlp", sigma=0.3).eval()
 x, noise = torch.rand(20, 1, 4, 4), torch.randn(20, 2)
-batches = [(i, x[i : i + 8]) for i in range(0, 20, 8)]
-plain = summarise(model, batches, lambda a, b: noise[a:b])
-_compile.COST = 0.0
-CompiledIfItPays._seconds = lambda self, functions, *given: [1.0, 0.1][: len(functions)]
+plain = summarise(model, batches_of(x, batch_size=8), lambda index: noise[index])
+_compile.COMPILE_SECONDS = 0.0
+AutoCompiled._seconds = lambda self, functions, *given: [1.0, 0.1][: len(functions)]
 scorer = Scorer(model, examples=20, batch_size=8)
-found = summarise(model, batches, lambda a, b: noise[a:b], scorer=scorer)
-print(scorer._score.says)
+found = summarise(model, batches_of(x, batch_size=8), lambda index: noise[index], scorer=scorer)
+print(scorer._score.status)
 print(float((found.elbos - plain.elbos).abs().max()), abs(found.mse / plain.mse - 1.0))
 """
 
@@ -92,8 +92,8 @@ print(float((found.elbos - plain.elbos).abs().max()), abs(found.mse / plain.mse 
 def test_a_compiled_summary_is_the_same():
     """In a process of its own: the tests' shape checks cannot be traced."""
     out = subprocess.run([sys.executable, "-c", SUMMARY], capture_output=True, text=True, check=True).stdout
-    says, differences = out.splitlines()
-    assert says.startswith("compiled")
+    status, differences = out.splitlines()
+    assert status.startswith("compiled")
     elbo, mse = map(float, differences.split())
     assert elbo < 1e-4
     assert mse < 1e-5

@@ -9,20 +9,19 @@ from types import SimpleNamespace
 
 import pytest
 
-from calibrae.training import _allocator
-from calibrae.training._allocator import freed_memory_kept
+from calibrae.acceleration import _memory, retain_freed_memory
 
 PROGRAM = """
 import resource, sys
 import torch
 from contextlib import nullcontext
-from calibrae.training._allocator import freed_memory_kept
+from calibrae.acceleration import retain_freed_memory
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 def step():
     a = [torch.ones(1 << 22) for _ in range(12)]  # 16 MiB each
     del a
-with freed_memory_kept() if sys.argv[1] == "kept" else nullcontext():
+with retain_freed_memory() if sys.argv[1] == "kept" else nullcontext():
     step(); step()
     before = faults()
     for _ in range(5):
@@ -35,7 +34,7 @@ def faults(how: str) -> int:
     return int(subprocess.run([sys.executable, "-c", PROGRAM, how], capture_output=True, text=True, check=True).stdout)
 
 
-@pytest.mark.skipif(_allocator._glibc() is None, reason="only glibc's allocator is told")
+@pytest.mark.skipif(_memory._glibc() is None, reason="only glibc's allocator is told")
 def test_a_step_finds_the_memory_of_the_last_one() -> None:
     pages = 5 * 12 * (1 << 24) // resource.getpagesize()
     kept = faults("kept")
@@ -46,11 +45,11 @@ def test_a_step_finds_the_memory_of_the_last_one() -> None:
 def test_the_allocator_is_told_and_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[tuple[int, ...]] = []
     fake = SimpleNamespace(mallopt=lambda *what: told.append(what), malloc_trim=lambda pad: told.append((pad,)))
-    monkeypatch.setattr(_allocator, "_glibc", lambda: fake)
+    monkeypatch.setattr(_memory, "_glibc", lambda: fake)
     told_within: list[tuple[int, ...]] = []
 
     def interrupted() -> None:
-        with freed_memory_kept():
+        with retain_freed_memory():
             told_within.extend(told)
             raise KeyboardInterrupt
 
@@ -62,6 +61,6 @@ def test_the_allocator_is_told_and_told_again(monkeypatch: pytest.MonkeyPatch) -
 
 def test_elsewhere_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert _allocator._glibc() is None
-    with freed_memory_kept():
+    assert _memory._glibc() is None
+    with retain_freed_memory():
         pass

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from calibrae.training._ahead import one_ahead
+from calibrae.acceleration import prefetch
 
 
 def draws(generator: torch.Generator, count: int = 6) -> Iterator[Tensor]:
@@ -18,7 +18,7 @@ def draws(generator: torch.Generator, count: int = 6) -> Iterator[Tensor]:
 
 def test_items_and_generator_are_those_of_a_plain_loop():
     ahead, plain = torch.Generator().manual_seed(3), torch.Generator().manual_seed(3)
-    for found, expected in zip(one_ahead(draws(ahead), ahead), draws(plain), strict=True):
+    for found, expected in zip(prefetch(draws(ahead), ahead), draws(plain), strict=True):
         assert torch.equal(found, expected)
     assert torch.equal(ahead.get_state(), plain.get_state())
 
@@ -26,7 +26,7 @@ def test_items_and_generator_are_those_of_a_plain_loop():
 @pytest.mark.parametrize("taken", [0, 1, 4, 6])
 def test_closed_early_it_leaves_the_generator_behind_the_last_item_that_came_out(taken):
     ahead, plain = torch.Generator().manual_seed(3), torch.Generator().manual_seed(3)
-    batches, expected = one_ahead(draws(ahead), ahead), draws(plain)
+    batches, expected = prefetch(draws(ahead), ahead), draws(plain)
     for _ in range(taken):
         assert torch.equal(next(batches), next(expected))
     batches.close()
@@ -43,7 +43,7 @@ def test_the_next_item_is_made_while_one_is_in_use():
         made.set()
         yield "second"
 
-    batches = one_ahead(items(), torch.Generator())
+    batches = prefetch(items(), torch.Generator())
     assert next(batches) == "first"
     in_use.set()
     assert made.wait(timeout=60)
@@ -55,7 +55,7 @@ def test_what_goes_wrong_in_the_thread_goes_wrong_where_the_item_is_needed():
         yield 1
         raise OSError("the disk is gone")
 
-    batches = one_ahead(items(), torch.Generator())
+    batches = prefetch(items(), torch.Generator())
     assert next(batches) == 1
     with pytest.raises(OSError, match="the disk is gone"):
         next(batches)

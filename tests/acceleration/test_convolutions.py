@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from calibrae.training import _convolutions, _winograd
-from calibrae.training._convolutions import StridedConvolution, doubles, fast_gradients, subpixels, windows
+from calibrae.acceleration import _convolutions, _winograd
+from calibrae.acceleration._convolutions import StridedConvolution, doubles, fast_gradients, subpixels, windows
 
 PAIRS = st.tuples(st.integers(1, 3), st.integers(1, 3))
 
