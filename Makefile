@@ -67,7 +67,7 @@ bench-full: bench  ## all of docs/speed.md: float32, not compiled, scaling, impo
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/importance.py $(DATA)/mnist $(RIVALS)
 	$(BIN)/python benchmarks/throughput/data_path.py $(DATA)
-	$(BIN)/python benchmarks/precision.py $(DATA)/cifar10 --accelerator $(DEVICE) --compile on
+	$(BIN)/python benchmarks/precision.py $(DATA)/cifar10 --device $(DEVICE) --compile on
 	$(BIN)/python benchmarks/precision.py --check --network conv
 	$(BIN)/python benchmarks/time_to_elbo.py $(DATA)/cifar10
 

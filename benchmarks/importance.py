@@ -76,13 +76,15 @@ def network() -> cb.VAE:
         nn.Linear(latent, mid), nn.Tanh(), nn.Linear(mid, wide), nn.Tanh(), nn.Linear(wide, data),
         nn.Unflatten(1, (1, 28, 28)),
     )  # fmt: skip
-    return cb.VAE(encoder, decoder, cb.BernoulliLikelihood(), cb.StandardNormalPrior(latent)).eval()
+    return cb.VAE(
+        encoder, decoder, cb.BernoulliLikelihood(), cb.StandardNormalPrior(latent), posterior=cb.GaussianPosterior("log_std"),
+    ).eval()  # fmt: skip
 
 
 def ours(model: cb.VAE, x: Tensor, samples: int) -> tuple[float, str]:
     """Seconds, a compiler's included, and whether it was used."""
     started = time.perf_counter()
-    found = importance_weighted(model, [(0, x)], samples, examples=len(x))
+    found = importance_weighted(model, [cb.Batch(x)], samples, examples=len(x))
     return time.perf_counter() - started, found.compilation
 
 
@@ -95,8 +97,8 @@ def theirs(python: str, images: Path, samples: int) -> float:
 
 def error_against_float64(model: cb.VAE, x: Tensor, samples: int) -> float:
     """Largest difference of the bound from the same samples in float64, nats."""
-    found = importance_weighted(model, [(0, x)], samples).log_likelihood
-    exact = importance_weighted(model.double(), [(0, x.double())], samples).log_likelihood
+    found = importance_weighted(model, [cb.Batch(x)], samples).log_likelihood
+    exact = importance_weighted(model.double(), [cb.Batch(x.double())], samples).log_likelihood
     model.float()
     return float((found - exact).abs().max())
 
@@ -111,8 +113,8 @@ def main() -> None:
     parser.add_argument("--few", type=int, default=2000, help="Images that both are timed on.")
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
-    data = load_data(arguments.data).binarised()
-    x = torch.cat([x for _, x in data.batches("test", 1000)])[: arguments.images]
+    data = load_data(arguments.data, cb.DataOptions(binarise=True))
+    x = torch.cat([batch.x for batch in data.batches("test", 1000)])[: arguments.images]
     model = network()
     record: dict[str, object] = {
         "date": date.today().isoformat(),

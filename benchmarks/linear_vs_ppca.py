@@ -27,10 +27,10 @@ def compare(data: Data, latent_dim: int, epochs: int, seed: int, folder: Path) -
     settings = {"lr": 1e-2, "batch_size": 128, "weight_decay": 0.0, "seed": seed}
     cb.fit(model, data, folder, epochs=epochs, quiet=True, pictures=False, **settings)
     ppca = training_spectrum(data, latent_dim).ppca(latent_dim)
-    x = torch.cat([x for _, x in data.batches("test", 1024)])
-    floor = cb.functional.ppca_log_likelihood(ppca, x.flatten(1).double()).mean().item()
-    sigma = model.likelihood.sigma.log_sigma.exp().item()
-    return exact_linear_elbo(model, x).double().mean().item(), floor, sigma, ppca.sigma
+    x = torch.cat([batch.x for batch in data.batches("test", 1024)])
+    baseline = cb.functional.ppca_log_likelihood(ppca, x.flatten(1).double()).mean().item()
+    sigma = model.likelihood.scale.std()
+    return exact_linear_elbo(model, x).double().mean().item(), baseline, sigma, ppca.sigma
 
 
 def main() -> None:
@@ -48,9 +48,9 @@ def main() -> None:
     for latent_dim in map(int, arguments.latent_dims.split(",")):
         for seed in range(arguments.seeds):
             with tempfile.TemporaryDirectory() as folder:
-                elbo, floor, sigma, exact = compare(data, latent_dim, arguments.epochs, seed, Path(folder) / "run")
+                elbo, baseline, sigma, exact = compare(data, latent_dim, arguments.epochs, seed, Path(folder) / "run")
             print(
-                f"| {latent_dim} | {seed} | {elbo:.3f} | {floor:.3f} | {floor - elbo:.3f} | {sigma:.5f} | {exact:.5f} | "
+                f"| {latent_dim} | {seed} | {elbo:.3f} | {baseline:.3f} | {baseline - elbo:.3f} | {sigma:.5f} | {exact:.5f} | "
                 f"{sigma / exact:.4f} |",
                 flush=True,
             )

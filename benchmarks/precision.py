@@ -1,6 +1,6 @@
 """What training in bf16 moves the final ELBO by: the same seeds in float32 and in bf16, evaluated alike in float32.
 
-    python benchmarks/precision.py path/to/cifar10 [--network conv] [--epochs 3] [--seeds 0 1 2] [--lr 4e-3] [--accelerator cpu] [--compile on]
+    python benchmarks/precision.py path/to/cifar10 [--network conv] [--epochs 3] [--seeds 0 1 2] [--lr 4e-3] [--device cpu] [--compile on]
 
 `--network preset` is the default network; `conv` is that of the throughput benchmark, half of whose gradients take nine products instead of
 sixteen where they are compiled in bf16, which rounds them more.
@@ -33,11 +33,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
 import calibrae as cb
+from calibrae.acceleration import _winograd, compile_alone, fast_gradients
+from calibrae.acceleration._precision import MIN_GAIN  # from where on `--precision auto` takes bf16
 from calibrae.data import Data, load_data
-from calibrae.models import compile_alone
-from calibrae.training import TrainSettings, _winograd
-from calibrae.training._convolutions import fast_gradients
-from calibrae.training._hardware import WORTH  # from where on `--precision auto` takes bf16
+from calibrae.training import TrainSettings
 
 RESULTS = Path(__file__).parent / "results"
 LATENTS = 50
@@ -79,7 +78,8 @@ def network(name: str, data_shape: tuple[int, ...]) -> cb.VAE:
     """A new model."""
     if name == "preset":
         return cb.build("sigma-vae", data_shape=data_shape, latent_dim=LATENTS)
-    return cb.VAE(*build(name), cb.GaussianLikelihood("optimal"), cb.StandardNormalPrior(PLAIN_LATENTS[name]))
+    prior, posterior = cb.StandardNormalPrior(PLAIN_LATENTS[name]), cb.GaussianPosterior("log_std")
+    return cb.VAE(*build(name), cb.GaussianLikelihood("optimal"), prior, posterior=posterior)
 
 
 def trained(
@@ -92,7 +92,7 @@ def trained(
         with mode:
             run = cb.fit(
                 model, data, f"{folder}/run", epochs=arguments.epochs, seed=seed, lr=arguments.lr, quiet=True, pictures=False,
-                compile=arguments.compile, precision=precision, accelerator=arguments.accelerator,
+                compile=arguments.compile, precision=precision, device=arguments.device,
             )  # fmt: skip
         elbo = cb.evaluate(run).elbo_nats
     assert elbo is not None
@@ -108,7 +108,7 @@ def check(name: str) -> None:
     x, model = x.contiguous(memory_format=torch.channels_last), model.to(memory_format=torch.channels_last)
 
     def loss(x: Tensor, noise: Tensor) -> Tensor:
-        return -model.elbo(x, noise).elbo.mean()
+        return -model.elbo(x, eps=noise).elbo.mean()
 
     def gradients(mode: AbstractContextManager, *, compiled: bool = False) -> list[Tensor]:
         model.zero_grad()
@@ -143,15 +143,15 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--lr", type=float, default=TrainSettings().lr)
-    parser.add_argument("--accelerator", default="cpu")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--compile", default="off", choices=["on", "off"])
     parser.add_argument("--check", action="store_true", help="Compare one gradient, rounded in every way, and stop.")
     arguments = parser.parse_args()
     if arguments.check:
         check(arguments.network)
         return
-    device = torch.device(arguments.accelerator)
-    by_hand = peak(torch.bfloat16, device) < WORTH * peak(torch.float32, device)
+    device = torch.device(arguments.device)
+    by_hand = peak(torch.bfloat16, device) < MIN_GAIN * peak(torch.float32, device)
     data = load_data(arguments.data)
     pairs = []
     for seed in arguments.seeds:

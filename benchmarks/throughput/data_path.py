@@ -40,12 +40,13 @@ def batches_alone(data: Data, batch_size: int) -> float:
 def training(network: str, images: np.ndarray, batch_size: int, precision: str, compile_: str) -> float:
     """Seconds a step of an epoch, by the trainer's own clock."""
     encoder, decoder = build(network)
-    model = cb.VAE(encoder, decoder, cb.GaussianLikelihood(1.0), cb.StandardNormalPrior(LATENTS[network]))
+    prior, posterior = cb.StandardNormalPrior(LATENTS[network]), cb.GaussianPosterior("log_std")
+    model = cb.VAE(encoder, decoder, cb.GaussianLikelihood(1.0), prior, posterior=posterior)
     few = images[:256]
     with tempfile.TemporaryDirectory() as folder:
         run = cb.fit(
             model, {"train": images, "validation": few, "test": few}, Path(folder) / "run", epochs=1, batch_size=batch_size,
-            lr=1e-3, clip=0.0, quiet=True, pictures=False, precision=precision, compile=compile_,
+            lr=1e-3, grad_clip_norm=0.0, quiet=True, pictures=False, precision=precision, compile=compile_,
         )  # fmt: skip
     return float(run.history[-1]["seconds"]) / (len(images) // batch_size)
 

@@ -26,8 +26,8 @@ import torch
 from machine import name_of, peak
 from torch.utils.flop_counter import FlopCounterMode
 
+from calibrae.acceleration._precision import MIN_GAIN  # from where on `--precision auto` takes bf16
 from calibrae.data import load_data
-from calibrae.training._hardware import WORTH  # from where on `--precision auto` takes bf16
 from networks import LATENTS, SHAPES, PlainVAE
 
 HERE = Path(__file__).parent
@@ -161,7 +161,7 @@ def main() -> None:
         gain = peak(torch.bfloat16, torch.device(arguments.device)) / peak(
             torch.float32, torch.device(arguments.device)
         )
-        arguments.precision = "bf16" if gain >= WORTH else "fp32"
+        arguments.precision = "bf16" if gain >= MIN_GAIN else "fp32"
     view = load_data(arguments.data).view("train")
     with tempfile.TemporaryDirectory() as folder:
         images = Path(folder) / "images.npy"
