@@ -347,3 +347,12 @@ def test_settings_reach_the_trainer(tmp_path):
     assert set(chosen) == {field.name for field in fields(TrainSettings)}
     run = cb.fit(_like(()), X, tmp_path / "r", quiet=True, pictures=False, **chosen)
     assert tomllib.loads((run.path / "config.toml").read_text())["training"] == chosen
+
+
+def test_data_that_were_loaded_before_keep_their_options(tmp_path):
+    data = cb.load_data("digits", cb.DataOptions(split_seed=3, test_fraction=0.2))
+    model = cb.build("vae", data_shape=(1, 8, 8), latent_dim=2, network="linear")
+    run = cb.fit(model, data, tmp_path / "run", epochs=1, quiet=True, pictures=False)
+    again = cb.evaluate(tmp_path / "run")
+    assert again.n == len(data.view("test"))
+    assert again.elbo_nats == pytest.approx(run.evaluate().elbo_nats, rel=1e-6)

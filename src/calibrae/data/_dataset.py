@@ -39,6 +39,7 @@ class Data:
         provenance: where each split came from.
         condition: coding of the condition; `None` without one.
         labels: conditions of each split, in the order of its rows.
+        options: how they were read and split, which a run stores.
     """
 
     source: Source
@@ -47,6 +48,7 @@ class Data:
     provenance: Mapping[str, str]
     condition: Condition | None = None
     labels: Mapping[AnySplit, Array] = field(default_factory=dict)
+    options: DataOptions = field(default_factory=DataOptions)
 
     @property
     def spec(self) -> DataSpec:
@@ -274,7 +276,8 @@ def load_data(
     if preparation is not None:
         source = _as_trained(source, preparation)
     views, provenance = _split(source, options) if split or "all" not in source.parts else _unsplit(source)
-    loaded = Data(source, views, preparation or prepare(source, views["train"], options), provenance)
+    fitted = preparation or prepare(source, views["train"], options)
+    loaded = Data(source, views, fitted, provenance, options=options)
     return loaded if options.condition is None else _conditioned(loaded, options.condition, coding)
 
 

@@ -130,9 +130,7 @@ def fit(
     ready = _suited(model, ready, chosen)
     for note in ready.source.notes:
         reporter.say(f"note: {note}")
-    kept_options = replace(
-        options or DataOptions(), condition=None if ready.condition is None else ready.condition.name
-    )
+    kept_options = replace(ready.options, condition=None if ready.condition is None else ready.condition.name)
     job = _Job(model, ready, place, chosen, goal, reporter, kept_options, dict(request or {}), stop_after)
     trainer, history = job.train(resume=resume, overwrite=overwrite)
     run = Run(trainer.keeper.folder, model, ready, history)
