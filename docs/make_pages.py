@@ -59,7 +59,7 @@ sigma, grey     316.04      the same in 8-bit grey levels
 KL at most      349.61      nats, on CelebA 64
 One nat is worth a squared error of 3.072 (sigma 1.239 at beta 1), and only what changes a whole picture is worth coding: expect blurred means and few used latents.
 
-the same elsewhere, on the same data
+equal balance in other losses, on these data
   half-sse                  1.536         SSE / 2 + beta * KL
   mse-mean-kl               0.032         MSE + w * KL / d
   ...

@@ -86,7 +86,7 @@ def _reads_an_output(call: ast.Call) -> str | None:
 
 
 def violations(text: str, place: str) -> Iterator[str]:
-    """What is wrong in a module, with its lines.
+    """Faults of a module, with their lines.
 
     Args:
         text: its source.

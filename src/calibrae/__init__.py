@@ -47,7 +47,9 @@ if TYPE_CHECKING:
     from .objectives import Objective as Objective
     from .objectives import ReconstructionError as ReconstructionError
     from .objectives import Terms as Terms
+    from .training import TrainSettings as TrainSettings
     from .workflows import Run as Run
+    from .workflows import TrainRequest as TrainRequest
     from .workflows import diagnose as diagnose
     from .workflows import evaluate as evaluate
     from .workflows import evaluate_full as evaluate_full
@@ -94,7 +96,9 @@ _HOME = {
     "fix_scale": "models",
     "DataOptions": "data",
     "load_data": "data",
+    "TrainSettings": "training",
     "Run": "workflows",
+    "TrainRequest": "workflows",
     "diagnose": "workflows",
     "evaluate": "workflows",
     "evaluate_full": "workflows",

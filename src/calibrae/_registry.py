@@ -96,6 +96,24 @@ def find(kind: str, name: str) -> type:
     return _CLASSES[kind][name]
 
 
+def own_components() -> list[tuple[str, type]]:
+    """Registered names and classes from outside this package, so that another process can register them too.
+
+    Examples:
+        >>> from calibrae._registry import own_components
+        >>> [name for name, cls in own_components() if cls.__module__.startswith("calibrae.")]
+        []
+    """
+    package = __name__.partition(".")[0]
+    known = (entry for classes in _CLASSES.values() for entry in classes.items())
+    return [(name, cls) for name, cls in known if cls.__module__.partition(".")[0] != package]
+
+
+def readmit(name: str, cls: Any) -> None:
+    """Register a class that was registered in another process."""
+    _CLASSES[cls.kind].setdefault(name, cls)
+
+
 def create(kind: str, spec: str | Mapping[str, Any], **offered: Any) -> Any:
     """Make a component from `"mixture"`, `"mixture:components=4"` or `{"name": "mixture", "components": 4}`.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, final
 
 import torch
 from torch import Tensor
@@ -25,6 +25,8 @@ else:
 
 
 Shape: TypeAlias = tuple[int, ...]
+Severity: TypeAlias = Literal["error", "warning", "note"]
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 Shared: TypeAlias = Literal["all", "channel", "element"]
 ScaleChoice: TypeAlias = Literal["optimal", "learned"] | float
 Split: TypeAlias = Literal["train", "validation", "test"]
@@ -148,3 +150,22 @@ class DataSpec:
         if self.levels is None:
             return None
         return self.levels if self.preparation == "dequantise" else 1
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One fault of a loss or of a trained model, or one thing worth knowing.
+
+    Attributes:
+        code: fixed name, such as `kl-wrong-sign` or `posterior-collapse`.
+        severity: `error`: a formula is not what it claims to be, or numbers and samples are not usable; `warning`: something may
+            break, or better is to be had; `note`: worth knowing.
+        message: measured facts, as a sentence; an audit's, which go on in a longer one, have no full stop.
+        remedy: advice, as a whole sentence.
+    """
+
+    code: str
+    severity: Severity
+    message: str
+    remedy: str

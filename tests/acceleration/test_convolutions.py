@@ -25,7 +25,7 @@ PAIRS = st.tuples(st.integers(1, 3), st.integers(1, 3))
     data=st.data(),
 )
 def test_gradients_are_those_of_autograd(kernel, stride, padding, transposed, data) -> None:
-    """Of any kernel, stride and padding, and of the leftover rows that no window reaches, in float64."""
+    """Gradients of any kernel, stride and padding, and of the leftover rows that no window reaches, in float64."""
     extra = tuple(data.draw(st.integers(0, s - 1)) for s in stride) if transposed else (0, 0)
     padding = tuple(min(a, k - 1) for a, k in zip(padding, kernel, strict=True))
     torch.manual_seed(data.draw(st.integers(0, 99)))
@@ -57,7 +57,7 @@ def test_gradients_are_those_of_autograd(kernel, stride, padding, transposed, da
     extra=st.tuples(st.integers(0, 1), st.integers(0, 1)),
 )
 def test_nine_products_are_the_gradient_of_autograd(transposed, batch, channels, size, extra) -> None:
-    """Of a 4 x 4 kernel with a stride of two, in float64, with and without a row or column that no output sees."""
+    """Gradients of a 4 x 4 kernel with a stride of two, in float64, with and without a row or column that no output sees."""
     torch.manual_seed(0)
     kind, options = (nn.ConvTranspose2d, {"output_padding": extra}) if transposed else (nn.Conv2d, {})
     layer = kind(*channels, 4, 2, 1, bias=False, **options).double()

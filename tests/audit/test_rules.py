@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from calibrae._types import SEVERITIES
 from calibrae.audit import audit_loss
-from calibrae.audit._finding import SEVERITIES
 from calibrae.audit._rules import SECTIONS
 from calibrae.audit._tolerances import Tolerance, Tolerances
 

@@ -11,6 +11,7 @@ import tomllib
 
 import numpy as np
 import pytest
+import torch
 from command import call
 
 import calibrae as cb
@@ -18,14 +19,16 @@ from calibrae.errors import ArgumentError
 from calibrae.workflows._study import Axis, Study, spread_points, sqlite_address
 
 BRIEF = ("--epochs", "1", "--hidden", "16", "--compile", "off")
-REQUEST = {"data": "digits", "arguments": []}
+REQUEST = {"data": "digits", "epochs": 20}
+SMALL = cb.NetworkOptions(hidden=(8,))
 
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
     out = tmp_path_factory.mktemp("sweep") / "sweep"
+    settings, sizes = cb.TrainSettings(epochs=2, compile="off"), cb.NetworkOptions(hidden=(16,))
     found = cb.sweep(
-        "digits", out, beta=[1.0, 50.0], latent_dim=[3], jobs=2, quiet=True, epochs=2, hidden=(16,), compile="off"
+        "digits", out, beta=[1.0, 50.0], latent_dim=[3], jobs=2, quiet=True, settings=settings, network_options=sizes
     )
     return out, found
 
@@ -52,9 +55,9 @@ def test_options_of_training_reach_every_point(tmp_path, capsys):
     (tmp_path / "t.csv").write_text(
         "a,b,kind\n" + "".join(f"{x},{y},{'uv'[i % 2]}\n" for i, (x, y) in enumerate(rng.normal(size=(60, 2))))
     )
-    options = {
-        "likelihood": "laplace", "prior": "mixture:components=2", "condition": "kind", "grad_clip_norm": 0.5, "lr_warmup": 0.2,
-        "ema_decay": 0.5, "micro_batches": 2, "acceleration": "off", "threads": 1, "seed": 3,
+    settings = {
+        "epochs": 1, "batch_size": 16, "grad_clip_norm": 0.5, "lr_warmup": 0.2, "ema_decay": 0.5, "micro_batches": 2,
+        "acceleration": "off", "threads": 1, "seed": 3,
     }  # fmt: skip
     found = cb.sweep(
         tmp_path / "t.csv",
@@ -62,15 +65,15 @@ def test_options_of_training_reach_every_point(tmp_path, capsys):
         latent_dim=[1],
         jobs=1,
         quiet=True,
-        epochs=1,
-        hidden=(8,),
-        batch_size=16,
-        **options,
+        likelihood="laplace",
+        prior=cb.MixturePrior(1, components=2),
+        condition="kind",
+        network_options=SMALL,
+        settings=cb.TrainSettings(**settings),
     )
     (point,) = found.points
     stored = tomllib.loads((tmp_path / "s" / "points" / point.name / "config.toml").read_text())
-    names = ("grad_clip_norm", "lr_warmup", "ema_decay", "micro_batches", "acceleration", "threads", "seed")
-    assert {name: stored["training"][name] for name in names} == {name: options[name] for name in names}
+    assert {name: stored["training"][name] for name in settings} == settings
     assert stored["model"]["likelihood"]["name"] == "laplace"
     assert (stored["model"]["prior"]["name"], stored["model"]["prior"]["components"]) == ("mixture", 2)
     assert (stored["data"]["condition"], stored["model"]["context_dim"]) == ("kind", 2)
@@ -160,7 +163,7 @@ def test_points_of_a_process_that_is_gone_are_taken_again(tmp_path):
 
 def test_a_study_of_which_nothing_came_gives_way(tmp_path):
     def study(values, lr, *, is_empty):
-        request = {**REQUEST, "arguments": ["--lr", lr]}
+        request = {**REQUEST, "lr": lr}
         return Study(sqlite_address(tmp_path), [Axis.of("beta", values)], 0, request, is_empty=is_empty)
 
     study("1,2", "-1", is_empty=True)
@@ -174,13 +177,106 @@ def test_a_study_of_which_nothing_came_gives_way(tmp_path):
         study("4", "2", is_empty=True)
 
 
-def test_a_refusal_shows_the_options_as_they_were_typed(tmp_path):
-    def study(*arguments):
-        return Study(sqlite_address(tmp_path), [Axis.of("beta", "1,2")], 0, {**REQUEST, "arguments": arguments})
+def test_a_refusal_shows_the_options_that_changed(tmp_path):
+    def study(**request):
+        return Study(sqlite_address(tmp_path), [Axis.of("beta", "1,2")], 0, {**REQUEST, **request})
 
-    study("--epochs", "3")
-    with pytest.raises(ArgumentError, match="arguments was --epochs 3, got --epochs 2 --horizontal-flip"):
-        study("--epochs", "2", "--horizontal-flip")
+    study(epochs=3, hidden=[16, 16])
+    with pytest.raises(ArgumentError, match="epochs was 3, got 2; hidden was 16 16, got 8\\. Take another --out"):
+        study(epochs=2, hidden=[8])
+
+
+def narrow_model(latent_dim):
+    """A model of own networks, as a user's module has it."""
+    encoder = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2 * latent_dim))
+    decoder = torch.nn.Sequential(torch.nn.Linear(latent_dim, 64), torch.nn.Unflatten(-1, (1, 8, 8)))
+    posterior = cb.GaussianPosterior("log_std")
+    return cb.VAE(encoder, decoder, cb.GaussianLikelihood(0.2), cb.StandardNormalPrior(latent_dim), posterior=posterior)
+
+
+def a_model_of_two():
+    return narrow_model(2)
+
+
+def test_arrays_conditions_and_models_of_ones_own_are_swept(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (400, 1, 8, 8), dtype=np.uint8)
+    common = {"jobs": 2, "quiet": True, "settings": cb.TrainSettings(epochs=1, compile="off")}
+    found = cb.sweep(x, tmp_path / "own", beta=[1.0, 9.0], latent_dim=[2, 3], model=narrow_model, **common)
+    assert [(p.beta, p.latent_dim) for p in found.points] == [(1.0, 2), (1.0, 3), (9.0, 2), (9.0, 3)]
+    assert not found.failed
+    record = cb.evaluate(tmp_path / "own" / "points" / "beta-9_latent-dim-2", split="validation", model=narrow_model(2))
+    assert found.points[2].elbo_nats == pytest.approx(record.elbo_nats, rel=1e-6)
+    again = cb.sweep(x, tmp_path / "own", beta=[1.0, 9.0], latent_dim=[2, 3], model=narrow_model, **common)
+    assert [p.elbo_nats for p in again.points] == [p.elbo_nats for p in found.points]
+    with pytest.raises(ArgumentError, match="keeps its data"):
+        cb.sweep(x[:-1], tmp_path / "own", beta=[1.0, 9.0], latent_dim=[2, 3], model=narrow_model, **common)
+    labels = {"condition": np.arange(400) % 4, "network_options": SMALL}
+    conditional = cb.sweep(x, tmp_path / "conditional", latent_dim=[2], **labels, **common)
+    folder = tmp_path / "conditional" / "points" / conditional.points[0].name
+    assert tomllib.loads((folder / "config.toml").read_text())["model"]["context_dim"] == 4
+
+
+def test_models_and_components_of_a_script_are_swept(tmp_path):
+    """A script without a guard, run as users run it, and once more, when nothing is left to train."""
+    script = tmp_path / "study.py"
+    script.write_text(SCRIPT)
+    for expected in ("2 points to train", "nothing is left to train"):
+        done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count(expected) == 2
+        assert "registered sharp" in done.stdout
+        assert "own 0.1" in done.stdout
+
+
+SCRIPT = """
+import numpy as np, torch
+import calibrae as cb
+
+@cb.component("sharp")
+class Sharp(cb.Likelihood):
+    def __init__(self, sigma: float = 0.5) -> None:
+        super().__init__()
+        self.sigma = sigma
+
+    def forward(self, output):
+        return torch.distributions.Independent(torch.distributions.Normal(output, self.sigma), len(self.data_shape))
+
+def make(latent_dim):
+    return cb.build("vae", data_shape=(4,), latent_dim=latent_dim, likelihood=Sharp(0.1), network="linear")
+
+x = np.random.default_rng(0).normal(size=(200, 4)).astype("float32")
+common = dict(settings=cb.TrainSettings(epochs=1, compile="off"), jobs=2, network_options=cb.NetworkOptions(hidden=(4,)))
+first = cb.sweep(x, "registered", beta=[1, 2], latent_dim=2, likelihood="sharp", **common)
+print("registered", cb.load("registered/points/" + first.points[0].name).config.parts["likelihood"]["name"])
+second = cb.sweep(x, "own", latent_dim=[1, 2], model=make, **common)
+print("own", cb.load("own/points/" + second.points[0].name, model=make(1)).likelihood.sigma)
+"""
+
+
+class Unregistered(cb.StandardNormalPrior):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (
+            {"model": a_model_of_two, "latent_dim": [2]},
+            "`model` must take what is swept by name; a_model_of_two lacks latent_dim",
+        ),
+        ({"model": a_model_of_two(), "beta": [1]}, "a function that makes a VAE anew for each point; got VAE"),
+        ({"prior": Unregistered(2), "beta": [1]}, "an object of Unregistered, which is not registered"),
+        ({"data": "nowhere.csv", "beta": [1]}, "neither a name of data"),
+        (
+            {"prior": cb.MixturePrior(2), "latent_dim": [2, 3]},
+            "the prior must be over latent_dim = 3 latents; got one over 2",
+        ),
+    ],
+)
+def test_what_a_sweep_cannot_send_is_refused(tmp_path, options, says):
+    with pytest.raises(ArgumentError, match=says):
+        cb.sweep(options.pop("data", "digits"), tmp_path / "s", quiet=True, **options)
 
 
 def test_the_same_search_draws_the_same_points(tmp_path):

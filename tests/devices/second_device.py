@@ -20,7 +20,7 @@ INDEXES = {aten.index.Tensor, aten._unsafe_index.Tensor, aten.index_put.default,
 
 
 class Backend(_DummyBackendModule):
-    """What torch knows as `torch.second`; it has a generator of its own, which nothing draws from."""
+    """Module that torch knows as `torch.second`; it has a generator of its own, which nothing draws from."""
 
     generator = torch.Generator()
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch.utils import backend_registration
 
+from calibrae.acceleration import find_device
 from calibrae.errors import ArgumentError
-from calibrae.runs import require_device
 
 HERE = Path(__file__).parent
 needs_second = pytest.mark.skipif(
@@ -82,10 +82,10 @@ def test_auto_is_a_cuda_device_if_one_can_be_used(usable: bool, expected: str, m
         return real(*size)
 
     monkeypatch.setattr(torch, "zeros", zeros)
-    assert require_device("auto").type == expected
+    assert find_device("auto").type == expected
     if not usable:
         with pytest.raises(ArgumentError, match=r"such as cpu, or auto; got cuda \(CUDA error: out of memory\)"):
-            require_device("cuda")
+            find_device("cuda")
 
 
 def leaves(tree: Any, path: str = "") -> dict[str, Any]:

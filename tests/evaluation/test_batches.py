@@ -54,7 +54,7 @@ def case(likelihood: str, prior: str) -> tuple[cb.VAE, Data]:
 
 
 def require_same(one: object, other: object, name: str = "") -> None:
-    """The same but for rounding, all the way down."""
+    """Equal but for rounding, all the way down."""
     if isinstance(one, dict):
         assert set(one) == set(other)
         for key, value in one.items():

@@ -96,3 +96,10 @@ def test_what_a_prior_does_not_allow_is_no_finding():
     """Without a KL per latent and without one prior there are still active latents, and nothing is guessed of the rest."""
     unknown = latents(kl_per_dim=None, dimensionwise_kl=None, aggregate_kl=None, hole_share=None)
     assert findings(replace(WELL, latents=unknown)) == []
+
+
+@pytest.mark.parametrize(("choice", "advised"), [("fixed", True), ("optimal", False), ("learned", False)])
+def test_a_collapsed_model_is_told_to_calibrate_sigma_only_if_it_did_not(choice, advised):
+    collapsed = replace(WELL, scale_choice=choice, **CASES["posterior-collapse"])
+    (found,) = [finding for finding in findings(collapsed) if finding.code == "posterior-collapse"]
+    assert ("--sigma optimal" in found.remedy) is advised

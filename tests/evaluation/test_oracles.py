@@ -39,7 +39,7 @@ def ppca_of(latent_dim: int, data_dim: int = 5, sigma: float = 0.4) -> F.PPCA:
 
 
 def off_posterior(model: cb.VAE, shift: float = 0.3, widen: float = 1.3) -> cb.VAE:
-    """The same model with an encoder that is somewhat wrong, so that there is something to estimate."""
+    """This model with an encoder that is somewhat wrong, so that there is something to estimate."""
     with torch.no_grad():
         model.encoder.body.mean.bias += shift * model.encoder.body.constant.exp()
         model.encoder.body.constant += math.log(widen)
@@ -247,7 +247,7 @@ def test_bidirectional_bounds_of_a_linear_model_are_on_their_sides():
 
 @pytest.mark.slow
 def test_error_bars_of_the_bidirectional_bounds_cover():
-    """Of 200 simulated examples, whose log p(x) is known by quadrature."""
+    """Bounds of 200 simulated examples, whose log p(x) is known by quadrature."""
     model = curved(1)
     both = bidirectional(model, 200, AnnealedSettings(chains=64, temperatures=200, leapfrog=3), seed=1)
     truth = quadrature_log_likelihood(model, simulated(model, 200, seed=1))

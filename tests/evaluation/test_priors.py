@@ -155,7 +155,7 @@ def test_quadrature_agrees_with_samples_of_the_prior(name):
 
 
 def shifted(name: str, by: float) -> cb.VAE:
-    """The same density of the data: the prior moved, and a decoder that undoes it. The encoder stays where it was."""
+    """Equal density of the data: the prior moved, and a decoder that undoes it. The encoder stays where it was."""
     model = copy.deepcopy(model_with(name))
     model.decoder.shift = by
     with torch.no_grad():

@@ -84,7 +84,7 @@ def test_unused_latents_are_not_recommended():
 def test_more_latents_are_advised_where_a_linear_model_would_code_more():
     full = replace(point("one", 50.0, latent_dim=2), sigma=0.3)
     linear = int((VARIANCES > 0.3**2).sum())
-    assert f"would code {linear}" in recommend([full], SPECTRUM).reason
+    assert f"{linear} useful directions" in recommend([full], SPECTRUM).reason
     assert "try a larger" not in recommend([replace(full, sigma=1.9)], SPECTRUM).reason
 
 

@@ -126,7 +126,7 @@ def test_a_learned_scale_has_one_gradient(kind, shared, start):
 @pytest.mark.parametrize("network", ["linear", "mlp", "conv"])
 @pytest.mark.parametrize("likelihood", ["gaussian", "laplace", "bernoulli"])
 def test_per_example_gradients_of_a_whole_model_are_those_of_a_loop(network, likelihood):
-    """What differentially private training and Laplace approximations need: one gradient for each example."""
+    """Differentially private training and Laplace approximations need this: one gradient for each example."""
     torch.manual_seed(0)
     model = cb.build(
         "vae",

@@ -261,7 +261,7 @@ class OneColumn(cb.Prior):
 
 
 class BatchAndColumn(cb.Prior):
-    """The same with the batch."""
+    """A mixture whose batch shape is `[5, 1]`: no entry for each example."""
 
     def forward(self, context=None):
         parts = Independent(Normal(torch.zeros(5, 1, 4, self.latent_dim), 1.0), 1)

@@ -232,7 +232,7 @@ def test_the_log_density_has_the_gradient_of_finite_differences(likelihood):
 
 
 def test_every_parameter_has_the_gradient_of_finite_differences(likelihood):
-    """Of `log_prob` in what the likelihood learns itself."""
+    """Gradients of `log_prob` in what the likelihood learns itself."""
     parameters = list(likelihood.parameters())
     if not parameters:
         return

@@ -262,7 +262,7 @@ OBJECTIVES = ["beta-elbo:beta=2,kl_warmup=0.25", "iwae:samples=3", "reconstructi
 @pytest.mark.parametrize("preset", ["vae", "beta-vae", "sigma-vae"])
 @pytest.mark.parametrize(("prior", "objective"), list(itertools.product(PRIORS, OBJECTIVES)))
 def test_every_composition_of_registered_parts_is_built_again_from_its_config(preset, prior, objective):
-    """The same parts, the same state, the same numbers: whatever the preset's own choices are."""
+    """Equal parts, equal state, equal numbers: whatever the preset's own choices are."""
     context_dim = 2 if prior == "conditional-gaussian" else 0
     x, context = torch.rand(5, 2, 3).round(), torch.rand(5, 2) if context_dim else None
     for likelihood in LIKELIHOODS:

@@ -73,7 +73,7 @@ def test_with_the_exact_posterior_the_elbo_is_log_p_on_average():
 
 @pytest.mark.parametrize("which", ["iwae", "elbo"])
 def test_with_the_exact_posterior_the_gradient_is_that_of_log_p(which):
-    """Of decoder and sigma that of the closed form; of the encoder zero, since the bound touches (Fisher's identity)."""
+    """Gradients of decoder and sigma are the closed form's; the encoder's is zero, since the bound touches (Fisher's identity)."""
     model, points = linear_vae(), cubature_noise(LATENTS)
     eps = points[:, None].expand(-1, N, -1)
     if which == "iwae":

@@ -117,7 +117,7 @@ def test_memory_is_retained_only_where_it_is_asked_for(settings, expected, monke
 
 
 def of_process() -> dict[str, Any]:
-    """What belongs to the whole process and a library might change."""
+    """Settings that belong to the whole process and a library might change."""
     cudnn = torch.backends.cudnn
     return {
         "threads": torch.get_num_threads(),

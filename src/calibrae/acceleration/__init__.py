@@ -6,6 +6,7 @@ from ._compile import AutoCompiled as AutoCompiled
 from ._compile import CompileChoice as CompileChoice
 from ._compile import compile_alone as compile_alone
 from ._convolutions import fast_gradients as fast_gradients
+from ._device import find_device as find_device
 from ._fused import FusedStep as FusedStep
 from ._layout import choose_layout as choose_layout
 from ._layout import usual_layout_afterwards as usual_layout_afterwards

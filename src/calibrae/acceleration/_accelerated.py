@@ -39,7 +39,7 @@ class AcceleratedStep:
 
     @property
     def is_compiled(self) -> bool:
-        """Whether compiled code runs, for the whole step or for its loss."""
+        """Tell whether compiled code runs, for the whole step or for its loss."""
         return self._fused is not None or self.eager.loss is not self._loss
 
     def __call__(self, pieces: Sequence[Any], step: int) -> dict[str, float]:

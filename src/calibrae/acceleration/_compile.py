@@ -34,7 +34,7 @@ def compile_alone(function: Callable[P, R], device: torch.device, backend: str =
     Args:
         function: a plain function or closure.
         device: where its tensors are.
-        backend: of `torch.compile`.
+        backend: backend of `torch.compile`.
     """
     assert isinstance(function, FunctionType)
     copy = FunctionType(

@@ -27,12 +27,12 @@ NARROW = 8  # output channels up to which a transposed convolution is computed a
 
 
 def windows(x: Tensor, kernel: Pair, stride: Pair, padding: Pair) -> Tensor:
-    """What each output of a convolution sees, `[B * rows * columns, p * q * C]`: the kernel's rows and columns, then channels.
+    """Patches that each output of a convolution sees, `[B * rows * columns, p * q * C]`: the kernel's rows and columns, then channels.
 
     Args:
         x: `[B, C, H, W]`; cheap where it is channels-last.
         kernel: `(p, q)`.
-        stride: of both axes.
+        stride: stride of both axes.
         padding: zeros on either side of both.
 
     Examples:
@@ -51,7 +51,7 @@ def windows(x: Tensor, kernel: Pair, stride: Pair, padding: Pair) -> Tensor:
 
 
 def doubles(kernel: int, stride: int, padding: int, extra: int) -> bool:
-    """Whether a transposed convolution makes `stride` pixels of each, from as many neighbours on either side.
+    """Tell whether a transposed convolution makes `stride` pixels of each, from as many neighbours on either side.
 
     Examples:
         >>> doubles(4, 2, 1, 0), doubles(3, 2, 1, 1)
@@ -71,8 +71,8 @@ def subpixels(x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Tensor:
     Args:
         x: `[B, C, H, W]`.
         weight: `[C, O, p, q]`.
-        stride: of both axes.
-        padding: of both.
+        stride: stride of both axes.
+        padding: padding of both axes.
     """
     (s, t), (channels, outputs, p, q) = stride, weight.shape
     up, left = -(-padding[0] // s), -(-padding[1] // t)
@@ -156,7 +156,7 @@ def _suits(module: nn.Module) -> bool:
 
 
 def _computes_as_torch_does(kind: type[nn.Module]) -> bool:
-    """Whether a class changes nothing of what torch's convolutions compute: a subclass may standardise its weights, say."""
+    """Tell whether a class changes nothing of what torch's convolutions compute: a subclass may standardise its weights, say."""
     return any(
         all(getattr(kind, name, None) is getattr(base, name, None) for name in ("forward", "_conv_forward"))
         for base in (nn.Conv2d, nn.ConvTranspose2d)
@@ -164,7 +164,7 @@ def _computes_as_torch_does(kind: type[nn.Module]) -> bool:
 
 
 def _pays(x: Tensor) -> bool:
-    """Whether this call is compiled, in bf16 on a CPU."""
+    """Tell whether this call is compiled, in bf16 on a CPU."""
     if not (torch.compiler.is_compiling() and x.device.type == "cpu" and x.ndim == 4):
         return False
     return torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16

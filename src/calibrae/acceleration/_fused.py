@@ -23,7 +23,7 @@ NORM = "gradient_norm"
 
 
 def can_trace_gradients() -> bool:
-    """Whether this torch compiles functions that take gradients themselves."""
+    """Tell whether this torch compiles functions that take gradients themselves."""
     from torch._dynamo import config  # a second to import, for those who compile
 
     return hasattr(config, "trace_autograd_ops")
@@ -114,7 +114,7 @@ class FusedStep:
         self._taken = round(float(self._counts.max()))  # a parameter that no loss has reached counts none
 
     def _function(self) -> Callable[..., Sums]:
-        """From a piece to its sums and the gradient's norm; on the way parameters and state are changed."""
+        """Turn a piece into its sums and the gradient's norm; on the way parameters and state are changed."""
         loss_of, max_norm, others = self._loss, self._max_norm, self._others
         parameters, means, squares = self._parameters, self._means, self._squares
         decays = [group["weight_decay"] for group in self._adamw.param_groups for _ in group["params"]]

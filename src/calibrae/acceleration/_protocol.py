@@ -1,4 +1,4 @@
-"""What acceleration needs of a training step."""
+"""Methods that acceleration needs of a training step."""
 
 from __future__ import annotations
 

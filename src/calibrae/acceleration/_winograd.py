@@ -26,20 +26,20 @@ KERNEL, STRIDE, PADDING = (4, 4), (2, 2), (1, 1)
 
 
 def applies(few: Tensor, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]) -> bool:
-    """Whether it computes these weights: outputs must pair up.
+    """Tell whether it computes these weights: outputs must pair up.
 
     Args:
         few: `[B, O, h, w]`, of the smaller side of the convolution.
         kernel: rows and columns.
-        stride: of both axes.
-        padding: of both.
+        stride: stride of both axes.
+        padding: padding of both axes.
     """
     is_known = (kernel, stride, padding) == (KERNEL, STRIDE, PADDING)
     return is_known and few.shape[2] % 2 == 0 and few.shape[3] % 2 == 0
 
 
 def weight_gradient(few: Tensor, tiles: Tensor) -> Tensor:
-    """Of a 4 x 4 kernel, stride two, padding one: `[O, C, 4, 4]`.
+    """Gradient of a 4 x 4 kernel, stride two, padding one: `[O, C, 4, 4]`.
 
     Args:
         few: `[B, O, h, w]`: the gradient of a convolution's output, or the input of a transposed one; `h` and `w` even.
@@ -58,7 +58,7 @@ def weight_gradient(few: Tensor, tiles: Tensor) -> Tensor:
 
 
 def convolution(tiles: Tensor, weight: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """With a 4 x 4 kernel, stride two, padding one: `[B, O, h, w]`.
+    """Convolve with a 4 x 4 kernel, stride two, padding one: `[B, O, h, w]`.
 
     Args:
         tiles: nine combinations of the input; see `differences`.

@@ -139,7 +139,7 @@ def _beside_kl(
 
 
 def _is_sampled(kl: KLProbe) -> bool:
-    """Whether the KL's part of the loss varies from seed to seed, and not only the reconstruction's."""
+    """Tell whether the KL's part of the loss varies from seed to seed, and not only the reconstruction's."""
     for mean in (0.5, kl.mean_at(64.0), kl.mean_at(1e3)):  # above most floors
         rises = torch.tensor([kl.one(mean, -0.3, s) - kl.one(0.0, 0.0, s) for s in range(SEEDS)], dtype=torch.float64)
         if bool(rises.std() > Tolerances.sampled_kl.value * rises.abs().max()):

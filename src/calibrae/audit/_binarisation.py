@@ -102,7 +102,7 @@ def _nearest(value: float, values: tuple[float, float]) -> int | None:
 
 
 def _rises(states: list[int | None]) -> bool:
-    """Whether zeros come before ones."""
+    """Tell whether zeros come before ones."""
     return all((a or 0) <= (b or 0) for a, b in itertools.pairwise(states))
 
 

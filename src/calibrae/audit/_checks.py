@@ -152,7 +152,7 @@ def _trouble(probe: Probe, x: Tensor, x_hat: Tensor, mu: Tensor, log_std: Tensor
 
 
 def check_additive(kl: KLProbe, inputs: Inputs, level: float) -> bool:
-    """Whether the KL's part of the loss is the same at another reconstruction."""
+    """Tell whether the KL's part of the loss is the same at another reconstruction."""
     guess = inputs.guess(kl.x, 21, 0.3)
     other = KLProbe(kl.probe, kl.x, guess, kl.sizes)
     means = (kl.mean_at(level), kl.mean_at(max(4.0 * level, 10.0)))
@@ -177,7 +177,7 @@ def check_unused_output(kl: KLProbe, reconstruction: Reconstruction) -> float:
 
 
 def check_stationary(kl: KLProbe, reconstruction: Reconstruction) -> bool:
-    """Whether an output equal to the data is a minimum of the reconstruction term; `True` where that is not expected."""
+    """Tell whether an output equal to the data is a minimum of the reconstruction term; `True` where that is not expected."""
     if (
         reconstruction.inputs.space != "data"
         or reconstruction.inputs.kind != "continuous"

@@ -92,7 +92,7 @@ def _nonlinear(kl: KLProbe, weight: KLWeight) -> StandardKL | WrongFormula | Cou
 
 
 def _is_function_of_kl(kl: KLProbe, level: float) -> bool:
-    """Whether equal KLs, made of means or of standard deviations, give equal losses."""
+    """Tell whether equal KLs, made of means or of standard deviations, give equal losses."""
     size = max(abs(kl.at(kl.mean_at(v)) - kl.at(0.0)) for v in (1.0, 4.0))
     for nats in (1.0, 4.0, max(1.0, min(level, 100.0))):
         log_s = _log_std_at(nats / kl.sizes.latent_dim)
@@ -118,7 +118,7 @@ def _has_joint_mismatch(term: KLTerm) -> bool:
 
 
 def _is_suspect(term: NoKL | StandardKL | WrongFormula | CoupledTerm, *, sampled: bool) -> bool:
-    """Whether another divergence may explain the term better; what couples examples is none."""
+    """Tell whether another divergence may explain the term better; what couples examples is none."""
     if isinstance(term, StandardKL):
         coupled = isinstance(term.defect, CoupledExamples)
         unexplained = bool(term.least_mean) or _has_joint_mismatch(term) or (sampled and term.weight.is_nonlinear)
@@ -142,7 +142,7 @@ def _other_divergence(kl: KLProbe, term: KLTerm, *, sampled: bool) -> KLTerm:
 
 
 def _looks_like_a_missing_half(kl: KLProbe, prior: Prior) -> bool:
-    """Whether a KL to N(0, I) without a half fits as well: not if the whole loss is 0 at that prior's own minimum."""
+    """Tell whether a KL to N(0, I) without a half fits as well: not if the whole loss is 0 at that prior's own minimum."""
     same = Tolerances.same_prior.value
     if prior.mean is None or prior.std is None or abs(prior.mean) > same:
         return False

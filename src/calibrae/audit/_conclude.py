@@ -1,4 +1,4 @@
-"""From evidence to the record."""
+"""Conclusions: evidence becomes the record."""
 
 from __future__ import annotations
 

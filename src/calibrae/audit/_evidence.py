@@ -62,7 +62,7 @@ class Evidence:
 
     @property
     def weight_follows_data(self) -> bool:
-        """Whether the reconstruction's weight changes with the data, so that it is no number."""
+        """Tell whether the reconstruction's weight changes with the data, so that it is no number."""
         return self.reconstruction.per_variance or self.reconstruction.spread > Tolerances.data_dependence.value
 
     @property

@@ -32,7 +32,7 @@ class KLTransform:
 
     @property
     def limits_range(self) -> bool:
-        """Whether the loss is linear in the KL on a limited range only."""
+        """Tell whether the loss is linear in the KL on a limited range only."""
         return self.kind in ("clamp", "other")
 
 
@@ -138,7 +138,7 @@ def _slopes(kl: KLProbe) -> tuple[list[float], list[float]]:
 
 
 def _is_resolved(kl: KLProbe, level: float) -> bool:
-    """Whether `1 + log_var - mu^2 - exp(log_var)` still shows a change of a tenth of the mean in this precision."""
+    """Tell whether `1 + log_var - mu^2 - exp(log_var)` still shows a change of a tenth of the mean in this precision."""
     return 16.0 * EPSILON[kl.probe.dtype] <= Tolerances.slope.value * (0.1 * kl.mean_at(level)) ** 2
 
 

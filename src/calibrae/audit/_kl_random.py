@@ -67,7 +67,7 @@ def _unequal_weights(kl: KLProbe, weight: float, level: float, tolerance: float)
 
 
 def are_examples_coupled(kl: KLProbe, base: tuple[Tensor, Tensor] | None = None) -> bool:
-    """Whether a change of one example's posterior matters more or less when another's changes too."""
+    """Tell whether a change of one example's posterior matters more or less when another's changes too."""
     if kl.sizes.batch_size < 2:
         return False
     mu, log_std = base or random_posterior(kl, 0.0, seed=1)

@@ -67,7 +67,7 @@ class Fit:
     clamped: str | None = None
 
     def is_kl(self, weight: float, noise: float) -> bool:
-        """Whether both coefficients are the weight of the mean's part."""
+        """Tell whether both coefficients are the weight of the mean's part."""
         off = max(abs(self.variance / weight - 1.0), abs(self.log / weight - 1.0))
         return self.misfit <= Tolerances.sweep_misfit.value and off <= Tolerances.kl_coefficient.value + noise
 
@@ -206,7 +206,7 @@ def clamp_far_out(kl: KLProbe, curve: Curve, term: StandardKL) -> StdClamped | N
 
 
 def has_no_variance(kl: KLProbe) -> bool:
-    """Whether a sweep at mean 0 leaves the loss as it is."""
+    """Tell whether a sweep at mean 0 leaves the loss as it is."""
     values = _sweep(kl, 0.0, torch.linspace(-SPAN, SPAN, SWEEP, dtype=torch.float64))
     rounding = Tolerances.constant_loss.at(kl.probe.dtype) * float(values.abs().max())
     return float((values - values[0]).abs().max()) <= rounding

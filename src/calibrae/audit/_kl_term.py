@@ -39,7 +39,7 @@ class KLWeight:
 
     @property
     def is_nonlinear(self) -> bool:
-        """Whether the loss follows the KL by no known function."""
+        """Tell whether the loss follows the KL by no known function."""
         return self.transform is not None and self.transform.kind == "other"
 
 
@@ -65,12 +65,12 @@ class AbstractKLTerm(ABC):
 
     @property
     def is_kl(self) -> bool:
-        """Whether it is a divergence, exact or sampled."""
+        """Tell whether it is a divergence, exact or sampled."""
         return self.kind in ("exact", "monte_carlo")
 
     @property
     def is_absent(self) -> bool:
-        """Whether no weight can be said to belong to a KL."""
+        """Tell whether no weight can be said to belong to a KL."""
         return self.kind in (None, "none")
 
     def rescaled(self, factor: float) -> Self:

@@ -118,7 +118,7 @@ def steadiness(probe: Probe, sizes: Sizes, inputs: Inputs) -> tuple[float, float
 
 
 def is_half_precision(probe: Probe, sizes: Sizes, inputs: Inputs) -> bool:
-    """Whether the loss misses changes of the mean that single precision would see, at each of several means."""
+    """Tell whether the loss misses changes of the mean that single precision would see, at each of several means."""
     for kind in KINDS:
         made = replace(inputs, kind=kind)
         x = made.x(sizes, seed=0)

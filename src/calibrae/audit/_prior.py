@@ -41,7 +41,7 @@ class Prior:
 
     @property
     def is_gaussian(self) -> bool:
-        """Whether it is Gaussian, with a variance and perhaps a mean of its own for each latent."""
+        """Tell whether it is Gaussian, with a variance and perhaps a mean of its own for each latent."""
         return self.kind == "gaussian"
 
 
@@ -148,7 +148,7 @@ def _sampled_gaussian(kl: KLProbe, slopes: _Slopes) -> Prior | None:
 
 
 def _is_normal(square: float, means: Tensor, draws: float) -> bool:
-    """Whether averages over so many draws, and their mean square, pass for standard normal."""
+    """Tell whether averages over so many draws, and their mean square, pass for standard normal."""
     count = len(means) * draws
     sure = Tolerances.standard_errors.value
     return bool(abs(square - 1.0) <= sure * (2.0 / count) ** 0.5 and abs(float(means.mean())) <= sure / count**0.5)
@@ -229,12 +229,12 @@ def _through_the_sample(kl: KLProbe, slopes: _Slopes) -> Prior | None:
 
 
 def _grows(kl: KLProbe) -> bool:
-    """Whether means far out cost more than the origin, as under any prior that can be normalised."""
+    """Tell whether means far out cost more than the origin, as under any prior that can be normalised."""
     return kl.at(kl.mean_at(1e4)) > kl.at(0.0)
 
 
 def is_bound_of_several(kl: KLProbe, weight: float) -> bool:
-    """Whether the term may be an importance-weighted bound.
+    """Tell whether the term may be an importance-weighted bound.
 
     Such a bound is equal for all draws where posterior and prior agree, and elsewhere between that and the KL on the average.
     """

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import CalibraeError
+from ..errors import CalibraeError, first_line
 
 Loss: TypeAlias = Callable[..., Any]
 Posterior: TypeAlias = Literal["logvar", "log_std", "std", "var"]
@@ -125,7 +125,7 @@ class Probe:
             try:
                 slopes = torch.autograd.grad(loss, inputs, allow_unused=True)
             except RuntimeError as error:
-                raise ProbeError(f"the gradient of the loss cannot be taken: {_first_line(error)}") from error
+                raise ProbeError(f"the gradient of the loss cannot be taken: {first_line(error, 200)}") from error
         return tuple(torch.zeros_like(i) if g is None else g for g, i in zip(slopes, inputs, strict=True))  # type: ignore[return-value]
 
     def _call(self, x: Tensor, x_hat: Tensor, mu: Tensor, log_std: Tensor, seed: int) -> Tensor:
@@ -142,7 +142,7 @@ class Probe:
             except ProbeError:
                 raise
             except Exception as error:
-                raise ProbeError(f"{type(error).__name__}: {_first_line(error)}") from error
+                raise ProbeError(f"{type(error).__name__}: {first_line(error, 200)}") from error
         self.gives_tensors = not isinstance(returned, numbers.Number | np.ndarray)
         self.returns_several = isinstance(returned, tuple | list) and sum(map(_is_number, returned)) > 1
         self.precision = self.dtype if value.dtype == torch.float64 else torch.float32
@@ -169,10 +169,6 @@ def _from_log_std(log_std: Tensor, posterior: Posterior) -> Tensor:
     if posterior == "std":
         return torch.exp(log_std)
     return 2.0 * log_std if posterior == "logvar" else torch.exp(2.0 * log_std)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [""])[0][:200]
 
 
 def _can_copy(loss: Loss) -> bool:

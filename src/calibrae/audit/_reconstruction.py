@@ -54,7 +54,7 @@ class Reconstruction:
 
     @property
     def is_known(self) -> bool:
-        """Whether there is a term, and it is one of the known ones."""
+        """Tell whether there is a term, and it is one of the known ones."""
         return self.kind not in ("unknown", "none")
 
 

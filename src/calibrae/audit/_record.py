@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, final
 
-from ._finding import Finding, Severity
+from .._types import Finding, Severity
 from ._text import to_text
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias, final
 
+from .._types import Finding, Severity
 from ._evidence import Evidence
-from ._finding import Finding, Severity
 
 Facts: TypeAlias = Mapping[str, Any]
 

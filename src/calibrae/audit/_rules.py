@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from .._types import SEVERITIES, Finding
 from ._evidence import Evidence
-from ._finding import SEVERITIES, Finding
 from ._rule import Rule
 from ._rules_balance import BALANCE_RULES, PRECISION_RULE
 from ._rules_kl import KL_RULES

@@ -11,7 +11,7 @@ from ._tolerances import Tolerances
 
 
 def is_balanced(a: float, b: float) -> bool:
-    """Whether constants in the code already make up for an average: both terms weigh as in an ELBO."""
+    """Tell whether constants in the code already make up for an average: both terms weigh as in an ELBO."""
     return min(abs(a / b - 1.0), abs(2.0 * a / b - 1.0)) < Tolerances.balanced.value
 
 

@@ -61,7 +61,7 @@ def larger_batch(sizes: Sizes) -> Iterator[Sizes]:
 
 
 def _is_regrouped(one: Sizes, other: Sizes) -> bool:
-    """Whether a reshape to one size would take the other for more examples, without raising."""
+    """Tell whether a reshape to one size would take the other for more examples, without raising."""
     by_data = 1 < one.data_dim != other.data_dim and other.data_dim * other.batch_size % one.data_dim == 0
     by_latent = 1 < one.latent_dim != other.latent_dim and other.latent_dim * other.batch_size % one.latent_dim == 0
     return by_data or by_latent

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..functional.conventions import COMMON, find
 
 if TYPE_CHECKING:
-    from ._finding import Finding
+    from .._types import Finding
     from ._record import AuditRecord
 
 

@@ -113,7 +113,7 @@ def _print_report(report: Any) -> None:
             typer.echo(f"{name:<16}{number:<12.5g}{what}")
     typer.echo(report.sentence)
     if len(found.equivalents) > 1:
-        typer.echo("\nthe same elsewhere, on the same data")
+        typer.echo("\nequal balance in other losses, on these data")
     from ..functional.conventions import catalogue
 
     for name, number in found.equivalents.items():

@@ -1,4 +1,4 @@
-"""How numbers and progress are shown."""
+"""Numbers and progress on the terminal."""
 
 from __future__ import annotations
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ._options import JsonFlag
 from ._print import print_json, progress
+from ._train import read_options
 
 SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
@@ -43,11 +43,9 @@ def sweep(
     from ..workflows import run_sweep
 
     axes, words = _split({"beta": beta, "sigma": sigma, "latent_dim": latent_dim})
-    arguments = [*words, *context.args]
-    _check_train(data, out, arguments)
     with progress() as tick:
         found = run_sweep(
-            data, Path(out), axes, arguments, trials=trials, jobs=jobs, storage=storage, take_over=take_over,
+            _request(data, out, [*words, *context.args]), axes, trials=trials, jobs=jobs, storage=storage, take_over=take_over,
             say=lambda text: typer.echo(text, err=True), tick=tick,
         )  # fmt: skip
     if json:
@@ -67,16 +65,23 @@ def _split(given: dict[str, str | None]) -> tuple[dict[str, str], list[str]]:
     return axes, words
 
 
-def _check_train(data: str, out: str, arguments: Sequence[str]) -> None:
-    """Refuse here what `calibrae train` would refuse of its options in every run."""
+def _request(data: str, out: str, arguments: Sequence[str]) -> Any:
+    """Read the other options as `calibrae train` does, and refuse what it would refuse.
+
+    Raises:
+        typer.BadParameter: if an option has no meaning for a sweep.
+        ArgumentError: if a value has none, or there are no such data.
+    """
+    from ..workflows import named_data, request_from
     from ._main import app
 
+    place = named_data(data)
     command: Any = typer.main.get_command(app)
-    train = command.commands["train"]
-    with train.make_context("sweep", [data, "--out", out, *arguments]) as context:
-        refused = [n for n in ("resume", "overwrite", "json") if context.params[n]]
-    if refused:
-        raise typer.BadParameter(f"a sweep goes on by itself; got --{refused[0]}. Drop it, or take another --out.")
+    with command.commands["train"].make_context("sweep", [place, "--out", out, *arguments]) as context:
+        refused = [name for name in ("resume", "overwrite", "json") if context.params[name]]
+        if refused:
+            raise typer.BadParameter(f"a sweep goes on by itself; got --{refused[0]}. Drop it, or take another --out.")
+        return request_from(read_options(context)[0])
 
 
 def _print(found: Any) -> None:

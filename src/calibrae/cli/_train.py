@@ -108,21 +108,33 @@ def train(
     """Train a model on DATA; select, calibrate and save it; draw what it does."""
     from ..workflows import train_run
 
-    values = dict(context.params)
-    given = {name for name in values if _is_given(context, name)}
-    values["sigma"] = sigma_value(sigma)
-    values["size"], values["data_range"] = pair(size, "--size", int), pair(data_range, "--data-range")
-    values["hidden"] = tuple(integers(hidden, "--hidden"))
-    values["threads"] = threads if threads == "auto" else integers(threads, "--threads")[0]
-    values["retain_memory"] = True  # this process does nothing else
-    if config is not None:
-        values |= _configured(config, given, set(values))
+    values, given = read_options(context)
     run = train_run(values, given)
     last = run.history[-1] if run.history else {}
     if json:
         print_json({"run": str(run.path), **last})
     else:
         typer.echo(f"trained: {run.path} (curves.png, reconstructions.png, ...)\nnext:    calibrae evaluate {run.path}")
+
+
+def read_options(context: typer.Context) -> tuple[dict[str, Any], set[str]]:
+    """Read the options of `train` as values by name, and which of them the user wrote.
+
+    Raises:
+        typer.BadParameter: if an option or the file of `--config` cannot be read.
+    """
+    values = dict(context.params)
+    given = {name for name in values if _is_given(context, name)}
+    threads = values["threads"]
+    values["sigma"] = sigma_value(values["sigma"])
+    values["size"] = pair(values["size"], "--size", int)
+    values["data_range"] = pair(values["data_range"], "--data-range")
+    values["hidden"] = tuple(integers(values["hidden"], "--hidden"))
+    values["threads"] = threads if threads == "auto" else integers(threads, "--threads")[0]
+    values["retain_memory"] = True  # this process does nothing else
+    if values["config"] is not None:
+        values |= _configured(values["config"], given, set(values))
+    return values, given
 
 
 def _configured(path: str, given: set[str], names: set[str]) -> dict[str, Any]:

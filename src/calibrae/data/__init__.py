@@ -4,6 +4,7 @@ from ._cache import cache_root as cache_root
 from ._cache import cached_arrays as cached_arrays
 from ._condition import GIVEN as GIVEN
 from ._condition import Condition as Condition
+from ._condition import with_condition as with_condition
 from ._dataset import Data as Data
 from ._dataset import load_data as load_data
 from ._hub import NAMES as NAMES

@@ -52,7 +52,7 @@ def hash_array(array: Array) -> str:
 
 
 def has(key: str) -> bool:
-    """Whether arrays are stored under a key."""
+    """Tell whether arrays are stored under a key."""
     return (cache_root() / key / "index.json").is_file()
 
 
@@ -128,7 +128,7 @@ def cached_arrays(identity: tuple[object, ...], compute: Callable[[], dict[str, 
 
 
 def cache_file(identity: tuple[object, ...], suffix: str) -> Path:
-    """Where what depends on nothing but an identity is kept; its `repr` is the key."""
+    """Key of what depends on an identity alone; its `repr` is the key."""
     return cache_root() / (hashlib.blake2b(repr(identity).encode(), digest_size=16).hexdigest() + suffix)
 
 

@@ -151,7 +151,7 @@ def _plain(value: Any, *, text: bool) -> Any:
 
 
 def _is_missing(value: Any) -> bool:
-    """Whether this is `None`, or what pandas and NumPy write in its place."""
+    """Tell whether this is `None`, or what pandas and NumPy write in its place."""
     return value is None or (isinstance(value, float) and math.isnan(value)) or str(value) in ("<NA>", "NaT")
 
 

@@ -33,7 +33,7 @@ class Data:
     """Data ready for a model: splits with their provenance, and a preparation.
 
     Attributes:
-        source: what was stored.
+        source: stored data.
         views: the splits.
         preparation: from stored values to the model's.
         provenance: where each split came from.
@@ -86,8 +86,8 @@ class Data:
         Args:
             order: positions in the training set.
             batch_size: rows a batch.
-            generator: of mirrors, and of noise that is not bytes.
-            source: of the bytes; see `byte_source`.
+            generator: generator of mirrors, and of noise that is not bytes.
+            source: source of the bytes; see `byte_source`.
             flip: mirror examples left to right at random.
             pinned: in memory from which a CUDA device fetches them by itself.
         """
@@ -255,7 +255,7 @@ def load_data(
     Args:
         data: see `open_source`; or `Data`, returned as it is.
         options: how to read and split.
-        preparation: that of a trained model, to be applied to new data; by default it is fitted on the training split.
+        preparation: a trained model's preparation, for new data; by default it is fitted on the training split.
         condition: condition of each example, `[N]` or `[N, k]`, or a dict of such by part; or its name, as `options.condition`.
         coding: coding of a trained model's condition, to be applied to new data.
         split: whether data that came without splits are split; if not, each split is all of them.

@@ -51,7 +51,7 @@ def read_idx(path: Path) -> Array:
 
 
 def is_idx(path: Path) -> bool:
-    """Whether the name is that of an IDX file."""
+    """Tell whether the name is that of an IDX file."""
     return path.name.removesuffix(".gz").endswith(("-ubyte", ".idx")) or "-idx" in path.name
 
 

@@ -19,7 +19,7 @@ from ._source import Array, DataOptions, Part, Source, part_of
 
 @dataclass(frozen=True, slots=True)
 class HubEntry:
-    """Where a data set lies on the hub.
+    """Place of a data set on the hub.
 
     Attributes:
         path: repository.

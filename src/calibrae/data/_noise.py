@@ -24,8 +24,8 @@ def byte_noise(shape: Shape, source: np.random.Generator) -> Tensor:
     """Random bytes: uniform noise in 256 steps, several times cheaper than 24 bits of it.
 
     Args:
-        shape: of the noise.
-        source: of whole words of 64 bits, as `byte_source` is.
+        shape: shape of the noise.
+        source: source of whole words of 64 bits, such as `byte_source`.
 
     Examples:
         >>> byte_noise((2, 3), byte_source(0)).dtype

@@ -1,4 +1,4 @@
-"""One door for all data: a name, a path, an array, a tensor, or a Dataset."""
+"""Open any data: a name, a path, an array, a tensor, or a Dataset."""
 
 from __future__ import annotations
 

@@ -124,11 +124,7 @@ class _Survey:
     def notes(self, options: DataOptions) -> list[str]:
         notes = []
         if len(self.sizes) > 1 or (self.size not in self.sizes):
-            how = (
-                "scaled to cover and cut in the middle"
-                if options.resize == "crop"
-                else "scaled to fit and padded black"
-            )
+            how = "resized and centre-cropped" if options.resize == "crop" else "resized to fit and padded with black"
             notes.append(f"pictures of {len(self.sizes)} sizes were {how} to {self.size[0]} x {self.size[1]}")
         if self.deep:
             notes.append(f"{self.deep} pictures have 16 bits a channel; the upper 8 were kept")
@@ -226,6 +222,6 @@ def _names(names: Sequence[str]) -> str:
 def _complain(broken: Sequence[str], skip: bool) -> None:
     if broken and not skip:
         raise DataError(
-            f"{len(broken)} {'file' if len(broken) == 1 else 'files'} cannot be read as pictures: {_names(broken)}. Mend or remove them, or pass --skip-broken "
+            f"{len(broken)} {'file' if len(broken) == 1 else 'files'} cannot be read as pictures: {_names(broken)}. Fix or remove them, or pass --skip-broken "
             "(in Python `skip_broken=True`)."
         )

@@ -1,4 +1,4 @@
-"""From stored values to what a model sees."""
+"""Preparation: stored values become what a model sees."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROWS = 4096
 @final
 @dataclass(frozen=True)
 class Preparation:
-    """How stored values become what the model sees; stored with the run.
+    """Map from stored values to what the model sees; stored with the run.
 
     Attributes:
         spec: shape, levels and scale of the result.
@@ -50,12 +50,12 @@ class Preparation:
 
     @property
     def takes_bytes(self) -> bool:
-        """Whether random bytes will do: noise of 1/256 of a step, on data of at most 256 levels."""
+        """Tell whether random bytes will do: noise of 1/256 of a step, on data of at most 256 levels."""
         return self.spec.preparation == "dequantise" and self.spec.levels is not None and self.spec.levels <= 256
 
     @property
     def needs_noise(self) -> bool:
-        """Whether a uniform number per element is needed."""
+        """Tell whether a uniform number per element is needed."""
         return self.spec.preparation in ("dequantise", "binarise")
 
     def __call__(self, raw: Tensor, noise: Tensor | None = None) -> Tensor:

@@ -30,7 +30,7 @@ PART_NAMES: dict[str, Part] = {
 
 @dataclass(frozen=True, slots=True)
 class DataOptions:
-    """How data are read and split. Each option is recorded with the run.
+    """Options of reading and splitting data. Each option is recorded with the run.
 
     Attributes:
         size: `(height, width)` that all pictures are brought to; needed if they differ.
@@ -41,9 +41,9 @@ class DataOptions:
         standardise: columns to zero mean and unit variance on the training set; by default for float tables.
         binarise: replace each value by a Bernoulli draw with that mean, anew in every epoch.
         condition: name of the condition: `class` for folders of pictures, a column, or `label` for label files.
-        validation_fraction: of the training examples (at most 5,000), where no validation set is given.
-        test_fraction: of all examples (at most 10,000), where no test set is given.
-        split_seed: of those splits.
+        validation_fraction: share of the training examples (at most 5,000), where no validation set is given.
+        test_fraction: share of all examples (at most 10,000), where no test set is given.
+        split_seed: seed of those splits.
     """
 
     size: tuple[int, int] | None = None
@@ -77,14 +77,14 @@ class Source:
     """Examples as they are stored, in the parts in which they came.
 
     Attributes:
-        name: what the user called it.
+        name: name or path that the user gave.
         parts: arrays `[N, *data]`, integer or float; perhaps memory-mapped.
         fingerprint: hash of the content.
         levels: number of integer values, or `None` for float data.
         columns: names of a table's columns.
-        names: what each example of a part is called, where it has a file of its own.
+        names: file name of each example of a part, where it has a file of its own.
         labels: conditions by name, `[N]` or `[N, k]` for each part, in the order of its examples.
-        notes: what was assumed or left out, in sentences.
+        notes: sentences that say each assumption and each omission.
     """
 
     name: str
@@ -109,7 +109,7 @@ def part_of(name: str) -> Part | None:
 
 
 def speaks_of_labels(name: str) -> bool:
-    """Whether a file or array name is that of labels.
+    """Tell whether a file or array name is that of labels.
 
     Examples:
         >>> speaks_of_labels("y_train"), speaks_of_labels("train_labels"), speaks_of_labels("train_images")

@@ -48,7 +48,7 @@ class View:
 
     Attributes:
         array: `[N, *data]`, perhaps memory-mapped.
-        index: which rows, or `None` for all in order.
+        index: rows to take, or `None` for all in order.
     """
 
     array: Array | Joined

@@ -1,5 +1,6 @@
 """Bounds, closed-form floors and summaries: numbers that can be compared."""
 
+from .._types import Finding as Finding
 from ._annealed import AnnealedSettings as AnnealedSettings
 from ._annealed import AnnealedSummary as AnnealedSummary
 from ._annealed import BidirectionalSummary as BidirectionalSummary
@@ -15,7 +16,6 @@ from ._evaluate import summarise_split as summarise_split
 from ._evaluate import training_baseline as training_baseline
 from ._evaluate import training_spectrum as training_spectrum
 from ._findings import Evidence as Evidence
-from ._findings import Finding as Finding
 from ._findings import findings as findings
 from ._full import Estimate as Estimate
 from ._full import FullEvaluation as FullEvaluation

@@ -32,7 +32,7 @@ STEEPNESS = 4.0
 
 @dataclass(frozen=True, slots=True)
 class AnnealedSettings:
-    """How an annealed chain goes.
+    """Settings of an annealed chain.
 
     Attributes:
         chains: independent chains per example.
@@ -57,7 +57,7 @@ class AnnealedSummary:
     """Annealed estimates of `log p(x)`, in expectation bounds from below.
 
     Attributes:
-        log_likelihood: of each example, `[N]`, nats, float64.
+        log_likelihood: log likelihood of each example, `[N]`, nats, float64.
         chain_error: its Monte Carlo standard error, from the spread of the chains' weights, `[N]`.
         acceptance: mean acceptance of the Hamiltonian transitions of each example, `[N]`.
         settings: how the chains went.
@@ -88,7 +88,7 @@ class BidirectionalSummary:
         upper: from annealing backwards from the `z` that each example was made of, `[N]`.
         lower_error: Monte Carlo standard error of each lower bound, from the spread of its chains' weights, `[N]`; true once the
             temperatures are many.
-        upper_error: of each upper bound, likewise. Its chains begin at one `z`, so with few temperatures it is too small.
+        upper_error: standard error of each upper bound, likewise. Its chains begin at one `z`, so with few temperatures it is too small.
         settings: how the chains went.
     """
 

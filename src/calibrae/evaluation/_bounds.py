@@ -62,14 +62,14 @@ def split_bounds(
         return importance_weighted(model, batches, samples, seed, step, fewer=fewer, kept=kept, examples=n)
 
 
-def effective_remark(weighted: ImportanceSummary) -> str:
-    """The effective sample size, with a warning where it is poor."""
+def effective_remark(weighted: ImportanceSummary, advice: str = "take more samples, or anneal (--full)") -> str:
+    """Say the effective sample size, with a warning and advice where it is poor."""
     median = float(weighted.effective_samples.median())
     if weighted.samples < POOR_EFFECTIVE_SAMPLES or median >= POOR_EFFECTIVE_SAMPLES:
         return f"median effective samples {median:.1f}"
     return (
-        f"poor: of {weighted.samples} samples a median of {median:.1f} count, so the bound is loose and its error bar too small; "
-        "take more samples, or anneal (--full)"
+        f"not reliable: of {weighted.samples} samples a median of {median:.1f} count, so the bound is loose and its error bar too small; "
+        f"{advice}"
     )
 
 

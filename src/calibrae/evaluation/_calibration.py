@@ -31,7 +31,7 @@ class Residuals:
     r"""Standardised residuals $r = (x - \hat x(z)) / \sigma$, $z \sim q(z|x)$, of some elements of all examples.
 
     Attributes:
-        name: which elements.
+        name: group of elements.
         count: number of residuals.
         mean: their mean; 0 if the decoder is unbiased.
         spread: their root mean square; 1 if sigma is right, more if it is too small.
@@ -55,18 +55,18 @@ class Residuals:
 
     @property
     def is_right(self) -> bool:
-        """Whether sigma is within 5 % of the spread of the residuals."""
+        """Tell whether sigma is within 5 % of the spread of the residuals."""
         return abs(self.spread - 1.0) <= RIGHT_WITHIN
 
     @property
     def has_right_shape(self) -> bool:
-        """Whether the probability integral transform is within 0.05 of a uniform one."""
+        """Tell whether the probability integral transform is within 0.05 of a uniform one."""
         return self.ks <= UNIFORM_WITHIN
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Whether the decoder's density describes the residuals.
+    """Tell whether the decoder's density describes the residuals.
 
     Attributes:
         overall: residuals of all elements.

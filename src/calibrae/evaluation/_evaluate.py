@@ -75,7 +75,7 @@ def evaluate_model(
         weighted = split_bounds(
             model, data, split, importance_samples, seed=seed, batch_size=batch_size, limit=limit, tick=tick
         )
-        notes = (*notes, *(r for r in [effective_remark(weighted)] if r.startswith("poor")))
+        notes = (*notes, *(r for r in [effective_remark(weighted)] if r.startswith("not reliable")))
     return _record(model, data, split, seed, summary, weighted, likelihoods, ppca.sigma if ppca else None, notes)
 
 

@@ -1,41 +1,22 @@
-"""What is wrong with a trained model, most important first, and what to try."""
+"""Faults of a trained model, most important first, and remedies."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
+from .._types import SEVERITIES, Finding
 from ._calibration import Calibration
 from ._latents import LatentDiagnosis
 from ._record import Evaluation
 
-Severity = Literal["error", "warning", "note"]
 RISE_LEFT = 0.03  # share of the whole rise of the validation ELBO in the last fifth of the epochs
 OVERFITTED = 0.01  # nats per data dimension between training and test
 SURE = 4.0  # standard errors
 EARLY = 0.7  # share of the epochs before which a best epoch is early
 AT_FLOOR = 1.02
 OUTSIDE = 0.001
-ORDER: tuple[Severity, ...] = ("error", "warning", "note")
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that is wrong, or worth knowing.
-
-    Attributes:
-        code: its name.
-        severity: `error`: the numbers or samples are not usable; `warning`: better is to be had; `note`: worth knowing.
-        message: observation, in a sentence.
-        remedy: what to try.
-    """
-
-    code: str
-    severity: Severity
-    message: str
-    remedy: str
 
 
 @dataclass(frozen=True)
@@ -44,12 +25,13 @@ class Evidence:
 
     Attributes:
         test: evaluation on the test split.
-        train: the same on as many training examples.
+        train: summary of as many training examples.
         history: rows of `history.csv`; empty for a model without a run.
-        calibration: of sigma on the test split; `None` without one.
-        latents: of the test split; `None` for a plain autoencoder.
+        calibration: calibration of sigma on the test split; `None` without one.
+        latents: latents on the test split; `None` for a plain autoencoder.
         min_sigma: the smallest sigma that data of this step allow; `None` without one.
         outside: share of test values outside the range of the training values.
+        scale_choice: `fixed`, `learned` or `optimal`, as the scale was trained; `None` without one.
     """
 
     test: Evaluation
@@ -59,6 +41,7 @@ class Evidence:
     latents: LatentDiagnosis | None
     min_sigma: float | None
     outside: float
+    scale_choice: str | None = None
 
 
 def findings(evidence: Evidence) -> list[Finding]:
@@ -67,7 +50,7 @@ def findings(evidence: Evidence) -> list[Finding]:
         _outside, _collapse, _sigma_at_floor, _below_ppca, _too_short, _over_fitted, _miscalibrated, _holes, _unused, _wrong_shape,
     )  # fmt: skip
     found = [finding for check in checks if (finding := check(evidence)) is not None]
-    return sorted(found, key=lambda finding: ORDER.index(finding.severity))
+    return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
 def _outside(e: Evidence) -> Finding | None:
@@ -83,9 +66,10 @@ def _outside(e: Evidence) -> Finding | None:
 def _collapse(e: Evidence) -> Finding | None:
     if e.latents is None or e.latents.collapse != "full":
         return None
+    sharper = "Take --sigma optimal rather than a large sigma or beta. " if e.scale_choice == "fixed" else ""
     return Finding(
         "posterior-collapse", "error", e.latents.sentence,
-        "Take --sigma optimal rather than a large sigma or beta; raise beta slowly (--kl-warmup 5); try a smaller --lr.",
+        f"{sharper}Raise beta slowly (--kl-warmup 0.3); try a smaller --lr.",
     )  # fmt: skip
 
 

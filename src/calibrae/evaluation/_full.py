@@ -26,11 +26,12 @@ from ._record import Evaluation, number, plain
 from ._ticks import Tick, ticker
 
 FULL_STREAM = 9
+BETTER = "use the annealed number"
 
 
 @dataclass(frozen=True, slots=True)
 class FullSettings:
-    """How much work a full evaluation is.
+    """Settings of a full evaluation: how much work it is.
 
     Attributes:
         examples: how many, evenly spaced, the importance-weighted bounds are taken on.
@@ -60,12 +61,12 @@ class Estimate:
         estimator: `elbo`, `importance-weighted`, `annealed`.
         samples: posterior samples, or chains, per example.
         nats: mean over examples.
-        standard_error: of that mean, from the spread over examples.
-        bits_per_dim: the same in bits, for integer data.
+        standard_error: standard error of that mean, from the spread over examples.
+        bits_per_dim: that estimate in bits per dimension, for integer data.
         n: examples.
-        split: which split they are of.
+        split: name of the split.
         seed: seed of all noise.
-        remark: what else to know.
+        remark: further remark.
     """
 
     estimator: str
@@ -85,9 +86,9 @@ class FullEvaluation:
 
     Attributes:
         evaluation: as `evaluate` gives it.
-        estimates: of the mean `log p(x)`, from the loosest to the tightest.
+        estimates: estimates of the mean `log p(x)`, from the loosest to the tightest.
         simulated: annealed bounds from below and above on examples drawn from the model.
-        examples: of the split, all of which calibration and latents are about.
+        examples: number of examples of the split; calibration and latents are about all of them.
         calibration: calibration of the density; `None` where there is none.
         latents: diagnosis of the latents.
         notes: numbers that could not be computed for this model, and why.
@@ -180,7 +181,7 @@ def evaluate_further(
     Args:
         model: a density with a fixed scale.
         data: split and prepared as the model's.
-        evaluation: of the same model and data.
+        evaluation: evaluation of this model on these data.
         settings: how much work.
         batch_size: examples at once; does not change the numbers.
         tick: called with a stage, how much is done and how much there is, for a progress bar.
@@ -241,12 +242,12 @@ class _Job:
         few = min(self.settings.examples, self.n)
         weighted = self._weighted(few, self.settings.importance_samples)
         found = [self._estimate("importance-weighted", k, bound) for k, bound in sorted(weighted.fewer.items())]
-        remark = effective_remark(weighted)
+        remark = effective_remark(weighted, BETTER)
         last = self._estimate("importance-weighted", weighted.samples, weighted.log_likelihood, remark)
         return [self._elbo_of(few), *found, last]
 
     def annealed(self) -> tuple[int, list[Estimate]]:
-        """How many examples are annealed, and the ELBO, the tightest importance-weighted bound and annealing on them."""
+        """Count the annealed examples, and give the ELBO, the tightest importance-weighted bound and annealing on them."""
         few, how = min(self.settings.annealed_examples, self.n), self.settings.annealed
         largest = max(self.settings.importance_samples)
         weighted = self._weighted(few, (largest,))
@@ -254,7 +255,7 @@ class _Job:
         remark = f"{how.temperatures} temperatures, acceptance {float(found.acceptance.mean()):.2f}"
         return few, [
             self._elbo_of(few),
-            self._estimate("importance-weighted", largest, weighted.log_likelihood, effective_remark(weighted)),
+            self._estimate("importance-weighted", largest, weighted.log_likelihood, effective_remark(weighted, BETTER)),
             self._estimate("annealed", how.chains, found.log_likelihood, remark),
         ]
 

@@ -39,7 +39,7 @@ class LatentDiagnosis:
         kl: mean KL, summed over the latents; exact where a closed form is known, else estimated from samples.
         kl_per_dim: mean KL of each latent, `[d]`; `None` unless posterior and prior factorise.
         posterior_mean_variance: variance over examples of each posterior mean, `[d]`.
-        active: which latents are active, `[d]`: that variance exceeds 0.01 (Burda et al. 2016).
+        active: true for each active latent, `[d]`: that variance exceeds 0.01 (Burda et al. 2016).
         mutual_information: $I(x; z) = E[\log q(z|x) - \log q(z)]$, never above `log components`, its `cap`.
         total_correlation: $\mathrm{KL}(q(z) \| \prod_j q(z_j))$, how far the latents are from independent; `None` unless the posterior
             factorises.
@@ -88,7 +88,7 @@ class LatentDiagnosis:
 
     @property
     def has_holes(self) -> bool:
-        """Whether more than a tenth of the prior's samples fall where no data are coded."""
+        """Tell whether more than a tenth of the prior's samples fall where no data are coded."""
         return self.hole_share is not None and self.hole_share > MANY_HOLES
 
     def to_dict(self) -> dict[str, Any]:

@@ -80,7 +80,7 @@ class _Box:
         return _Box(self.middle, torch.maximum(self.half, ((mean - self.middle).abs() + MARGIN * std).amax(0)))
 
     def holds(self, cells: _Cells) -> Tensor:
-        """Which cells lie inside."""
+        """True for the cells that lie inside."""
         return ((cells.centre - self.middle).abs() < self.half).all(1)
 
 
@@ -267,7 +267,7 @@ def _log_integrals(
 
 
 def _around(cells: _Cells, mean: Tensor, std: Tensor) -> Tensor:
-    """Which cells are within three standard deviations of a posterior mean and wider than one."""
+    """True for the cells that are within three standard deviations of a posterior mean and wider than one."""
     distance = (cells.centre[:, None] - mean).abs()
     near = (distance <= cells.half[:, None] + 3.0 * std).all(2)
     found: Tensor = (near & (cells.half[:, None] > std).any(2)).any(1)

@@ -23,8 +23,8 @@ class RatePoint:
     r"""One model on the rate-distortion plane, on examples that it was not trained on.
 
     Attributes:
-        name: of the point.
-        axes: what was varied, by option name.
+        name: name of the point.
+        axes: values of what was varied, by option name.
         beta: weight of the KL in training.
         sigma: root mean square sigma of the decoder; `None` without one.
         latent_dim: `d`.
@@ -85,7 +85,7 @@ class Recommendation:
     """Point to take.
 
     Attributes:
-        name: of the point.
+        name: name of the point.
         beta: its weight of the KL.
         capacity: `C`, nats that its code holds: where a capacity schedule would end.
         latent_dim: how many latents it needs.
@@ -100,10 +100,10 @@ class Recommendation:
 
 
 def linear_curve(spectrum: functional.Spectrum, latent_dim: int, most_nats: float) -> list[functional.LinearCode]:
-    r"""What the best linear models reach: $(\mathrm{KL}, \mathrm{SSE})$ for rho from $2\lambda_1$ down, up to a rate.
+    r"""Curve of the best linear models: $(\mathrm{KL}, \mathrm{SSE})$ for rho from $2\lambda_1$ down, up to a rate.
 
     Args:
-        spectrum: of the training data.
+        spectrum: spectrum of the training data.
         latent_dim: `d`; no more than the eigenvalues that are known.
         most_nats: rate at which the curve ends.
 
@@ -125,8 +125,8 @@ def recommend(points: Sequence[RatePoint], spectrum: functional.Spectrum | None 
     taken, then the one with the lowest KL.
 
     Args:
-        points: of one split of the same data.
-        spectrum: of the training data, to say what a linear model would code; `None` for binary data.
+        points: points on one split of one data set.
+        spectrum: spectrum of the training data, to say how much a linear model would code; `None` for binary data.
 
     Raises:
         ArgumentError: if there are no points, or they were taken on different examples.
@@ -159,7 +159,7 @@ def recommend(points: Sequence[RatePoint], spectrum: functional.Spectrum | None 
 
 
 def _difference(point: RatePoint, best: RatePoint) -> tuple[float, float]:
-    """How far a point is below the best, and the standard error of that."""
+    """Compute how far a point is below the best, and the standard error of that."""
     differences = best.elbos - point.elbos
     return float(differences.mean()), error_of_mean(differences)
 
@@ -192,9 +192,9 @@ def _said_of_code(taken: RatePoint, spectrum: functional.Spectrum | None) -> str
         spectrum.eigenvalues, spectrum.total_variance, taken.rho, len(spectrum.eigenvalues)
     ).directions
     if linear <= taken.latent_dim:
-        return f"{used}, and even a linear model would code no more than {linear} directions at this price of a nat."
-    more = "or more " if linear == len(spectrum.eigenvalues) else ""
-    return f"{used}, all in use; a linear model would code {linear} {more}directions at this price of a nat, so try a larger latent size."
+        return f"{used}, and a linear model at this rho would use no more than {linear}."
+    least = "at least " if linear == len(spectrum.eigenvalues) else ""
+    return f"{used}, all in use. The data have {least}{linear} useful directions at this rho: try a larger latent size."
 
 
 def _said_of_ends(points: Sequence[RatePoint], taken: RatePoint) -> list[str]:

@@ -30,7 +30,7 @@ class Evaluation:
         ppca_log_likelihood_nats: mean log-likelihood of the same examples under probabilistic PCA with as many latents, fitted in
             closed form on the same training examples.
         ppca_sigma: its noise.
-        scale: what one unit of the model's data is.
+        scale: size of one unit of the model's data.
         log_scale: `sum log c`; the log-density of the original data is the model's minus this.
         elbo_nats_original_units: ELBO as a density of the original data.
         log_likelihood_nats: importance-weighted bound with `importance_samples` samples.

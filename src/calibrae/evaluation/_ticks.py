@@ -1,4 +1,4 @@
-"""What progress bars are told."""
+"""Messages to progress bars."""
 
 from __future__ import annotations
 

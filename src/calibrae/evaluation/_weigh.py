@@ -14,7 +14,7 @@ from ..models import VAE, evaluating, seeded
 
 
 def draws_itself(model: VAE, batch: Batch) -> bool:
-    """Whether no map from noise to the posterior's samples is known, so that it draws them from torch's global generator."""
+    """Tell whether no map from noise to the posterior's samples is known, so that it draws them from torch's global generator."""
     with evaluating(model):
         one = Batch(batch.x[:1], None if batch.context is None else batch.context[:1]).to(model.device)
         q = model.encode(one.x, one.context)
@@ -46,7 +46,7 @@ class Weigher:
 
     @property
     def status(self) -> str:
-        """Whether the weights are compiled, and why."""
+        """Tell whether the weights are compiled, and why."""
         return self._weigh.status
 
     @property

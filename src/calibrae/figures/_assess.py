@@ -45,7 +45,7 @@ def save_latents(kl: Tensor, variance: Tensor, path: Path) -> Path:
 
     Args:
         kl: `[d]`, nats.
-        variance: of the posterior mean over the data, `[d]`.
+        variance: variance of the posterior mean over the data, `[d]`.
         path: place of the PNG.
     """
     figure = new_figure(8.0, 3.0)
@@ -77,7 +77,7 @@ def save_scores(
         per_element: `-log p(x_i|z)` of each element.
         titles: titles of each example.
         path: place of the PNG.
-        names: of a table's columns.
+        names: names of a table's columns.
     """
     if x.ndim == 4:
         return _save_pictures(x, x_hat, per_element, titles, path)

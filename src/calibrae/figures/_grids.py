@@ -48,7 +48,7 @@ def save_grid(x: Tensor, path: Path, columns: int, *, reference: Tensor | None =
     Args:
         x: `[N, *data]`.
         path: place of the PNG.
-        columns: of the grid.
+        columns: columns of the grid.
         reference: originals; each is drawn over or beside its counterpart.
         title: title of line panels.
     """

@@ -50,9 +50,9 @@ def save_rate_distortion(
 
     Args:
         points: one at least.
-        linear: what the best linear models reach, by latent size.
+        linear: curves of the best linear models, by latent size.
         chosen: the point to mark.
-        axes: what was varied; the first is the axis of the right panel, and the others tell its lines apart.
+        axes: names of what was varied; the first is the axis of the right panel, and the others tell its lines apart.
         path: place of the PNG.
     """
     figure = new_figure(10.0, 4.6)

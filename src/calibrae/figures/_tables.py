@@ -22,7 +22,7 @@ BINS = 40
 
 
 def save_histograms(x: Tensor, path: Path, names: Sequence[str], *, title: str = "") -> Path:
-    """How the values of each column of `[N, D]` are spread."""
+    """Draw how the values of each column of `[N, D]` are spread."""
 
     def draw(axes: Axes, column: int) -> None:
         axes.hist(x[:, column].numpy(), bins=min(BINS, max(5, len(x) // 2)), color=BLUE)

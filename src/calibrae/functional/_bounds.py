@@ -1,4 +1,4 @@
-"""From nats per example to the numbers that people compare."""
+"""Numbers that people compare, from nats per example."""
 
 from __future__ import annotations
 

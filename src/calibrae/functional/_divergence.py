@@ -40,7 +40,7 @@ class _ExpMinusTangentCompiled(torch.autograd.Function):
 
 
 class _ExpMinusTangent(_ExpMinusTangentCompiled):
-    """With forward-mode differentiation, which the compiler cannot trace."""
+    """Follow forward-mode differentiation, which the compiler cannot trace."""
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Tensor:

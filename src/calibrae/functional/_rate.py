@@ -1,4 +1,4 @@
-"""What is coded: by a linear model at a given price of a nat, and in which latents."""
+"""Rate: how much a linear model codes at a given price of a nat, and which latents carry it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def linear_code(eigenvalues: Tensor, total_variance: float, rho: float, latent_d
     leaves a squared error of $\rho/2$; any other leaves $\lambda$.
 
     Args:
-        eigenvalues: of the data's covariance, descending, at least the first `d`.
+        eigenvalues: eigenvalues of the data's covariance, descending, at least the first `d`.
         total_variance: sum of all of them.
         rho: squared error that one nat is worth.
         latent_dim: `d`.
@@ -64,10 +64,10 @@ def linear_code(eigenvalues: Tensor, total_variance: float, rho: float, latent_d
 
 
 def active_latents(posterior_mean_variance: Tensor) -> Tensor:
-    r"""Which latents are active, `[d]`: $\mathrm{Var}_x E_q[z_j|x] > 0.01$, the variance over examples of the posterior mean.
+    r"""Find the active latents, `[d]`: $\mathrm{Var}_x E_q[z_j|x] > 0.01$, the variance over examples of the posterior mean.
 
     Args:
-        posterior_mean_variance: that variance, `[d]`.
+        posterior_mean_variance: variance of the posterior mean over the data, `[d]`.
 
     References:
         Burda, Grosse & Salakhutdinov 2016, https://arxiv.org/abs/1509.00519

@@ -151,7 +151,7 @@ class _LowerBoundCompiled(torch.autograd.Function):
 
 
 class _LowerBound(_LowerBoundCompiled):
-    """With forward-mode differentiation, which the compiler cannot trace."""
+    """Follow forward-mode differentiation, which the compiler cannot trace."""
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Tensor:

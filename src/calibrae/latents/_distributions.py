@@ -51,7 +51,20 @@ class DiagonalGaussian(Independent):  # type: ignore[type-arg]  # generic in the
                 "The encoder's last layer must give 2 d features per example."
             )
         self.log_std = log_std
-        super().__init__(Normal(mean, log_std.exp(), validate_args=False), 1, validate_args=False)
+        self.reinterpreted_batch_ndims = 1
+        self._mean = mean
+        self._elements: Normal | None = None
+        Distribution.__init__(self, mean.shape[:-1], mean.shape[-1:], validate_args=False)
+
+    @property
+    def base_dist(self) -> Normal:  # made when asked for: training never does
+        if self._elements is None:
+            self._elements = Normal(self._mean, self.log_std.exp(), validate_args=False)
+        return self._elements
+
+    @property
+    def mean(self) -> Tensor:
+        return self._mean
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> DiagonalGaussian:
         shape = torch.Size(batch_shape) + self.event_shape
@@ -123,7 +136,7 @@ def reparameterise(q: Distribution, eps: Tensor) -> Tensor | None:  # noqa: ARG0
 
 @reparameterise.register
 def _(q: DiagonalGaussian, eps: Tensor) -> Tensor:
-    z: Tensor = q.mean + q.base_dist.stddev * eps
+    z: Tensor = q.mean + q.log_std.exp() * eps
     return z
 
 

@@ -64,7 +64,7 @@ class Likelihood(nn.Module, ABC):
 
     @property
     def knows_data_shape(self) -> bool:
-        """Whether `data_shape` is known."""
+        """Tell whether `data_shape` is known."""
         return self._data_shape is not None
 
     def set_data_shape(self, data_shape: Shape) -> None:

@@ -23,6 +23,8 @@ def _aligned(x: Tensor, location: Tensor) -> tuple[Tensor, Tensor]:
     """Expand the one with fewer leading dimensions to the other's."""
     if x.shape == location.shape:
         return x, location
+    if x.shape == location.shape[-x.ndim :]:  # examples beside samples of each
+        return x.expand_as(location), location
     shape = torch.broadcast_shapes(x.shape, location.shape)
     return x.expand(shape), location.expand(shape)
 
@@ -51,9 +53,23 @@ class IndependentNormal(Independent):  # type: ignore[type-arg]  # generic in th
 
     def __init__(self, mean: Tensor, log_sigma: Tensor, event_ndim: int) -> None:
         mean = widened(mean)
+        split = mean.ndim - event_ndim
         self.log_sigma = log_sigma.to(mean.dtype)
-        super().__init__(Normal(mean, self.log_sigma.exp(), validate_args=False), event_ndim, validate_args=False)
+        self.reinterpreted_batch_ndims = event_ndim
+        self._mean = mean
+        self._elements: Normal | None = None
         self._scored: tuple[Tensor, Tensor] | None = None  # the last batch and its squared errors
+        Distribution.__init__(self, mean.shape[:split], mean.shape[split:], validate_args=False)
+
+    @property
+    def base_dist(self) -> Normal:  # made when asked for: training never does
+        if self._elements is None:
+            self._elements = Normal(self._mean, self.log_sigma.exp(), validate_args=False)
+        return self._elements
+
+    @property
+    def mean(self) -> Tensor:
+        return self._mean
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> IndependentNormal:
         shape = torch.Size(batch_shape) + self.event_shape

@@ -90,12 +90,12 @@ class VAE(nn.Module):
 
     @property
     def is_probabilistic(self) -> bool:
-        """Whether the model has an ELBO and can be sampled: a plain autoencoder has and can not."""
+        """Tell whether the model has an ELBO and can be sampled: a plain autoencoder has and can not."""
         return self.prior.is_density and self.posterior.is_density
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """Device of the parameters."""
         return next((p.device for p in self.parameters()), torch.device("cpu"))
 
     def forward(self, batch: Batch | Tensor, samples: int = 1, eps: Tensor | None = None) -> Draw:

@@ -41,7 +41,7 @@ def traversal(origin: Tensor, dims: Tensor, steps: int, reach: float = 3.0) -> T
 
     Args:
         origin: the other coordinates, `[d]`.
-        dims: which dimensions, `[k]`.
+        dims: indices of the dimensions, `[k]`.
         steps: points on each.
         reach: how far.
 

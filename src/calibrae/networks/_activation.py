@@ -29,7 +29,7 @@ class _LeakyReLUCompiled(torch.autograd.Function):
 
 
 class _LeakyReLU(_LeakyReLUCompiled):
-    """With forward-mode differentiation, which the compiler cannot trace."""
+    """Follow forward-mode differentiation, which the compiler cannot trace."""
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Tensor:
@@ -45,7 +45,7 @@ class LeakyReLU(nn.Module):
     The next layer keeps that result anyway. Torch's own keeps a mask beside it, which costs a compiled CPU ten times the activation.
 
     Args:
-        slope: of the negative side, positive.
+        slope: slope of the negative side, positive.
 
     Examples:
         >>> LeakyReLU(0.5)(torch.tensor([-2.0, 3.0]))

@@ -42,7 +42,7 @@ class NetworkOptions:
 
 
 def resolve_network(name: str, data_shape: Shape) -> str:
-    """What `auto` stands for: `conv` for pictures and signals of 16 or more pixels a side, else `mlp`.
+    """Network that `auto` stands for: `conv` for pictures and signals of 16 or more pixels a side, else `mlp`.
 
     Examples:
         >>> resolve_network("auto", (3, 32, 32)), resolve_network("auto", (13,))

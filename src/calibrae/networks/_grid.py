@@ -1,4 +1,4 @@
-"""How a convolutional network halves a picture of any size, and finds back to it."""
+"""Sizes by which a convolutional network halves a picture of any size, and finds back to it."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class Grid:
     small is left as it is. The picture is padded up to a multiple of the total shrinkage, and the decoder's output cropped.
 
     Attributes:
-        height: of the picture; 1 for a signal.
-        width: of the picture, or the length of a signal.
+        height: height of the picture; 1 for a signal.
+        width: width of the picture, or the length of a signal.
         patch: pixels that the first layer takes together, `(vertical, horizontal)`.
-        strides: of each stage after it.
+        strides: strides of each stage after it.
     """
 
     height: int

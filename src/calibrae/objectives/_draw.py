@@ -69,7 +69,7 @@ class Draw:
 
     @property
     def is_bound(self) -> bool:
-        """Whether there is an ELBO: a plain autoencoder has none."""
+        """Tell whether there is an ELBO: a plain autoencoder has none."""
         return self._p is not None
 
     @property

@@ -78,7 +78,7 @@ class BetaELBO(Objective):
     r"""$-\log p(x|z) + \beta_t\, \mathrm{KL}(q(z|x) \| p(z))$ with one sample of `z`, in nats.
 
     Beta weighs the **sum** of the KL over the latents beside the full NLL (the convention `nll`). It shapes training
-    alone: what is reported as the ELBO has beta = 1.
+    alone: the reported ELBO has beta = 1.
 
     Args:
         beta: weight after the warm-up.

@@ -7,7 +7,6 @@ from ._folder import RunFolder as RunFolder
 from ._folder import versions as versions
 from ._model_io import load_baseline as load_baseline
 from ._model_io import load_model as load_model
-from ._model_io import require_device as require_device
 from ._model_io import require_storable as require_storable
 from ._model_io import save_baseline as save_baseline
 from ._model_io import save_model as save_model

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ..acceleration import find_device
 from ..errors import ArgumentError, RunError
 from ..functional import PPCA
 from ..models import VAE, ModelConfig, build_from_config
@@ -77,7 +78,7 @@ def load_model(folder: Path, model: VAE | None = None, device: str | torch.devic
         config, data_shape, floor, data_range, extra = (description[key] for key in keys)
     except (OSError, json.JSONDecodeError, SafetensorError, KeyError) as error:
         raise RunError(f"the model in {folder} cannot be read: {error}. Train again, or restore the files.") from error
-    place = require_device(device)
+    place = find_device(device)
     if model is None:
         model = _rebuild(folder, config)
     if data_shape is not None:
@@ -87,28 +88,6 @@ def load_model(folder: Path, model: VAE | None = None, device: str | torch.devic
         model.likelihood.scale.floor = floor
     model.data_range = None if data_range is None else (float(data_range[0]), float(data_range[1]))
     return model.to(place).eval()
-
-
-def require_device(device: str | torch.device) -> torch.device:
-    """The device, if this machine has it; for `auto`, a CUDA device if one can be used, or else the CPU.
-
-    Raises:
-        ArgumentError: if it has not.
-    """
-    if device == "auto":
-        try:
-            return require_device("cuda")
-        except ArgumentError:
-            return torch.device("cpu")
-    try:
-        place = torch.device(device)
-        torch.zeros(1, device=place)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ArgumentError(
-            f"`device` must be one that this machine has, such as cpu, or auto; got {device} ({reason})"
-        ) from error
-    return place
 
 
 def save_baseline(ppca: PPCA, folder: Path) -> None:

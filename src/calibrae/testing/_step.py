@@ -114,7 +114,7 @@ def _halves(piece: Piece) -> list[Piece]:
 
 
 def _mixes_examples(model: nn.Module) -> bool:
-    """Whether a module looks at the whole batch, or draws random numbers, so that pieces are another computation."""
+    """Tell whether a module looks at the whole batch, or draws random numbers, so that pieces are another computation."""
     kinds = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
     return any(isinstance(module, kinds) and module.training for module in model.modules())
 

@@ -1,7 +1,6 @@
 """The training loop, its steps, checkpoints and devices."""
 
 from ._checkpoint import TrainState as TrainState
-from ._hardware import find_device as find_device
 from ._interrupt import interruptible as interruptible
 from ._loss import Piece as Piece
 from ._loss import PieceLoss as PieceLoss
@@ -12,6 +11,7 @@ from ._pieces import Pieces as Pieces
 from ._progress import AbstractReporter as AbstractReporter
 from ._progress import Bar as Bar
 from ._progress import Silent as Silent
+from ._settings import FREE_ON_RESUME as FREE_ON_RESUME
 from ._settings import TrainSettings as TrainSettings
 from ._step import EagerStep as EagerStep
 from ._step import Step as Step

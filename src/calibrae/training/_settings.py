@@ -8,6 +8,10 @@ from typing import Any, Literal
 
 from ..errors import ArgumentError
 
+FREE_ON_RESUME = frozenset(
+    {"epochs", "patience", "lr", "grad_clip_norm", "eval_batch_size", "threads", "retain_memory"}
+)
+
 
 @dataclass(frozen=True, slots=True)
 class TrainSettings:

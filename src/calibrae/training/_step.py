@@ -66,7 +66,8 @@ class EagerStep:
         Raises:
             NonFiniteError: if a sum is not finite, or with a limit the gradient's norm; no weight has changed then.
         """
-        self.module.zero_grad(set_to_none=True)
+        for optimiser in self.optimisers:
+            optimiser.zero_grad()
         weights, totals = self.weights(pieces, step), dict[str, float]()
         with self._scale_of_batch(pieces):
             for piece in pieces:

@@ -21,6 +21,7 @@ from ..acceleration import (
     choose_precision,
     choose_threads,
     fast_gradients,
+    find_device,
     prefetch,
     retain_freed_memory,
     threads,
@@ -33,14 +34,14 @@ from ..models import VAE, ELBOSummary, optimal_scale_of, scale_over
 from ..objectives import Objective
 from ..runs import RunFolder, save_model
 from ._checkpoint import Keeper, TrainState
-from ._hardware import find_device, quiet_fabric
+from ._hardware import quiet_fabric
 from ._interrupt import interruptible
 from ._loop import train_epochs
 from ._loss import Piece, PieceLoss
 from ._optimiser import build_optimisers, rate_at
 from ._pieces import TRAIN_STREAM, Pieces
 from ._progress import AbstractReporter
-from ._settings import TrainSettings
+from ._settings import FREE_ON_RESUME, TrainSettings
 from ._step import EagerStep, Step
 from ._tracker import Tracker
 from ._validation import Validator
@@ -48,9 +49,6 @@ from ._validation import Validator
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-FREE_ON_RESUME = frozenset(
-    {"epochs", "patience", "lr", "grad_clip_norm", "eval_batch_size", "threads", "retain_memory"}
-)
 STATISTICS_EXAMPLES = 10_000  # of the training set, for the mean image and the scale
 FIRST_SCALE_EXAMPLES = 1024  # for the start of a learned scale
 FABRIC = {"fp32": "32-true", "bf16": "bf16-mixed"}
@@ -150,7 +148,7 @@ class Trainer:
         return self.state.history
 
     def is_done(self) -> bool:
-        """Whether all epochs are trained, patience is over, or the run is to stop for now."""
+        """Tell whether all epochs are trained, patience is over, or the run is to stop for now."""
         state, settings = self.state, self.settings
         if settings.patience and state.epoch - state.best_epoch >= settings.patience:
             return True
@@ -205,7 +203,8 @@ class Trainer:
         self.device = find_device(settings.device)
         choice = "fp32" if settings.precision == "auto" and not fast else settings.precision
         precision, why = choose_precision(choice, self.device)
-        self.fabric: Fabric = Fabric(accelerator=settings.device, devices=1, precision=FABRIC[precision])  # type: ignore[arg-type]
+        devices = [self.device.index or 0] if self.device.type == "cuda" else 1
+        self.fabric: Fabric = Fabric(accelerator=self.device.type, devices=devices, precision=FABRIC[precision])  # type: ignore[arg-type]
         if not self.model.training:
             self.model.train()
         scale = optimal_scale_of(self.model)

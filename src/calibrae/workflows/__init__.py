@@ -31,9 +31,11 @@ from ._self_test import self_test as self_test
 from ._stored import run_data as run_data
 from ._stored import run_preparation as run_preparation
 from ._sweep import Sweep as Sweep
+from ._sweep import named_data as named_data
 from ._sweep import run_sweep as run_sweep
 from ._sweep import sweep as sweep
 from ._train import TrainRequest as TrainRequest
+from ._train import request_from as request_from
 from ._train import seeded_build as seeded_build
 from ._train import train_run as train_run
 from ._train import words_of as words_of

@@ -1,4 +1,4 @@
-"""What is said before the first step."""
+"""Announcements before the first step."""
 
 from __future__ import annotations
 

@@ -45,12 +45,12 @@ PICTURED = 8
 
 @dataclass(frozen=True)
 class Scores:
-    """How unusual examples are.
+    """Scores: how unusual examples are.
 
     Attributes:
         names: name of each example.
         nll: `-log p(x)` of each, at most, `[N]`, nats: the importance-weighted bound.
-        bits_per_dim: the same in bits, for integer data.
+        bits_per_dim: score in bits per dimension, for integer data.
         samples: `K`.
         seed: seed of all noise.
         attribution: where the reconstruction term comes from.
@@ -161,7 +161,7 @@ def diagnose(
     Args:
         run: a run folder, what `fit` returned, or a model with a fixed scale and its data.
         data: other data than the run's own.
-        split: what is taken as test data.
+        split: split that is taken as test data.
         seed: seed of all noise.
         model: an instance of the same architecture; needed for the folder of a run of custom modules.
         options: how to read other data.
@@ -192,6 +192,7 @@ def diagnose(
         latents=latents,
         min_sigma=scale.statistic.std_per_scale * scale.floor if scale is not None and use.spec.step else None,
         outside=_outside(use, split, rows),
+        scale_choice=None if scale is None else scale.choice,
     )
     return findings(evidence)
 

@@ -1,4 +1,4 @@
-"""What a beta means, for a reader and for data."""
+"""Meaning of a beta, for a reader and for data."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class BetaReport:
         translation: rho, sigma and the equivalents.
         budgets: most nats that the KL can reach, `V / rho`, on known data of this shape, or on the user's.
         total_variance: `V` of the user's data, on the range that the loss sees.
-        linear: what a linear model would code of the user's data.
-        optimal_sigma: that of probabilistic PCA on the user's data, on the range that the loss sees.
-        sentence: what the number will do.
+        linear: code of a linear model of the user's data.
+        optimal_sigma: sigma of probabilistic PCA on the user's data, on the range that the loss sees.
+        sentence: effect of the number, in a sentence.
     """
 
     translation: Translation
@@ -59,9 +59,9 @@ def explain_beta(
     Args:
         value: the number as written.
         convention: a name of `functional.conventions.catalogue()`.
-        data_shape: of one example; that of `data` by default.
+        data_shape: shape of one example; by default that of `data`.
         latent_dim: `d`.
-        data_range: of the data that the loss sees.
+        data_range: range of the data that the loss sees.
         batch_size: `B`.
         sigma: standard deviation of the decoder beside a full NLL; with `data` and a calibrated sigma, that of a linear model at this beta is taken.
         data: prepared data.

@@ -201,8 +201,8 @@ def save_picture(
     Args:
         x: `[N, *data]`, in the units of the data.
         path: place of the PNG.
-        columns: of the grid; the steps of a walk.
-        names: of a table's columns.
+        columns: columns of the grid; the steps of a walk.
+        names: names of a table's columns.
         reference: the originals of reconstructions.
         walks: whether `x` is walks through the latent space, a row of the grid each.
         title: title of panels.
@@ -221,8 +221,8 @@ def save_arrays(x: Tensor, path: Path, names: Sequence[str] = (), examples: Sequ
     Args:
         x: `[N, ...]`.
         path: place of the file.
-        names: of the columns of a `.csv`; by default `x0, x1, ...`.
-        examples: what each row of a `.csv` is called, in a first column.
+        names: names of the columns of a `.csv`; by default `x0, x1, ...`.
+        examples: name of each row of a `.csv`, for a first column.
 
     Raises:
         ArgumentError: for another suffix.

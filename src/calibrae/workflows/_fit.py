@@ -8,12 +8,13 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from ..acceleration import find_device
 from ..data import Data, DataOptions, Preparation, load_data
 from ..errors import ArgumentError, MissingExtraError, RunError
 from ..models import VAE
 from ..objectives import BetaELBO, Objective
 from ..runs import RunFolder, require_storable
-from ..training import AbstractReporter, Bar, Silent, Trainer, TrainSettings, find_device, trainable_parameters
+from ..training import AbstractReporter, Bar, Silent, Trainer, TrainSettings, trainable_parameters
 from ._announce import announce
 from ._draw import draw_run
 from ._records import StoredRequest, keep_baseline, stored_request, write_end, write_start

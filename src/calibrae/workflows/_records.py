@@ -1,4 +1,4 @@
-"""What a run writes about itself: what was asked for, and what came of it."""
+"""Records that a run writes about itself: what was asked for, and what came of it."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class StoredRequest:
 
     @property
     def is_own(self) -> bool:
-        """Whether the model has parts whose code is not stored."""
+        """Tell whether the model has parts whose code is not stored."""
         return bool(self.model["name"] == OWN)
 
     def require_model(self, model: VAE) -> None:

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from .._types import AnySplit, Split
+from ..acceleration import find_device
 from ..data import Condition, Data, DataOptions, Preparation, load_data, open_source
 from ..errors import ArgumentError, RunError
 from ..evaluation import Evaluation, Tick, evaluate_model
 from ..models import VAE
-from ..runs import RunFolder, load_baseline, load_model, require_device
+from ..runs import RunFolder, load_baseline, load_model
 from ._stored import run_condition, run_data, run_preparation, stored_data
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class Run:
 
     @property
     def preparation(self) -> Preparation:
-        """How the data were prepared."""
+        """Preparation of the data."""
         return self._data.preparation if self._data is not None else run_preparation(self.path)
 
     @property
@@ -257,7 +258,7 @@ class Opened:
         condition: Any = None,
     ) -> None:
         own = subject if isinstance(subject, VAE) else subject._model if isinstance(subject, Run) else model
-        place = own.device if device == "auto" and own is not None else require_device(device)
+        place = own.device if device == "auto" and own is not None else find_device(device)
         self.path: Path | None = None
         if isinstance(subject, VAE):
             self.model = subject.to(place)

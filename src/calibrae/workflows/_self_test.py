@@ -40,11 +40,11 @@ class Check:
     """One comparison with an exact answer.
 
     Attributes:
-        name: what was compared.
+        name: name of the comparison.
         error: largest difference found.
         tolerance: largest allowed.
         seconds: it took.
-        unit: of the difference.
+        unit: unit of the difference.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Check:
 
     @property
     def passed(self) -> bool:
-        """Whether the error is a number and within the tolerance."""
+        """Tell whether the error is a number and within the tolerance."""
         return math.isfinite(self.error) and self.error <= self.tolerance
 
 

@@ -1,4 +1,4 @@
-"""What a run's folder says of its data, and the data opened again as it says."""
+"""Data of a run as its folder describes them, opened again."""
 
 from __future__ import annotations
 

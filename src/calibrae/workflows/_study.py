@@ -48,7 +48,7 @@ class Axis:
 
     @classmethod
     def of(cls, name: str, given: str | float | Sequence[float]) -> Axis:
-        """From `'0.5,1,2'`, `'0.1:10'` or numbers.
+        """Read `'0.5,1,2'`, `'0.1:10'` or numbers.
 
         Raises:
             ArgumentError: if they are not positive numbers, or the range is empty.
@@ -94,9 +94,9 @@ class Point:
     """One run to be trained.
 
     Attributes:
-        number: of the trial.
-        name: of its folder.
-        values: of the axes.
+        number: number of the trial.
+        name: name of its folder.
+        values: values of the axes.
     """
 
     number: int
@@ -110,9 +110,9 @@ class Study:
 
     Args:
         storage: address of Optuna's database, such as `sqlite:///study.db`.
-        axes: what is varied.
+        axes: axes that are varied.
         trials: how many points are tried in all, where an axis is searched.
-        request: what all points have in common, which a study keeps.
+        request: settings that all points share, which a study keeps.
         take_over: whether points that another machine holds are taken from it.
         is_empty: whether no point has begun, so that a study of another request, whose options may have been refused, is replaced.
 
@@ -269,7 +269,7 @@ class Study:
         return sorted(found.values(), key=lambda point: tuple(point.values.values()))
 
     def left(self) -> int:
-        """How many points nobody has begun."""
+        """Count the points that nobody has begun."""
         waiting = len(self._trials(self._state.WAITING))
         if not self.is_search:
             return waiting
@@ -277,7 +277,7 @@ class Study:
         return max(waiting, int(min(self.trials, self._most())) - begun)
 
     def _most(self) -> float:
-        """How many points there are in all, where only whole numbers are searched."""
+        """Count all points, where only whole numbers are searched."""
         if any(KINDS[axis.name] is not int for axis in self.axes):
             return float("inf")
         return float(math.prod(int(axis.high) - int(axis.low) + 1 for axis in self.axes))
@@ -291,7 +291,7 @@ class Study:
 
 
 def _in_words(value: Any) -> str:
-    """As a command line has it."""
+    """Write a value as a command line has it."""
     if isinstance(value, list | tuple):
         return shlex.join(map(str, value)) or "none"
     return str(value)

@@ -2,45 +2,36 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from threading import Event, Lock
 from typing import Any, final
 
-from .._types import Split
-from ..data import NAMES
-from ..errors import ArgumentError, RunError
-from ..evaluation import (
-    RatePoint,
-    Recommendation,
-    linear_curve,
-    recommend,
-    summarise_split,
-    training_spectrum,
-)
+from .._registry import describe
+from .._types import Shared, Split
+from ..acceleration import find_device
+from ..data import GIVEN, NAMES, DataOptions, keep_source, open_source, with_condition
+from ..errors import ArgumentError
+from ..evaluation import RatePoint, Recommendation, linear_curve, recommend, summarise_split, training_spectrum
 from ..figures import save_rate_distortion
 from ..functional import LinearCode, Spectrum, active_latents
+from ..latents import Posterior, Prior
+from ..likelihoods import Likelihood
+from ..networks import NetworkOptions
+from ..objectives import Objective
 from ..runs import RunFolder, replace_json
+from ..training import TrainSettings
+from ._crew import Crew, Say, Tick, cores
+from ._job import Factory, made, require_factory
 from ._run import load
 from ._stored import run_data
-from ._study import Axis, Point, Study, require_sweep_folder, sqlite_address
+from ._study import KINDS, Axis, Point, Study, require_sweep_folder, sqlite_address
+from ._train import Spec, TrainRequest
 
-LOOKS_EVERY = 0.2  # seconds
-GRACE = 30.0  # seconds that an interrupted run has to write what it has
-USAGE_ERROR = 2
 SPLIT: Split = "validation"
 
-Say = Callable[[str], None]
-Tick = Callable[[str, int, int], None]
 
-
+@final
 @dataclass(frozen=True)
 class Sweep:
     """Trained points, and what follows from them.
@@ -48,9 +39,9 @@ class Sweep:
     Attributes:
         path: folder of the sweep; each point is a run under `points/`.
         points: by value.
-        linear: what the best linear models reach, by latent size; empty for binary data.
-        recommendation: which point to take; `None` while none is trained.
-        failed: what went wrong, by point.
+        linear: curves of the best linear models, by latent size; empty for binary data.
+        recommendation: the point to take; `None` while none is trained.
+        failed: reason of each failure, by point.
         held: points that others are training.
     """
 
@@ -74,18 +65,29 @@ class Sweep:
 
 
 def sweep(
-    data: str | Path,
+    data: Any,
     out: str | Path,
     *,
-    beta: str | Sequence[float] = (),
-    sigma: str | Sequence[float] = (),
-    latent_dim: str | Sequence[int] = (),
+    beta: str | float | Sequence[float] = (),
+    sigma: str | float | Sequence[float] = (),
+    latent_dim: str | int | Sequence[int] = (),
+    model: str | Factory = "sigma-vae",
+    network: str = "auto",
+    likelihood: Spec | Likelihood = "gaussian",
+    prior: Spec | Prior | None = None,
+    posterior: Spec | Posterior | None = None,
+    objective: Spec | Objective | None = None,
+    sigma_shared: Shared = "all",
+    kl_warmup: float | None = None,
+    condition: Any = None,
+    network_options: NetworkOptions | None = None,
+    settings: TrainSettings | None = None,
+    options: DataOptions | None = None,
     trials: int = 0,
     jobs: int | None = None,
     storage: str | None = None,
     take_over: bool = False,
     quiet: bool = False,
-    **settings: Any,
 ) -> Sweep:
     """Train a run for each value of beta, sigma or latent size (all combinations), and recommend one.
 
@@ -93,34 +95,129 @@ def sweep(
     when it is called again with the same settings; more values add points. Runs are compared on the validation split alone.
 
     Args:
-        data: a name or a path, as `calibrae train` takes it.
+        data: a name, a path, an array, a tensor, a dict of arrays or a Dataset.
         out: folder of the sweep.
         beta: weights of the KL, numbers or a range to search such as `"0.1:10"`.
-        sigma: standard deviation of the decoder, likewise; by default optimal.
-        latent_dim: sizes of the latent, likewise.
-        trials: how many points to try in all, where a range is searched.
+        sigma: scales of the likelihood, likewise, or `"optimal"` or `"learned"` for all points; by default the model's.
+        latent_dim: latent sizes, likewise; one number for all.
+        model: a preset, or a function that makes a model of your own from what is swept, by name: `def make(latent_dim): ...`. It
+            may stand in a module, a script or a notebook.
+        network: `auto`, `linear`, `mlp` or `conv`.
+        likelihood: registered name, perhaps with arguments, or an object of a registered class.
+        prior: prior, likewise; by default the model's.
+        posterior: posterior, likewise.
+        objective: objective, likewise.
+        sigma_shared: extent of one scale: all elements, a channel or an element.
+        kl_warmup: share of all steps over which beta rises.
+        condition: condition, as in `fit`.
+        network_options: sizes of the networks.
+        settings: how to train.
+        options: how the data are read.
+        trials: number of points in all, where a range is searched.
         jobs: runs at once; by default one for each core, or one with an accelerator.
         storage: address of a database that several machines share; by default `study.db` in the folder.
         take_over: take the points that a machine which is gone had begun.
         quiet: say nothing.
-        settings: other options of `calibrae train`, by name: `epochs=5, horizontal_flip=True`.
+
+    Returns:
+        The trained points, what the best linear models reach beside them, and which to take.
 
     Raises:
         CalibraeError: if an option, the data or the folder is not usable, saying what to do.
+
+    Examples:
+        >>> settings = TrainSettings(epochs=1, compile="off")
+        >>> found = sweep("digits", "digits-sweep", beta=[0.5, 2], latent_dim=2, settings=settings, quiet=True)
+        >>> [point.name for point in found.points]
+        ['beta-0.5_latent-dim-2', 'beta-2_latent-dim-2']
     """
-    axes = {"beta": beta, "sigma": sigma, "latent_dim": latent_dim}
+    word: Any = sigma if sigma in ("optimal", "learned") else None
+    axes: dict[str, Any] = {"beta": beta, "sigma": () if word else sigma, "latent_dim": latent_dim}
+    axes = {name: given for name, given in axes.items() if not isinstance(given, tuple) or given}
+    place, chosen = _place(data, condition, options or DataOptions())
+    factory: Factory | None = None if isinstance(model, str) else model
+    lowest = Axis.of("latent_dim", latent_dim).low if latent_dim != () else 50
+    request = TrainRequest(
+        data=place,
+        out=Path(out),
+        model=model if isinstance(model, str) else "sigma-vae",
+        network=network,
+        latent_dim=int(lowest),
+        likelihood=_spec("likelihood", likelihood) or "gaussian",
+        prior=_spec("prior", prior),
+        posterior=_spec("posterior", posterior),
+        objective=_spec("objective", objective),
+        sigma=word,
+        sigma_shared=sigma_shared,
+        kl_warmup=kl_warmup,
+        network_options=network_options or NetworkOptions(),
+        settings=settings or TrainSettings(),
+        options=chosen,
+    )
     return run_sweep(
-        str(data), Path(out), {name: given for name, given in axes.items() if given}, _as_arguments(settings), trials=trials,
-        jobs=jobs, storage=storage, take_over=take_over, say=None if quiet else print,
-    )  # fmt: skip
+        request,
+        axes,
+        factory=factory,
+        trials=trials,
+        jobs=jobs,
+        storage=storage,
+        take_over=take_over,
+        say=None if quiet else print,
+    )
+
+
+def _spec(name: str, part: Any) -> Spec | None:
+    """Name and arguments of a part, which every point makes anew.
+
+    Raises:
+        ArgumentError: if it is an object of a class that is not registered.
+    """
+    if part is None or isinstance(part, str | Mapping):
+        return part
+    described = describe(part)
+    if described is None:
+        raise ArgumentError(
+            f"`{name}` of a sweep is made anew for each point; got an object of {type(part).__name__}, which is not registered. Register "
+            "its class with @cb.component(...), or pass a function that makes the model."
+        )
+    return described
+
+
+def _place(data: Any, condition: Any, options: DataOptions) -> tuple[str, DataOptions]:
+    """Name or path under which worker processes find the data, and how they read them."""
+    if isinstance(condition, str):
+        options, condition = replace(options, condition=condition), None
+    if isinstance(data, str | Path) and condition is None:
+        return named_data(data), options
+    source = open_source(data, options)
+    if condition is not None:
+        source, options = with_condition(source, condition), replace(options, condition=GIVEN)
+    place = keep_source(source)
+    if place is None:
+        raise ArgumentError(
+            "arrays of a sweep are kept in the cache for its processes, up to a gigabyte. Save these to a file."
+        )
+    return place, options
+
+
+def named_data(data: str | Path) -> str:
+    """Name of data, or the absolute path of a file or folder that is there.
+
+    Raises:
+        ArgumentError: if it is neither.
+    """
+    if str(data) in NAMES:
+        return str(data)
+    if not Path(data).exists():
+        raise ArgumentError(f"{data} is neither a name of data ({', '.join(NAMES)}) nor a path that exists.")
+    return str(Path(data).resolve())
 
 
 def run_sweep(
-    data: str,
-    out: Path,
-    axes: Mapping[str, str | Sequence[float]],
-    arguments: Sequence[str],
+    request: TrainRequest,
+    axes: Mapping[str, str | float | Sequence[float]],
     *,
+    factory: Factory | None = None,
     trials: int = 0,
     jobs: int | None = None,
     storage: str | None = None,
@@ -128,24 +225,36 @@ def run_sweep(
     say: Say | None = None,
     tick: Tick | None = None,
 ) -> Sweep:
-    """Run a sweep with the other options as `calibrae train` takes them on its command line."""
+    """Run a sweep of what all its points have in common; see `sweep`.
+
+    Args:
+        request: a run as it is asked for; `out` is the folder of the sweep.
+        axes: values of what is varied, by name.
+        factory: makes a model of one's own.
+        trials: number of points of a search.
+        jobs: runs at once.
+        storage: address of a database.
+        take_over: take points that another machine holds.
+        say: told what happens, a line at a time.
+        tick: called as work proceeds, for a progress bar.
+    """
     if not axes:
         raise ArgumentError(
             "a sweep varies something: pass --beta, --sigma or --latent-dim with several values, as in 0.5,1,2."
         )
     if jobs is not None and jobs < 1:
         raise ArgumentError(f"--jobs must be at least 1; got {jobs}.")
-    chosen = [Axis.of(name, given) for name, given in axes.items()]
-    source = data if data in NAMES else str(Path(data).resolve())
-    if data not in NAMES and not Path(data).exists():
-        raise ArgumentError(f"{data} is neither a name of data ({', '.join(NAMES)}) nor a path that exists.")
+    if factory is not None:
+        require_factory(factory, axes)
+    chosen, out = [Axis.of(name, given) for name, given in axes.items()], request.out
+    request = _checked(request, chosen, factory)
     require_sweep_folder(out)
     (out / "points").mkdir(parents=True, exist_ok=True)
-    request = {"data": source, "arguments": list(arguments)}
     is_empty = not any((out / "points").glob("*/checkpoints/last.pt"))
-    study = Study(storage or sqlite_address(out), chosen, trials, request, take_over=take_over, is_empty=is_empty)
-    at_once = jobs or _default_jobs(arguments)
-    crew = _Crew(study, source, out / "points", list(arguments), at_once, say or (lambda _: None))
+    known = _facts(request, factory, list(axes))
+    study = Study(storage or sqlite_address(out), chosen, trials, known, take_over=take_over, is_empty=is_empty)
+    at_once = jobs or (cores() if find_device(request.settings.device).type == "cpu" else 1)
+    crew = Crew(study, request, factory, out / "points", at_once, say or (lambda _: None))
     crew.say(_said_at_start(study, at_once))
     try:
         crew.work(tick)
@@ -153,7 +262,7 @@ def run_sweep(
         message = f"stopped; {len(study.done())} points are done, the others keep what they have. To go on, give the same command again"
         crew.say(message)
         raise KeyboardInterrupt(message) from None
-    found = _compared(out, study.done(), tick)
+    found = _compared(out, study.done(), tick, factory)
     result = Sweep(out, *found, crew.failed, study.held())
     replace_json(out / "sweep.json", result.to_dict())
     if result.points:
@@ -161,6 +270,32 @@ def run_sweep(
             result.points, result.linear, result.recommendation, [axis.name for axis in chosen], out / "sweep.png"
         )
     return result
+
+
+def _checked(request: TrainRequest, axes: Sequence[Axis], factory: Factory | None) -> TrainRequest:
+    """Request at the lowest value of each axis; every value that is listed is tried before any run begins.
+
+    Raises:
+        ArgumentError: if a model cannot be made with a value.
+    """
+    if factory is not None:
+        return request
+    lowest: dict[str, Any] = {axis.name: KINDS[axis.name](axis.low) for axis in axes}
+    for axis in axes:
+        for value in axis.values:
+            replace(request, **{**lowest, axis.name: value})
+    return replace(request, **lowest)
+
+
+def _facts(request: TrainRequest, factory: Factory | None, axes: Sequence[str]) -> dict[str, Any]:
+    """Settings that all points share, in plain types: a study keeps them. Threads and memory move no figure."""
+    left_out = {"out", "overwrite", "words", "settings", "options", "network_options", "threads", "retain_memory"}
+    found: dict[str, Any] = {f.name: getattr(request, f.name) for f in fields(request)}
+    found |= asdict(request.network_options) | asdict(request.options) | asdict(request.settings)
+    found = {name: value for name, value in found.items() if name not in left_out}
+    found |= dict.fromkeys(axes)
+    found["factory"] = None if factory is None else f"{factory.__module__}.{factory.__qualname__}"
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
 
 def _said_at_start(study: Study, at_once: int) -> str:
@@ -171,189 +306,13 @@ def _said_at_start(study: Study, at_once: int) -> str:
     return f"{left} points to train, {min(left, at_once)} at once; {done} done already{others}"
 
 
-def _as_arguments(settings: Mapping[str, Any]) -> list[str]:
-    """`epochs=5, horizontal_flip=True` as a command line has them."""
-    found = []
-    for name, value in settings.items():
-        option = name.replace("_", "-")
-        if isinstance(value, bool):
-            found.append(f"--{option}" if value else f"--no-{option}")
-        else:
-            found += [f"--{option}", ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)]
-    return found
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _default_jobs(arguments: Sequence[str]) -> int:
-    """One run a core; one alone on an accelerator, which it fills."""
-    from ..training import find_device
-
-    named = arguments[arguments.index("--device") + 1] if "--device" in arguments[:-1] else "auto"
-    return _cores() if find_device(named).type == "cpu" else 1
-
-
-@final
-class _Crew:
-    """Trains the points of a study, several at once, each in a process of its own."""
-
-    def __init__(self, study: Study, data: str, folder: Path, arguments: list[str], jobs: int, say: Say) -> None:
-        self.study = study
-        self.data = data
-        self.folder = folder
-        self.arguments = arguments
-        self.jobs = jobs
-        self.say = say
-        self.failed: dict[str, str] = {}
-        self._lock = Lock()
-        self._stop = Event()
-        self._fatal: str | None = None
-
-    def work(self, tick: Tick | None) -> None:
-        """Until nothing is left to begin.
-
-        Raises:
-            RunError: if the options are not usable.
-            KeyboardInterrupt: once all runs have written what they have.
-        """
-        from ..training import interruptible
-
-        with interruptible() as interrupt, ThreadPoolExecutor(self.jobs) as pool:
-            workers = [pool.submit(self._worker) for _ in range(self.jobs)]
-            try:
-                while not all(worker.done() for worker in workers):
-                    time.sleep(LOOKS_EVERY)
-                    if interrupt.is_set():
-                        raise KeyboardInterrupt
-                    if tick is not None:
-                        tick("epochs", *self._progress())
-            finally:
-                self._stop.set()
-        for worker in workers:
-            worker.result()
-        if self._fatal is not None:
-            raise RunError(self._fatal)
-
-    def _progress(self) -> tuple[int, int]:
-        """Epochs that are done, and how many the points that have begun will take."""
-        done = total = 0
-        for folder in self.folder.iterdir():
-            if (folder / "history.csv").exists():
-                run = RunFolder(folder)
-                done += len(run.read_history())
-                total += int(run.read_config()["training"]["epochs"])
-        return done, max(total, 1)
-
-    def _worker(self) -> None:
-        while not self._stop.is_set():
-            with self._lock:
-                point = self.study.claim()
-            if point is None:
-                return
-            elbo = None
-            try:
-                elbo = self._train(point)
-            finally:
-                with self._lock:
-                    if elbo is None and self._stop.is_set() and self._fatal is None:
-                        self.study.put_back(point)
-                    else:
-                        self.study.finish(point, elbo)
-
-    def _train(self, point: Point) -> float | None:
-        """The validation ELBO of a point, once it is trained; `None` if it failed."""
-        folder = self.folder / point.name
-        started = time.monotonic()
-        if not _is_finished(folder):
-            problem = self._run(point, folder)
-            if problem is not None:
-                if not self._stop.is_set():
-                    self.failed[point.name] = problem
-                    self.say(f"{point.name}: failed: {problem}")
-                return None
-        scores = [row["validation_elbo"] for row in RunFolder.open(folder).read_history() if "validation_elbo" in row]
-        if not scores:
-            self._give_up("a plain autoencoder has no KL, so there is no rate to sweep. Take another --model.")
-            return None
-        self.say(
-            f"{point.name}: best validation ELBO of its epochs {max(scores):.1f} nats, {time.monotonic() - started:.0f} s"
-        )
-        return max(scores)
-
-    def _run(self, point: Point, folder: Path) -> str | None:
-        """Train in a process of its own; what went wrong, or `None`."""
-        values = [
-            part for name, value in point.values.items() for part in (f"--{name.replace('_', '-')}", f"{value:g}")
-        ]
-        state = (
-            ["--resume"]
-            if (folder / "checkpoints" / "last.pt").exists()
-            else ["--overwrite"]
-            if folder.exists()
-            else []
-        )
-        command = [
-            sys.executable,
-            "-m",
-            "calibrae",
-            "train",
-            self.data,
-            "--out",
-            str(folder),
-            *values,
-            *self.arguments,
-            *state,
-        ]
-        environment = os.environ | {"OMP_NUM_THREADS": str(max(1, _cores() // self.jobs))}
-        with (self.folder / f"{point.name}.log").open("a", encoding="utf-8") as log:
-            process = subprocess.Popen(  # noqa: S603 (our own command line, without a shell)
-                command, stdout=log, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
-            )
-            with self._lock:
-                self.study.hold(point, process.pid)
-            problem = self._awaited(process)
-            log.write(problem)
-        if process.returncode == 0:
-            return None
-        last = (problem.strip().splitlines() or [f"exit code {process.returncode}"])[-1].removeprefix("calibrae: ")
-        if process.returncode == USAGE_ERROR:
-            self._give_up(f"{point.name}: {last}")
-        return last
-
-    def _awaited(self, process: subprocess.Popen[str]) -> str:
-        """Collect what a process says on standard error, until it ends; it is interrupted if work stops."""
-        while True:
-            try:
-                return process.communicate(timeout=LOOKS_EVERY)[1]
-            except subprocess.TimeoutExpired:
-                if self._stop.is_set():
-                    break
-        process.send_signal(signal.SIGINT)
-        try:
-            return process.communicate(timeout=GRACE)[1]
-        except subprocess.TimeoutExpired:
-            process.kill()
-            return process.communicate()[1]
-
-    def _give_up(self, why: str) -> None:
-        """Stop all: no point can do better."""
-        self._fatal = self._fatal or why
-        self._stop.set()
-
-
-def _is_finished(folder: Path) -> bool:
-    return (folder / "run.json").exists() and bool(RunFolder.open(folder).read_run().get("finished"))
-
-
 def _compared(
-    out: Path, done: Sequence[Point], tick: Tick | None
+    out: Path, done: Sequence[Point], tick: Tick | None, factory: Factory | None
 ) -> tuple[list[RatePoint], dict[int, list[LinearCode]], Recommendation | None]:
     """Every trained point on the validation split, the linear curves, and the recommendation."""
     points = []
     for number, point in enumerate(done, 1):
-        points.append(_rate_point(out / "points" / point.name, point))
+        points.append(_rate_point(out / "points" / point.name, point, factory))
         if tick is not None:
             tick("comparing", number, len(done))
     if not points:
@@ -364,8 +323,8 @@ def _compared(
     return points, _linear(points, spectrum), recommend(points, spectrum)
 
 
-def _rate_point(folder: Path, point: Point) -> RatePoint:
-    model, data = load(folder), run_data(folder)
+def _rate_point(folder: Path, point: Point, factory: Factory | None) -> RatePoint:
+    model, data = load(folder, model=None if factory is None else made(factory, point.values)), run_data(folder)
     summary = summarise_split(model, data, SPLIT)
     scale, variance = model.likelihood.scale, summary.posterior_mean_var
     return RatePoint(

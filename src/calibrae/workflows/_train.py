@@ -16,12 +16,11 @@ from ..models import PRESETS, VAE, ModelConfig, build, build_from_config
 from ..networks import NETWORKS, NetworkOptions
 from ..objectives import BetaELBO, Objective
 from ..runs import RunFolder
-from ..training import TrainSettings
+from ..training import FREE_ON_RESUME, TrainSettings
 from ._fit import SETTINGS, fit
-from ._records import OWN, plainly, stored_request
+from ._records import OWN, StoredRequest, plainly, stored_request
 from ._run import Run
 
-FREE_ON_RESUME = frozenset({"epochs", "patience", "lr", "grad_clip_norm", "threads", "retain_memory"})
 NOT_STORED = frozenset({"data", "out", "resume", "overwrite", "json", "config"})
 CONVENTIONAL = {"gaussian": "gaussian", "bernoulli": "bernoulli"}
 OPTIONS = (  # arguments of parts that are options of their own
@@ -170,7 +169,7 @@ def train_run(values: Mapping[str, Any], given: set[str]) -> Run:
 
     Args:
         values: values by option name: `data`, `out`, and the fields of the model, `DataOptions` and `TrainSettings`.
-        given: which of them the user wrote; on resuming the others are those of the run.
+        given: names that the user wrote; on resuming the others are those of the run.
 
     Raises:
         CalibraeError: if anything is not usable, saying what to do.
@@ -233,21 +232,41 @@ def _parts_beside_the_preset(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _resume(values: Mapping[str, Any], given: set[str]) -> Run:
     folder = RunFolder.open(values["out"])
-    stored = stored_request(folder)
-    if stored.is_own:
-        raise RunError(
-            f"{folder.path} was trained on your own modules; resume it in Python: fit(model, ..., resume=True)."
-        )
+    stored = _registered_request(folder)
     same = Path(values["data"]).exists() and str(Path(values["data"]).resolve()) == stored.source
     if not same and values["data"] != stored.source:
         raise RunError(
             f"a resumed run keeps its data, {stored.source}; got {values['data']}. Train anew with another --out."
         )
     _require_same_words(values, given, stored.request or words_of(folder.read_config()))
+    return resume_run(folder.path, **{name: values[name] for name in FREE_ON_RESUME & given})
+
+
+def resume_run(out: Path, **changed: Any) -> Run:
+    """Go on with a run of registered parts from its last checkpoint.
+
+    Args:
+        out: the run folder, which says all that was asked for.
+        changed: settings that differ from now on, of those in `FREE_ON_RESUME`.
+
+    Raises:
+        CalibraeError: if the run or its data are not usable, saying what to do.
+    """
+    folder = RunFolder.open(out)
+    stored = _registered_request(folder)
     parts = {name: value for name, value in stored.model.items() if name != "name"}
     model = build_from_config(ModelConfig(stored.model["name"], parts))
-    changed: dict[str, Any] = {name: values[name] for name in FREE_ON_RESUME & given}
     return fit(model, stored.source, folder.path, resume=True, **changed)
+
+
+def _registered_request(folder: RunFolder) -> StoredRequest:
+    """Read what a run of registered parts was asked for."""
+    stored = stored_request(folder)
+    if stored.is_own:
+        raise RunError(
+            f"{folder.path} was trained on your own modules; resume it in Python: fit(model, ..., resume=True)."
+        )
+    return stored
 
 
 def _require_same_words(values: Mapping[str, Any], given: set[str], stored: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-r"""What a beta means: other people's loss scales, and ours.
+r"""Meaning of a beta: other people's loss scales, and ours.
 
 Write any loss per example as $a R + b\,\mathrm{KL}$ with a reconstruction term $R$ and the KL summed over the latents. Only
 $b/a$ moves the optimum: for a squared error it is $\rho = 2\sigma^2\beta$, the squared error that the model accepts to save

@@ -30,19 +30,19 @@ class Convention:
     """One way of writing the balance between reconstruction and KL.
 
     Attributes:
-        name: what a user types.
+        name: name that a user types.
         row: in the survey of real code; 0 for a general form.
         title: in words.
         formula: the loss per example; `SSE`, `NLL`, `KL`, ... are sums over an example.
-        symbol: what the number is called there.
+        symbol: name of the number there.
         term: the reconstruction: `nll`, `sse`, `sae`, `bce`, `ce`, `log-cosh` or `spectral`.
         default: the number as it is found.
         who: projects and papers that use it.
-        worked: what it means there.
-        sigma: of an `nll`: `given`, `learned`, `optimal`, `data` or a number.
+        worked: meaning of the number there.
+        sigma: sigma of an `nll`: `given`, `learned`, `optimal`, `data` or a number.
         a: exponents of `value`, `D`, `d`, `B`, `T` in the weight of the reconstruction, and a constant `factor`.
-        b: the same for the KL.
-        range: of the data that it was found with.
+        b: factor of the KL, likewise.
+        range: range of the data that it was found with.
         typical: sizes that it was found with.
         same_as: the convention whose formula it shares.
         wrap: `capacity` or `free-bits`, if the KL is not taken as it is.

@@ -22,14 +22,14 @@ class Translation:
         ratio: weight of the summed KL beside the plain reconstruction term.
         rho: squared error that one nat is worth, in squared units of the data; `None` where there is no fixed squared error.
         sigma: the Gaussian's standard deviation at beta = 1, in units of the data.
-        grey: the same in 8-bit grey levels.
+        grey: that sigma in 8-bit grey levels.
         beta: weight of the summed KL beside a full NLL: outright for densities, at `nll_sigma` for squared errors.
         nll_sigma: the sigma of the NLL that `beta` and the NLL conventions stand beside.
-        laplace_scale: of an absolute error, at beta = 1.
-        equivalents: the same balance as a number in every other convention that can express it.
+        laplace_scale: Laplace scale of an absolute error, at beta = 1.
+        equivalents: number that gives this balance in every other convention that can express it.
         omitted: conventions left out, and why.
         kl_budget: most nats that the KL can reach, for data spread as widely as their range allows: `V / rho`.
-        data_range: of the data that the loss sees.
+        data_range: range of the data that the loss sees.
     """
 
     value: float
@@ -65,9 +65,9 @@ def translate(
     Args:
         value: the number as written in the paper or repository.
         convention: a name of `catalogue()`.
-        data_shape: of one example.
+        data_shape: shape of one example.
         latent_dim: `d`.
-        data_range: of the data that the loss sees; by default that of the convention.
+        data_range: range of the data that the loss sees; by default the convention's.
         batch_size: `B`, where the convention depends on it.
         sigma: standard deviation of the decoder beside a full NLL, in units of the data.
 
@@ -176,7 +176,7 @@ def _equivalents(
 def _ratio_there(
     here: Convention, there: Convention, ratio: float, rho: float | None, beta: float | None
 ) -> float | None:
-    """The same balance as `b / a` beside another convention's term; `None` where the two share no scale."""
+    """This balance as `b / a` beside another convention's term; `None` where the two share no scale."""
     if there.term == "nll":
         if isinstance(there.sigma, float):
             return None if rho is None else rho / (2.0 * there.sigma**2)
