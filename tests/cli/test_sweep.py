@@ -133,7 +133,7 @@ def test_options_that_no_run_can_use_stop_the_sweep(capsys, tmp_path):
     assert code == 2
     assert "lr" in err.splitlines()[-1]
     corrected = ["--lr", "0.001", "--epochs", 1, "--network", "linear", "--latent-dim", "2"]
-    code, out, err = call(capsys, "sweep", "digits", "--out", tmp_path / "s", "--beta", "1,2", *corrected, "--jobs", 1)
+    code, out, err = call(capsys, "sweep", "digits", "--out", tmp_path / "s", "--beta", "1,2", *corrected, "--jobs", 2)
     assert code == 0, err
     assert "recommended" in out
 
@@ -202,15 +202,16 @@ def test_arrays_conditions_and_models_of_ones_own_are_swept(tmp_path):
     rng = np.random.default_rng(0)
     x = rng.integers(0, 256, (400, 1, 8, 8), dtype=np.uint8)
     common = {"jobs": 2, "quiet": True, "settings": cb.TrainSettings(epochs=1, compile="off")}
-    found = cb.sweep(x, tmp_path / "own", beta=[1.0, 9.0], latent_dim=[2, 3], model=narrow_model, **common)
-    assert [(p.beta, p.latent_dim) for p in found.points] == [(1.0, 2), (1.0, 3), (9.0, 2), (9.0, 3)]
+    swept = {"beta": [1.0, 9.0], "latent_dim": 2, "model": narrow_model}
+    found = cb.sweep(x, tmp_path / "own", **swept, **common)
+    assert [(p.beta, p.latent_dim) for p in found.points] == [(1.0, 2), (9.0, 2)]
     assert not found.failed
     record = cb.evaluate(tmp_path / "own" / "points" / "beta-9_latent-dim-2", split="validation", model=narrow_model(2))
-    assert found.points[2].elbo_nats == pytest.approx(record.elbo_nats, rel=1e-6)
-    again = cb.sweep(x, tmp_path / "own", beta=[1.0, 9.0], latent_dim=[2, 3], model=narrow_model, **common)
+    assert found.points[1].elbo_nats == pytest.approx(record.elbo_nats, rel=1e-6)
+    again = cb.sweep(x, tmp_path / "own", **swept, **common)
     assert [p.elbo_nats for p in again.points] == [p.elbo_nats for p in found.points]
     with pytest.raises(ArgumentError, match="keeps its data"):
-        cb.sweep(x[:-1], tmp_path / "own", beta=[1.0, 9.0], latent_dim=[2, 3], model=narrow_model, **common)
+        cb.sweep(x[:-1], tmp_path / "own", **swept, **common)
     labels = {"condition": np.arange(400) % 4, "network_options": SMALL}
     conditional = cb.sweep(x, tmp_path / "conditional", latent_dim=[2], **labels, **common)
     folder = tmp_path / "conditional" / "points" / conditional.points[0].name
@@ -218,15 +219,13 @@ def test_arrays_conditions_and_models_of_ones_own_are_swept(tmp_path):
 
 
 def test_models_and_components_of_a_script_are_swept(tmp_path):
-    """A script without a guard, run as users run it, and once more, when nothing is left to train."""
+    """A script without a guard, run as users run it."""
     script = tmp_path / "study.py"
     script.write_text(SCRIPT)
-    for expected in ("2 points to train", "nothing is left to train"):
-        done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.count(expected) == 2
-        assert "registered sharp" in done.stdout
-        assert "own 0.1" in done.stdout
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "registered sharp" in done.stdout
+    assert "own 0.1" in done.stdout
 
 
 SCRIPT = """
@@ -247,9 +246,9 @@ def make(latent_dim):
 
 x = np.random.default_rng(0).normal(size=(200, 4)).astype("float32")
 common = dict(settings=cb.TrainSettings(epochs=1, compile="off"), jobs=2, network_options=cb.NetworkOptions(hidden=(4,)))
-first = cb.sweep(x, "registered", beta=[1, 2], latent_dim=2, likelihood="sharp", **common)
+first = cb.sweep(x, "registered", beta=[2], latent_dim=2, likelihood="sharp", **common)
 print("registered", cb.load("registered/points/" + first.points[0].name).config.parts["likelihood"]["name"])
-second = cb.sweep(x, "own", latent_dim=[1, 2], model=make, **common)
+second = cb.sweep(x, "own", latent_dim=[1], model=make, **common)
 print("own", cb.load("own/points/" + second.points[0].name, model=make(1)).likelihood.sigma)
 """
 
@@ -360,14 +359,13 @@ def test_a_search_of_few_whole_numbers_finds_each_once(tmp_path, trials):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("varied", [("--beta", "0.5,1"), ("--beta", "0.5:1", "--trials", "2")])
-def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path, varied):
+def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path):
     """Ctrl-C ends all runs, which keep what they have; called again, the sweep ends as if nothing had happened."""
     np.save(tmp_path / "data.npy", np.random.default_rng(0).integers(0, 256, (3000, 1, 8, 8), dtype=np.uint8))
     out = tmp_path / "sweep"
     command = [
-        sys.executable, "-m", "calibrae", "sweep", str(tmp_path / "data.npy"), "--out", str(out), *varied, "--latent-dim", "3",
-        "--epochs", "30", "--hidden", "16", "--compile", "off",
+        sys.executable, "-m", "calibrae", "sweep", str(tmp_path / "data.npy"), "--out", str(out), "--beta", "0.5:1", "--trials", "2", "--latent-dim", "3",
+        "--epochs", "20", "--hidden", "16", "--compile", "off",
     ]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
@@ -384,4 +382,4 @@ def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path, varied):
     assert sorted(path.name for path in out.glob("points/*/")) == begun
     for history in out.glob("points/*/history.csv"):
         epochs = [int(float(line.split(",")[0])) for line in history.read_text().splitlines()[1:]]
-        assert epochs == list(range(1, 31))
+        assert epochs == list(range(1, 21))

@@ -30,7 +30,14 @@ PARTS: dict[str, dict[str, Any]] = {
     "laplace": {"likelihood": "laplace", "sigma": "learned"},
     "per example": {"likelihood": "gaussian-per-example"},
 }
-QUICK: dict[str, Any] = {"epochs": 2, "precision": "fp32", "compile": "off", "quiet": True, "pictures": False}
+QUICK: dict[str, Any] = {
+    "epochs": 2,
+    "batch_size": 192,
+    "precision": "fp32",
+    "compile": "off",
+    "quiet": True,
+    "pictures": False,
+}
 
 
 def preset(**parts: Any) -> cb.VAE:

@@ -191,12 +191,12 @@ def test_the_importance_bound_does_not_depend_on_threads():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("latent_dim", "likelihood"), [(1, "gaussian"), (2, "gaussian"), (2, "bernoulli")])
+@pytest.mark.parametrize(("latent_dim", "likelihood"), [(1, "gaussian"), (2, "bernoulli")])
 def test_annealing_against_quadrature(latent_dim, likelihood):
     model = curved(latent_dim, likelihood=likelihood)
     x = drawn_from(model, 12)
     exact = quadrature_log_likelihood(model, x)
-    summary = annealed_importance(model, [cb.Batch(x)], AnnealedSettings(chains=64, temperatures=500, leapfrog=5))
+    summary = annealed_importance(model, [cb.Batch(x)], AnnealedSettings(chains=64, temperatures=250, leapfrog=5))
     assert float((summary.log_likelihood - exact).abs().mean()) < 0.05
     weighted = importance_weighted(model, [cb.Batch(x)], samples=64)
     assert float((weighted.log_likelihood - exact).abs().mean()) > float((summary.log_likelihood - exact).abs().mean())
@@ -225,11 +225,11 @@ def test_annealing_does_not_depend_on_batches():
 @pytest.mark.parametrize("latent_dim", [1, 2])
 def test_bidirectional_bounds_enclose_the_truth(latent_dim):
     model = curved(latent_dim)
-    settings = AnnealedSettings(chains=16, temperatures=100)
-    summary = bidirectional(model, 48, settings, seed=1)
+    settings = AnnealedSettings(chains=16, temperatures=100, leapfrog=5)
+    summary = bidirectional(model, 32, settings, seed=1)
     assert -3 * summary.gap_standard_error - 1e-3 < summary.gap < 0.1
     # with few temperatures and one chain the bounds are loose, on their own sides
-    loose = bidirectional(model, 48, AnnealedSettings(chains=1, temperatures=2, leapfrog=1), seed=1)
+    loose = bidirectional(model, 32, AnnealedSettings(chains=1, temperatures=2, leapfrog=1), seed=1)
     assert loose.gap > summary.gap + 0.1
 
 
@@ -247,12 +247,12 @@ def test_bidirectional_bounds_of_a_linear_model_are_on_their_sides():
 
 @pytest.mark.slow
 def test_error_bars_of_the_bidirectional_bounds_cover():
-    """Bounds of 200 simulated examples, whose log p(x) is known by quadrature."""
+    """Bounds of 100 simulated examples, whose log p(x) is known by quadrature."""
     model = curved(1)
-    both = bidirectional(model, 200, AnnealedSettings(chains=64, temperatures=200, leapfrog=3), seed=1)
-    truth = quadrature_log_likelihood(model, simulated(model, 200, seed=1))
+    both = bidirectional(model, 100, AnnealedSettings(chains=64, temperatures=100, leapfrog=3), seed=1)
+    truth = quadrature_log_likelihood(model, simulated(model, 100, seed=1))
     for bound, error in ((both.lower, both.lower_error), (both.upper, both.upper_error)):
-        assert 0.92 <= float(((bound - truth).abs() < 1.96 * error).double().mean()) <= 0.98
+        assert 0.90 <= float(((bound - truth).abs() < 1.96 * error).double().mean()) <= 0.99
         assert float((bound - truth).abs().mean()) < 0.05
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.distributions import Independent, StudentT
 from torch.utils.data import DataLoader, TensorDataset
 
 import calibrae as cb
@@ -14,6 +15,7 @@ from calibrae._noise import ExampleNoise
 from calibrae._types import World
 from calibrae.errors import ArgumentError, ScaleNotFixedError
 from calibrae.models import fix_scale_over, scale_over
+from calibrae.training._validation import Validator
 
 N = 1100
 X = (
@@ -240,3 +242,42 @@ def test_perfect_reconstructions_end_at_the_floor_of_the_data():
     spec = cb._types.DataSpec((3, 4, 4), levels=None, preparation="identity", scale="as they are")
     model.initialise_from_data(spec, mean, torch.tensor(1.0))
     assert float(cb.fix_scale(model, near)) == pytest.approx(1e-3, rel=1e-5)
+
+
+class HeavyTailedPosterior(cb.Posterior):
+    """No map from a standard normal to its samples is known, so it draws them itself."""
+
+    def features_shape(self, latent_dim):
+        return (2 * latent_dim,)
+
+    def forward(self, features):
+        mean, log_scale = features.chunk(2, -1)
+        return Independent(StudentT(torch.full_like(mean, 5.0), mean, log_scale.exp(), validate_args=False), 1)
+
+
+def test_a_posterior_that_draws_itself_gives_a_scale_that_depends_on_the_seed_alone():
+    x = torch.rand(60, 1, 4, 4)
+    model = cb.build(
+        "sigma-vae", data_shape=(1, 4, 4), latent_dim=2, network="linear", posterior=HeavyTailedPosterior()
+    )
+    found = []
+    for state, seed in ((1, 0), (2, 0), (1, 5)):
+        torch.manual_seed(state)
+        before = torch.get_rng_state()
+        found.append(float(cb.fix_scale(model.train(), x, seed=seed)))
+        assert torch.equal(torch.get_rng_state(), before)
+    assert found[0] == found[1] != found[2]
+
+
+def test_validation_with_such_a_posterior_repeats():
+    x = np.random.default_rng(0).random((60, 1, 4, 4)).astype("float32")
+    scores = []
+    for state in (1, 2):
+        torch.manual_seed(0)
+        model = cb.build(
+            "sigma-vae", data_shape=(1, 4, 4), latent_dim=2, network="linear", posterior=HeavyTailedPosterior()
+        )
+        validator = Validator(model, cb.load_data(x), cb.BetaELBO(), seed=0, eval_batch=16, examples=0)
+        torch.manual_seed(state)
+        scores.append(validator().elbo)
+    assert scores[0] == scores[1]

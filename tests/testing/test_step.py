@@ -1,8 +1,5 @@
 """A step follows the objective; planted steps that do not are found out."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 from torch import nn
@@ -53,31 +50,6 @@ def test_the_plain_step_follows_what_is_built(data, options):
 
 def test_the_plain_step_follows_an_objective_of_ones_own(data):
     assert_step_follows_objective(digits_model(), data, SymmetricKL())
-
-
-PROGRAM = """
-import torch
-import calibrae as cb
-
-class SymmetricKL(cb.Objective):
-    samples = 3
-    def schedule(self, step, total):
-        return {"power": 1.0 + step / total}
-    def __call__(self, draw, weights):
-        nll = torch.logsumexp(draw.nll, 0)
-        return cb.Terms(nll + draw.kl ** weights["power"], {"nll": nll})
-
-model = cb.build("vae", data_shape=(1, 8, 8), latent_dim=2, network="linear", sigma=0.3)
-cb.testing.assert_step_follows_objective(model, cb.load_data("digits"), SymmetricKL(), fused=True)
-print("followed")
-"""
-
-
-@pytest.mark.slow
-def test_the_fused_step_follows_it_too():
-    """In a process of its own: the compiler cannot trace the shape checks of the tests."""
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "followed"
 
 
 def test_the_model_is_left_as_it_was(data):

@@ -5,8 +5,6 @@ import json
 import math
 import os
 import signal
-import subprocess
-import sys
 import threading
 
 import numpy as np
@@ -429,20 +427,7 @@ def test_bf16_moves_the_elbo_little(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_compiled_model_descends_the_same_loss(tmp_path):
-    """In processes of their own: the tests' shape checks cannot be traced."""
-    losses = []
-    for choice in ("off", "on"):
-        command = ["train", "digits", "--out", str(tmp_path / choice), "--epochs", "1", "--compile", choice, "--json"]
-        command += ["--network", "linear", "--latent-dim", "2", "--precision", "fp32"]
-        done = subprocess.run([sys.executable, "-m", "calibrae", *command], capture_output=True, text=True, check=True)
-        losses.append(json.loads(done.stdout)["train_loss"])
-    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("latent_dim", [2, 10])
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(("latent_dim", "seed"), [(2, 0), (10, 1)])
 def test_a_linear_vae_reaches_ppca_on_the_digits(tmp_path, latent_dim, seed):
     model = seeded_build(
         seed, lambda: cb.build("sigma-vae", data_shape=(1, 8, 8), latent_dim=latent_dim, network="linear")
@@ -458,7 +443,7 @@ def test_a_linear_vae_reaches_ppca_on_the_digits(tmp_path, latent_dim, seed):
 @pytest.mark.slow
 @pytest.mark.parametrize("start", [1e-2, 1e2])
 def test_a_bad_first_sigma_does_not_collapse_training(tmp_path, start):
-    optimal = fit(tmp_path / "optimal", build(), epochs=40)
-    learned = fit(tmp_path / "learned", build(sigma="learned", initial_sigma=start), epochs=40)
+    optimal = fit(tmp_path / "optimal", build(), epochs=30)
+    learned = fit(tmp_path / "learned", build(sigma="learned", initial_sigma=start), epochs=30)
     ours, theirs = (run.model.likelihood.scale.summary() for run in (learned, optimal))
     assert ours == pytest.approx(theirs, rel=0.01)

@@ -46,6 +46,19 @@ class Capacity(cb.Objective):
         return cb.Terms(nll + weights["gamma"] * (draw.kl - weights["capacity"]).abs(), {"nll": nll, "kl": draw.kl})
 
 
+class RisingPower(cb.Objective):
+    """Several samples, and a schedule of its own."""
+
+    samples = 3
+
+    def schedule(self, step: int, total: int) -> dict[str, float]:
+        return {"power": 1.0 + step / total}
+
+    def __call__(self, draw: cb.Draw, weights: Any) -> cb.Terms:
+        nll = torch.logsumexp(draw.nll, 0)
+        return cb.Terms(nll + draw.kl ** weights["power"], {"nll": nll})
+
+
 OBJECTIVES: dict[str, cb.Objective] = {
     "ELBO": cb.BetaELBO(),
     "beta": cb.BetaELBO(4.0),
@@ -54,6 +67,7 @@ OBJECTIVES: dict[str, cb.Objective] = {
     "reconstruction": cb.ReconstructionError(),
     "free bits": FreeBits(),
     "capacity": Capacity(),
+    "rising power": RisingPower(),
 }
 SIGMAS = ("optimal", "learned", 0.3)
 

@@ -16,7 +16,7 @@ from .._noise import ExampleNoise
 from .._types import Batch, World
 from ..errors import ArgumentError
 from ..likelihoods import Scale
-from ._modes import evaluating
+from ._modes import evaluating, seeded
 from ._vae import VAE
 
 NoiseRows: TypeAlias = Callable[[Tensor], Tensor]
@@ -106,7 +106,8 @@ def fix_scale(model: VAE, data: Any, *, context: Any = None, seed: int = 0, batc
         first = next(batches, None)
         if first is not None and not model.likelihood.knows_data_shape:
             model.likelihood.set_data_shape(tuple(first.x.shape[1:]))
-        fix_scale_over(model, batches if first is None else chain([first], batches), noise.rows)
+        with seeded(torch.Generator().manual_seed(seed), model.device):  # a posterior may draw its samples itself
+            fix_scale_over(model, batches if first is None else chain([first], batches), noise.rows)
     return None if model.likelihood.scale is None else model.likelihood.scale.value
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager
 from typing import final
+
+import torch
 
 from .. import functional
 from .._noise import ExampleNoise, mixed_seed
 from .._types import World
 from ..data import Data
 from ..errors import NonFiniteError
-from ..models import VAE, ELBOSummary, Scorer, fix_scale_over, summarise
+from ..models import VAE, ELBOSummary, Scorer, fix_scale_over, seeded, summarise
 from ..objectives import Objective
 from ._pieces import TRAIN_STREAM
 
@@ -54,10 +57,15 @@ class Validator:
         shape = (self.model.latent_dim,) if samples is None else (samples, self.model.latent_dim)
         return ExampleNoise("normal", shape, mixed_seed(self.seed, stream), LATENT_STREAM)
 
+    def _seeded(self, stream: int) -> AbstractContextManager[None]:
+        """Torch's own generators for a while, for a posterior that draws its samples itself."""
+        return seeded(torch.Generator().manual_seed(mixed_seed(self.seed, stream, LATENT_STREAM)), self.model.device)
+
     def fix_scale(self, limit: int | None) -> None:
         """Fix an optimal scale on so many training examples; on all for `None`."""
         batches = self.data.batches("train", self.eval_batch, self.seed, limit)
-        fix_scale_over(self.model, batches, self.noise(TRAIN_STREAM).rows, self.world)
+        with self._seeded(TRAIN_STREAM):
+            fix_scale_over(self.model, batches, self.noise(TRAIN_STREAM).rows, self.world)
 
     def __call__(self) -> ELBOSummary:
         """Terms of the validation split.
@@ -68,7 +76,8 @@ class Validator:
         self.fix_scale(CALIBRATION_EXAMPLES)
         batches = self.data.batches("validation", self.eval_batch, self.seed)
         noise = self.noise(VALIDATION_STREAM, self._scorer.samples)
-        summary = summarise(self.model, batches, noise.rows, scorer=self._scorer, world=self.world)
+        with self._seeded(VALIDATION_STREAM):
+            summary = summarise(self.model, batches, noise.rows, scorer=self._scorer, world=self.world)
         if not (math.isfinite(summary.elbo) and math.isfinite(summary.loss or 0.0)):
             largest = max(float(batch.x.abs().max()) for batch in self.data.batches("validation", self.eval_batch))
             raise NonFiniteError(f"the ELBO of the validation split is not finite (largest |x| {largest:.3g})")

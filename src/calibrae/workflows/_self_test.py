@@ -115,9 +115,10 @@ class _Trained:
             model,
             self.data,
             Path(self.folder.name) / "run",
-            epochs=120,
+            epochs=80,
             lr=1e-2,
             weight_decay=0.0,
+            threads=1,
             quiet=True,
             pictures=False,
         )

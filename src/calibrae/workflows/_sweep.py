@@ -127,9 +127,9 @@ def sweep(
 
     Examples:
         >>> settings = TrainSettings(epochs=1, compile="off")
-        >>> found = sweep("digits", "digits-sweep", beta=[0.5, 2], latent_dim=2, settings=settings, quiet=True)
+        >>> found = sweep("digits", "digits-sweep", beta=0.5, latent_dim=2, settings=settings, quiet=True)
         >>> [point.name for point in found.points]
-        ['beta-0.5_latent-dim-2', 'beta-2_latent-dim-2']
+        ['beta-0.5_latent-dim-2']
     """
     word: Any = sigma if sigma in ("optimal", "learned") else None
     axes: dict[str, Any] = {"beta": beta, "sigma": () if word else sigma, "latent_dim": latent_dim}
