@@ -15,6 +15,24 @@ _MIX = 0x9E3779B97F4A7C15
 _MASK = (1 << 63) - 1
 
 
+def seed_torch(seed: int) -> None:
+    """Seed torch's global generators.
+
+    Where there is no accelerator this is the CPU's alone: `torch.manual_seed` keeps a traceback for each kind of accelerator that is
+    not in use, which takes milliseconds a call.
+
+    Examples:
+        >>> from calibrae._noise import seed_torch
+        >>> seed_torch(3)
+        >>> torch.initial_seed()
+        3
+    """
+    if torch.accelerator.is_available():
+        torch.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)
+
+
 def mixed_seed(*parts: int) -> int:
     """Mix several numbers into one seed, so that streams with neighbouring numbers are unrelated.
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .._noise import seed_torch
 from ..errors import CalibraeError, first_line
 
 Loss: TypeAlias = Callable[..., Any]
@@ -32,7 +33,7 @@ def _seeded(seed: int) -> Any:
     """Seed every generator that a loss may draw from; restore their states on exit."""
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 (the loss may use the global one)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        seed_torch(seed)
         random.seed(seed)
         np.random.seed(seed)  # noqa: NPY002
         try:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from .._noise import seed_torch
 from .._types import Shape
 from ..latents import reparameterise
 
@@ -35,7 +36,7 @@ def seeded(generator: torch.Generator | None, device: torch.device) -> Iterator[
     seed = int(torch.randint(1 << 62, (), generator=generator, device=generator.device))
     kinds = {} if device.type == "cpu" else {"device_type": device.type}
     with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device], **kinds):
-        torch.manual_seed(seed)
+        seed_torch(seed)
         yield
 
 
