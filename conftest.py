@@ -1,19 +1,27 @@
-"""Names that the docstrings' examples use."""
+"""Names that the docstrings' examples use, and a folder for what they write."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
+from _pytest.doctest import DoctestItem
 
 
 @pytest.fixture(autouse=True)
-def _example_names(doctest_namespace: dict[str, Any]) -> None:
+def _example_names(
+    doctest_namespace: dict[str, Any],
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     import torch
     from torch import nn
 
     import calibrae
 
-    torch.manual_seed(0)
+    if isinstance(request.node, DoctestItem):
+        monkeypatch.chdir(tmp_path_factory.mktemp("example"))
+    torch.default_generator.manual_seed(0)
     names = {name: getattr(calibrae, name) for name in calibrae.__all__ if not name.startswith("_")}
     doctest_namespace.update(torch=torch, nn=nn, cb=calibrae, **names)
