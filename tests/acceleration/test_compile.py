@@ -90,7 +90,7 @@ print(float((found.elbos - plain.elbos).abs().max()), abs(found.mse / plain.mse 
 
 @pytest.mark.slow
 def test_a_compiled_summary_is_the_same():
-    """In a process of its own: the tests' shape checks cannot be traced."""
+    """In a process of its own, whose compiler has seen nothing else."""
     out = subprocess.run([sys.executable, "-c", SUMMARY], capture_output=True, text=True, check=True).stdout
     status, differences = out.splitlines()
     assert status.startswith("compiled")

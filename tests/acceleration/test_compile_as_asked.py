@@ -96,7 +96,7 @@ for micro_batches in (1, 2):
 
 @pytest.mark.slow
 def test_one_graph_serves_the_whole_run() -> None:
-    """Through a warm-up of beta, validation and a held scale; in a process of its own, as shape checks cannot be traced."""
+    """Through a warm-up of beta, validation and a held scale; in a process of its own, whose compiler has seen nothing else."""
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["1 0", "1 0"]
 

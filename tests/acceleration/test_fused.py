@@ -23,7 +23,7 @@ STEPS = 12
 
 @pytest.fixture(autouse=True)
 def not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The function itself: with its shape checks on, as in tests, it cannot be traced."""
+    """The function itself: a compiler takes its time."""
     monkeypatch.setattr(_fused, "compile_alone", lambda function, **_: function)
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import tomllib
 
@@ -251,6 +252,34 @@ print("registered", cb.load("registered/points/" + first.points[0].name).config.
 second = cb.sweep(x, "own", latent_dim=[1], model=make, **common)
 print("own", cb.load("own/points/" + second.points[0].name, model=make(1)).likelihood.sigma)
 """
+
+
+def test_betas_of_another_convention_are_swept(tmp_path, capsys):
+    """`--beta-convention` says how the swept values are written: 0.01 beside a mean over 64 dimensions."""
+    options = (
+        "--sigma",
+        "1",
+        "--beta",
+        "0.01",
+        "--beta-convention",
+        "mse",
+        "--latent-dim",
+        "2",
+        "--epochs",
+        "1",
+        "--network",
+        "linear",
+    )
+    code, out, err = call(capsys, "sweep", "digits", "--out", tmp_path / "s", *options, "--compile", "off", "--json")
+    assert code == 0, err
+    assert json.loads(out)["points"][0]["beta"] == pytest.approx(0.01 * 64 / 2)
+
+
+def test_a_model_that_cannot_travel_is_refused_before_anything_is_written(tmp_path):
+    lock = threading.Lock()
+    with pytest.raises(ArgumentError, match="can be sent to another process"):
+        cb.sweep("digits", tmp_path / "s", beta=[1], model=lambda: lock and a_model_of_two(), quiet=True)
+    assert not (tmp_path / "s").exists()
 
 
 class Unregistered(cb.StandardNormalPrior):

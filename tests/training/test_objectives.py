@@ -1,6 +1,6 @@
 """What is descended is the objective: in the plain step, cut into pieces, and fused, for every objective that is registered and two more.
 
-Run as a program, it compares the fused step as a compiler traces it: the tests' own shape checks cannot be traced.
+Run as a program, it compares the fused step as a compiler traces it: so that nothing else has been compiled in that process.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A run leaves the process as it found it, and changes what belongs to all of it only where it is asked to.
 
-Run as a program, it compares the process before and after runs: the tests' own shape checks draw from Python's generator.
+Run as a program, it compares the process before and after runs: pytest and its plugins draw from Python's generator.
 """
 
 from __future__ import annotations

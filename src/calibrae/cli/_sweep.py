@@ -45,7 +45,7 @@ def sweep(
     axes, words = _split({"beta": beta, "sigma": sigma, "latent_dim": latent_dim})
     with progress() as tick:
         found = run_sweep(
-            _request(data, out, [*words, *context.args]), axes, trials=trials, jobs=jobs, storage=storage, take_over=take_over,
+            _request(data, out, [*words, *context.args], axes), axes, trials=trials, jobs=jobs, storage=storage, take_over=take_over,
             say=lambda text: typer.echo(text, err=True), tick=tick,
         )  # fmt: skip
     if json:
@@ -65,14 +65,14 @@ def _split(given: dict[str, str | None]) -> tuple[dict[str, str], list[str]]:
     return axes, words
 
 
-def _request(data: str, out: str, arguments: Sequence[str]) -> Any:
+def _request(data: str, out: str, arguments: Sequence[str], axes: dict[str, str]) -> Any:
     """Read the other options as `calibrae train` does, and refuse what it would refuse.
 
     Raises:
         typer.BadParameter: if an option has no meaning for a sweep.
         ArgumentError: if a value has none, or there are no such data.
     """
-    from ..workflows import named_data, request_from
+    from ..workflows import named_data, sweep_request
     from ._main import app
 
     place = named_data(data)
@@ -81,7 +81,7 @@ def _request(data: str, out: str, arguments: Sequence[str]) -> Any:
         refused = [name for name in ("resume", "overwrite", "json") if context.params[name]]
         if refused:
             raise typer.BadParameter(f"a sweep goes on by itself; got --{refused[0]}. Drop it, or take another --out.")
-        return request_from(read_options(context)[0])
+        return sweep_request(read_options(context)[0], axes)
 
 
 def _print(found: Any) -> None:

@@ -62,10 +62,16 @@ def split_bounds(
         return importance_weighted(model, batches, samples, seed, step, fewer=fewer, kept=kept, examples=n)
 
 
+def is_reliable(weighted: ImportanceSummary) -> bool:
+    """Tell whether enough samples count, or too few were drawn to say."""
+    median = float(weighted.effective_samples.median())
+    return weighted.samples < POOR_EFFECTIVE_SAMPLES or median >= POOR_EFFECTIVE_SAMPLES
+
+
 def effective_remark(weighted: ImportanceSummary, advice: str = "take more samples, or anneal (--full)") -> str:
     """Say the effective sample size, with a warning and advice where it is poor."""
     median = float(weighted.effective_samples.median())
-    if weighted.samples < POOR_EFFECTIVE_SAMPLES or median >= POOR_EFFECTIVE_SAMPLES:
+    if is_reliable(weighted):
         return f"median effective samples {median:.1f}"
     return (
         f"not reliable: of {weighted.samples} samples a median of {median:.1f} count, so the bound is loose and its error bar too small; "

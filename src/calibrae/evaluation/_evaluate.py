@@ -18,7 +18,7 @@ from ..errors import ArgumentError
 from ..functional import error_of_mean
 from ..latents import exact_kl
 from ..models import VAE, ELBOSummary, Scorer, evaluating, seeded, summarise
-from ._bounds import effective_remark, split_bounds
+from ._bounds import effective_remark, is_reliable, split_bounds
 from ._importance import ImportanceSummary
 from ._record import Evaluation, verdict
 from ._spectrum import KEPT, data_spectrum
@@ -75,7 +75,7 @@ def evaluate_model(
         weighted = split_bounds(
             model, data, split, importance_samples, seed=seed, batch_size=batch_size, limit=limit, tick=tick
         )
-        notes = (*notes, *(r for r in [effective_remark(weighted)] if r.startswith("not reliable")))
+        notes = notes if is_reliable(weighted) else (*notes, effective_remark(weighted))
     return _record(model, data, split, seed, summary, weighted, likelihoods, ppca.sigma if ppca else None, notes)
 
 

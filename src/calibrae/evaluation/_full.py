@@ -62,7 +62,7 @@ class Estimate:
         samples: posterior samples, or chains, per example.
         nats: mean over examples.
         standard_error: standard error of that mean, from the spread over examples.
-        bits_per_dim: that estimate in bits per dimension, for integer data.
+        bits_per_dim: estimate in bits per dimension, for integer data.
         n: examples.
         split: name of the split.
         seed: seed of all noise.

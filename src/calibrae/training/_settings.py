@@ -33,7 +33,7 @@ class TrainSettings:
         precision: `fp32`, `bf16` (networks only), or `auto`: whichever multiplies faster here.
         compile: `on`, `off` or `auto`: compile where it pays.
         acceleration: `on`, or `off` for the plain step: nothing compiled, rearranged, prefetched or measured.
-        device: `auto`, `cpu`, `cuda` or `mps`.
+        device: `cpu`, `cuda`, `mps`, or `auto`: CUDA if it can be used, else the CPU.
         eval_batch_size: examples at once without gradients.
         threads: threads of the CPU: a number, `auto` to choose by measuring, or `None` to leave torch's setting. It is a setting of
             the whole process while the run trains.

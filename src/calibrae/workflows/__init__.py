@@ -34,8 +34,8 @@ from ._sweep import Sweep as Sweep
 from ._sweep import named_data as named_data
 from ._sweep import run_sweep as run_sweep
 from ._sweep import sweep as sweep
+from ._sweep import sweep_request as sweep_request
 from ._train import TrainRequest as TrainRequest
-from ._train import request_from as request_from
 from ._train import seeded_build as seeded_build
 from ._train import train_run as train_run
 from ._train import words_of as words_of

@@ -132,6 +132,7 @@ class Crew:
 
     def _run(self, point: Point, folder: Path) -> str | None:
         """Train in a process of its own; what went wrong, or `None`."""
+        packed = pack(self._job(point, folder))
         with (self.folder / f"{point.name}.log").open("a", encoding="utf-8") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "calibrae.workflows._worker"],
@@ -143,7 +144,7 @@ class Crew:
             )
             with self._lock:
                 self.study.hold(point, process.pid)
-            answer = _read(self._awaited(process, pack(self._job(point, folder))), process.returncode)
+            answer = _read(self._awaited(process, packed), process.returncode)
         if answer["end"] == "refused":
             self._give_up(f"{point.name}: {answer['reason']}")
         return None if answer["end"] == "done" else answer["reason"]

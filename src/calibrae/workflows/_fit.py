@@ -87,7 +87,7 @@ def fit(
         precision: `fp32`, `bf16` or `auto`.
         compile: `on`, `off` or `auto`.
         acceleration: `on`, or `off` for the plain step.
-        device: `auto`, `cpu`, `cuda` or `mps`.
+        device: `cpu`, `cuda`, `mps`, or `auto`: CUDA if it can be used, else the CPU.
         eval_batch_size: examples at once without gradients.
         threads: threads of the CPU, or `auto`; a setting of the whole process.
         retain_memory: hold on to freed memory between steps; a setting of the whole process.

@@ -122,7 +122,7 @@ def _name(factory: Factory) -> str:
 
 
 def require_factory(factory: Factory, axes: Mapping[str, object]) -> None:
-    """Raise `ArgumentError` unless a factory takes what is swept by name, and can be sent to another process."""
+    """Raise `ArgumentError` unless a factory makes models, and takes what is swept by name."""
     if not callable(factory) or isinstance(factory, VAE):
         raise ArgumentError(
             f"`model` must be a preset, or a function that makes a VAE anew for each point; got {type(factory).__name__}."

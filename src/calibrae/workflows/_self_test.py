@@ -118,7 +118,6 @@ class _Trained:
             epochs=80,
             lr=1e-2,
             weight_decay=0.0,
-            threads=1,
             quiet=True,
             pictures=False,
         )

@@ -22,11 +22,11 @@ from ..objectives import Objective
 from ..runs import RunFolder, replace_json
 from ..training import TrainSettings
 from ._crew import Crew, Say, Tick, cores
-from ._job import Factory, made, require_factory
+from ._job import Factory, Job, made, pack, require_factory
 from ._run import load
 from ._stored import run_data
 from ._study import KINDS, Axis, Point, Study, require_sweep_folder, sqlite_address
-from ._train import Spec, TrainRequest
+from ._train import Spec, TrainRequest, request_from
 
 SPLIT: Split = "validation"
 
@@ -78,6 +78,7 @@ def sweep(
     posterior: Spec | Posterior | None = None,
     objective: Spec | Objective | None = None,
     sigma_shared: Shared = "all",
+    beta_convention: str = "nll",
     kl_warmup: float | None = None,
     condition: Any = None,
     network_options: NetworkOptions | None = None,
@@ -108,6 +109,7 @@ def sweep(
         posterior: posterior, likewise.
         objective: objective, likewise.
         sigma_shared: extent of one scale: all elements, a channel or an element.
+        beta_convention: loss in which `beta` is written, as in `calibrae beta --list`.
         kl_warmup: share of all steps over which beta rises.
         condition: condition, as in `fit`.
         network_options: sizes of the networks.
@@ -136,23 +138,22 @@ def sweep(
     axes = {name: given for name, given in axes.items() if not isinstance(given, tuple) or given}
     place, chosen = _place(data, condition, options or DataOptions())
     factory: Factory | None = None if isinstance(model, str) else model
-    lowest = Axis.of("latent_dim", latent_dim).low if latent_dim != () else 50
     request = TrainRequest(
         data=place,
         out=Path(out),
         model=model if isinstance(model, str) else "sigma-vae",
         network=network,
-        latent_dim=int(lowest),
         likelihood=_spec("likelihood", likelihood) or "gaussian",
         prior=_spec("prior", prior),
         posterior=_spec("posterior", posterior),
         objective=_spec("objective", objective),
-        sigma=word,
         sigma_shared=sigma_shared,
+        beta_convention=beta_convention,
         kl_warmup=kl_warmup,
         network_options=network_options or NetworkOptions(),
         settings=settings or TrainSettings(),
         options=chosen,
+        **({"sigma": word} | _lowest([Axis.of(name, given) for name, given in axes.items()])),
     )
     return run_sweep(
         request,
@@ -248,6 +249,7 @@ def run_sweep(
         require_factory(factory, axes)
     chosen, out = [Axis.of(name, given) for name, given in axes.items()], request.out
     request = _checked(request, chosen, factory)
+    pack(Job(request, factory, {}))  # what cannot travel is refused before anything is written
     require_sweep_folder(out)
     (out / "points").mkdir(parents=True, exist_ok=True)
     is_empty = not any((out / "points").glob("*/checkpoints/last.pt"))
@@ -272,6 +274,20 @@ def run_sweep(
     return result
 
 
+def sweep_request(values: Mapping[str, Any], axes: Mapping[str, str]) -> TrainRequest:
+    """Build what all points share from values by option name, with the lowest value of each axis.
+
+    Raises:
+        ArgumentError: if a value has no meaning.
+    """
+    lowest = _lowest([Axis.of(name, given) for name, given in axes.items()])
+    return request_from({**values, **lowest})
+
+
+def _lowest(axes: Sequence[Axis]) -> dict[str, Any]:
+    return {axis.name: KINDS[axis.name](axis.low) for axis in axes}
+
+
 def _checked(request: TrainRequest, axes: Sequence[Axis], factory: Factory | None) -> TrainRequest:
     """Request at the lowest value of each axis; every value that is listed is tried before any run begins.
 
@@ -280,7 +296,7 @@ def _checked(request: TrainRequest, axes: Sequence[Axis], factory: Factory | Non
     """
     if factory is not None:
         return request
-    lowest: dict[str, Any] = {axis.name: KINDS[axis.name](axis.low) for axis in axes}
+    lowest = _lowest(axes)
     for axis in axes:
         for value in axis.values:
             replace(request, **{**lowest, axis.name: value})

@@ -22,7 +22,7 @@ class Translation:
         ratio: weight of the summed KL beside the plain reconstruction term.
         rho: squared error that one nat is worth, in squared units of the data; `None` where there is no fixed squared error.
         sigma: the Gaussian's standard deviation at beta = 1, in units of the data.
-        grey: that sigma in 8-bit grey levels.
+        grey: sigma in 8-bit grey levels.
         beta: weight of the summed KL beside a full NLL: outright for densities, at `nll_sigma` for squared errors.
         nll_sigma: the sigma of the NLL that `beta` and the NLL conventions stand beside.
         laplace_scale: Laplace scale of an absolute error, at beta = 1.
