@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, final
 
@@ -55,6 +55,10 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.x)
+
+    def __iter__(self) -> Iterator[Tensor | None]:
+        """Iterate as a pair, positions and examples: `for index, x in data.batches("test", 512)`."""
+        return iter((self.index, self.x))
 
     def to(self, device: torch.device) -> Batch:
         """Move the examples and their context to a device; positions stay in main memory.
@@ -126,6 +130,9 @@ class DataSpec:
         scale: one sentence on the scale of what the model sees.
         log_scale: `sum log c_i` over the elements, where model = (original - shift) / c. The log-density of the
             original data is the model's minus this.
+        log_cells: `sum log(c_i / step_i)` over the elements of a table whose columns all have steps: the log-probability of a row is
+            the model's log-density minus this; `None` for other data.
+        least_step: distance of neighbouring values, on the model's scale, of few values that are not dequantised; `None` for others.
     """
 
     data_shape: Shape
@@ -133,6 +140,8 @@ class DataSpec:
     preparation: PreparationName = "dequantise"
     scale: str = "[0, 1]"
     log_scale: float = 0.0
+    log_cells: float | None = None
+    least_step: float | None = None
 
     @property
     def data_dim(self) -> int:
@@ -141,14 +150,17 @@ class DataSpec:
 
     @property
     def step(self) -> float | None:
-        """Distance between neighbouring values on the model's scale; `None` for continuous data."""
-        return 1.0 / self.levels if self.preparation == "dequantise" and self.levels else None
+        """Distance between neighbouring values on the model's scale, of which sigma's floor follows; `None` for continuous data."""
+        return 1.0 / self.levels if self.preparation == "dequantise" and self.levels else self.least_step
 
     @property
-    def density_levels(self) -> int | None:
-        """Levels for bits per dimension: cells per unit of a density, 1 for data left discrete, `None` for float data."""
+    def density_levels(self) -> float | None:
+        """Levels for bits per dimension: cells per unit of a density (their geometric mean), 1 for data left discrete.
+
+        `None` for continuous data.
+        """
         if self.levels is None:
-            return None
+            return None if self.log_cells is None else math.exp(self.log_cells / self.data_dim)
         return self.levels if self.preparation == "dequantise" else 1
 
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from calibrae.data import _mapped, byte_noise, byte_source, load_data
-from calibrae.data._files import load_numpy
 from calibrae.data._mapped import RELEASE_AFTER, RELEASE_ROWS, release, releasing, take
+from calibrae.data.readers._numpy_files import load_numpy
 
 PASS = """
 import sys

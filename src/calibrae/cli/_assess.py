@@ -12,12 +12,17 @@ from ._options import (
     ArraysOption,
     DataOption,
     DeviceOption,
+    HeaderFlag,
     JsonFlag,
     OutOption,
+    ResizeOption,
     RunPath,
     Seed,
+    SizeOption,
+    SkipBrokenFlag,
     SplitOption,
     check_split,
+    reading,
 )
 from ._print import print_findings, print_json, progress
 
@@ -37,6 +42,10 @@ def score(
     out: OutOption = None,
     arrays: ArraysOption = None,
     limit: Annotated[int | None, typer.Option(help="So many examples only, evenly spaced.", show_default=False)] = None,
+    size: SizeOption = None,
+    resize: ResizeOption = None,
+    skip_broken: SkipBrokenFlag = False,
+    header: HeaderFlag = None,
     seed: Seed = 0,
     device: DeviceOption = "auto",
     json: JsonFlag = False,
@@ -48,7 +57,7 @@ def score(
     with progress() as tick:
         found = score_run(
             run, data, split=check_split(split), importance_samples=importance_samples, seed=seed, limit=limit,
-            device=device, tick=tick,
+            options=reading(run, size, resize, skip_broken, header), device=device, tick=tick,
         )  # fmt: skip
     table = save_scores_csv(found, Path(csv) if csv else Path(run) / "scores.csv")
     picture = draw_scores(found, column_names(run), Path(out) if out else Path(run) / "scores.png")
@@ -61,7 +70,7 @@ def score(
     mean = float(found.nll.mean())
     if json:
         print_json(
-            {"n": len(found.nll), "importance_samples": found.samples, "seed": found.seed, "split": split, "mean_nll_nats": mean, "highest": top}
+            {"n": len(found.nll), "importance_samples": found.samples, "seed": found.seed, "split": split, "mean_nll_nats": mean, "highest": top, "notes": list(found.notes)}
             | written
         )  # fmt: skip
         return
@@ -71,6 +80,8 @@ def score(
     )
     for row in top:
         typer.echo(f"{row['nll_nats']:>14.2f}  {row['example']}")
+    for note in found.notes:
+        typer.echo(f"note: {note}")
     for path in written.values():
         typer.echo(f"wrote {path}")
 
@@ -79,6 +90,10 @@ def diagnose(
     run: RunPath,
     data: DataOption = None,
     split: SplitOption = "test",
+    size: SizeOption = None,
+    resize: ResizeOption = None,
+    skip_broken: SkipBrokenFlag = False,
+    header: HeaderFlag = None,
     seed: Seed = 0,
     device: DeviceOption = "auto",
     json: JsonFlag = False,
@@ -87,7 +102,8 @@ def diagnose(
     from ..workflows import diagnose as diagnose_run
 
     with progress() as tick:
-        found = diagnose_run(run, data, split=check_split(split), seed=seed, device=device, tick=tick)
+        options = reading(run, size, resize, skip_broken, header)
+        found = diagnose_run(run, data, split=check_split(split), seed=seed, options=options, device=device, tick=tick)
     if json:
         print_json({"findings": [asdict(finding) for finding in found]})
     else:

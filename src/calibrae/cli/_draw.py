@@ -12,14 +12,19 @@ from ._options import (
     ConditionOption,
     DataOption,
     DeviceOption,
+    HeaderFlag,
     JsonFlag,
     OutOption,
+    ResizeOption,
     RunPath,
     Seed,
+    SizeOption,
+    SkipBrokenFlag,
     SplitOption,
     check_split,
     condition_value,
     integers,
+    reading,
 )
 from ._print import print_json
 
@@ -82,6 +87,10 @@ def reconstruct(
     out: OutOption = None,
     arrays: ArraysOption = None,
     seed: Seed = 0,
+    size: SizeOption = None,
+    resize: ResizeOption = None,
+    skip_broken: SkipBrokenFlag = False,
+    header: HeaderFlag = None,
     device: DeviceOption = "auto",
     json: JsonFlag = False,
 ) -> None:
@@ -90,7 +99,8 @@ def reconstruct(
     from ..workflows import reconstruct as rebuild
 
     model, restore = load(run, device=device), run_preparation(run).restore
-    batch = examples(run_data(run, data), check_split(split), n, seed)
+    found = run_data(run, data, reading(run, size, resize, skip_broken, header))
+    batch = examples(found, check_split(split), n, seed)
     how: dict[str, Any] = {"columns": columns, "reference": restore(batch.x), "title": "reconstructions"}
     _finish(run, restore(rebuild(model, batch.x, batch.context)), out, arrays, json, "reconstructions.png", **how)
 
@@ -104,6 +114,10 @@ def encode(
     data: DataOption = None,
     split: SplitOption = "test",
     seed: Seed = 0,
+    size: SizeOption = None,
+    resize: ResizeOption = None,
+    skip_broken: SkipBrokenFlag = False,
+    header: HeaderFlag = None,
     device: DeviceOption = "auto",
     json: JsonFlag = False,
 ) -> None:
@@ -112,7 +126,7 @@ def encode(
     from ..workflows import load, run_data, save_arrays
 
     chosen: Any = what
-    found = run_data(run, data)
+    found = run_data(run, data, reading(run, size, resize, skip_broken, header))
     codes = codes_of(load(run, device=device), found, check_split(split), what=chosen, seed=seed)
     latents = [f"z{i}" for i in range(codes.shape[1])]
     place = save_arrays(codes, _place(run, out, "codes.npy"), latents, found.names(check_split(split)))

@@ -8,7 +8,20 @@ from typing import Annotated
 
 import typer
 
-from ._options import DataOption, DeviceOption, JsonFlag, RunPath, Seed, SplitOption, check_split
+from ._options import (
+    DataOption,
+    DeviceOption,
+    HeaderFlag,
+    JsonFlag,
+    ResizeOption,
+    RunPath,
+    Seed,
+    SizeOption,
+    SkipBrokenFlag,
+    SplitOption,
+    check_split,
+    reading,
+)
 from ._print import print_json, progress
 
 
@@ -35,6 +48,10 @@ def evaluate(
             help="With --full: temperatures of annealing, by default 100; more tighten it.", show_default=False
         ),
     ] = None,
+    size: SizeOption = None,
+    resize: ResizeOption = None,
+    skip_broken: SkipBrokenFlag = False,
+    header: HeaderFlag = None,
     device: DeviceOption = "auto",
     json: JsonFlag = False,
 ) -> None:
@@ -55,8 +72,9 @@ def evaluate(
     )
     with progress() as tick:
         found = assess(
-            run, data, split=check_split(split), seed=seed, batch_size=batch_size, limit=limit, device=device, tick=tick
-        )
+            run, data, split=check_split(split), seed=seed, batch_size=batch_size, limit=limit,
+            options=reading(run, size, resize, skip_broken, header), device=device, tick=tick,
+        )  # fmt: skip
     if json:
         print_json(found.to_dict())
     else:

@@ -20,6 +20,18 @@ ConditionOption = Annotated[
     typer.Option(help="Condition: a class, a number, or numbers 1.5,2; of a conditional run.", show_default=False),
 ]
 DataOption = Annotated[str | None, typer.Option(help="Other data than the run's own.", show_default=False)]
+SizeOption = Annotated[
+    str | None,
+    typer.Option(help="H,W to which new pictures are brought; by default as in training.", show_default=False),
+]
+ResizeOption = Annotated[
+    str | None, typer.Option(help="crop or fit, for new pictures; by default as in training.", show_default=False)
+]
+SkipBrokenFlag = Annotated[bool, typer.Option("--skip-broken", help="Leave out files that cannot be read.")]
+HeaderFlag = Annotated[
+    bool | None,
+    typer.Option(help="Whether a CSV's first line holds names; by default as in training.", show_default=False),
+]
 
 
 def pair(text: str | None, name: str, kind: type = float) -> tuple[Any, Any] | None:
@@ -34,6 +46,13 @@ def pair(text: str | None, name: str, kind: type = float) -> tuple[Any, Any] | N
             f"{name} must be two numbers, as in {'32,32' if kind is int else '0,1'}; got {text!r}."
         ) from None
     return first, second
+
+
+def reading(run: str, size: str | None, resize: str | None, skip_broken: bool, header: bool | None) -> Any:
+    """Options to read new data for a run; `None` for those of its training."""
+    from ..workflows import new_data_options
+
+    return new_data_options(run, size=pair(size, "--size", int), resize=resize, skip_broken=skip_broken, header=header)
 
 
 def shape(text: str | None) -> tuple[int, ...] | None:

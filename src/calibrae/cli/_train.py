@@ -78,10 +78,19 @@ def train(
     compile: Annotated[str, typer.Option(help="auto, on or off.")] = "auto",  # noqa: A002 (the option's name is fixed)
     acceleration: Annotated[str, typer.Option(help="on, or off for the plain step.")] = "on",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    accelerator: Annotated[
+        str | None, typer.Option(help="Word of Lightning for --device, read as such.", hidden=True, show_default=False)
+    ] = None,
     threads: Annotated[str, typer.Option(help="Threads of the CPU; auto chooses by measuring.")] = "auto",
     size: Annotated[str | None, typer.Option(help="H,W to which pictures are brought.", show_default=False)] = None,
     resize: Annotated[str, typer.Option(help="crop or fit, with --size.")] = "crop",
     skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave out files that cannot be read.")] = False,
+    header: Annotated[
+        bool | None,
+        typer.Option(
+            help="Whether a CSV's first line holds names; by default, unless they are numbers.", show_default=False
+        ),
+    ] = None,
     levels: Annotated[int | None, typer.Option(help="Integer values an element can take.", show_default=False)] = None,
     data_range: Annotated[str | None, typer.Option(help="LO,HI of float data.", show_default=False)] = None,
     standardise: Annotated[
@@ -125,7 +134,10 @@ def read_options(context: typer.Context) -> tuple[dict[str, Any], set[str]]:
     """
     values = dict(context.params)
     given = {name for name in values if _is_given(context, name)}
-    threads = values["threads"]
+    threads, accelerator = values["threads"], values.pop("accelerator")
+    if "accelerator" in given:
+        values["device"] = accelerator
+        given = (given - {"accelerator"}) | {"device"}
     values["sigma"] = sigma_value(values["sigma"])
     values["size"] = pair(values["size"], "--size", int)
     values["data_range"] = pair(values["data_range"], "--data-range")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, final
 
@@ -11,18 +11,18 @@ import torch
 from torch import Tensor
 
 from .._noise import ExampleNoise, mixed_seed
-from .._types import AnySplit, Batch, DataSpec, Split, Support
+from .._types import AnySplit, Batch, DataSpec, PreparationName, Split, Support
 from ..errors import ArgumentError, DataError
-from ._arrays import value_range
 from ._cache import hash_array
 from ._condition import GIVEN, Condition, fit_condition, hashable, labels_by_split, with_condition
 from ._noise import byte_noise
 from ._open import open_source
-from ._prepare import Preparation, prepare, require_range
-from ._source import Array, DataOptions, Part, Source
+from ._prepare import Preparation, prepare
+from ._source import Array, DataOptions, Source
+from ._splits import duplicates, split_views, unsplit_views
+from ._trained import require_range
 from ._view import Joined, View
 
-MOST_VALIDATION, MOST_TEST = 5_000, 10_000
 DEQUANTISE_STREAM = 1
 NUMBERS_AT_ONCE = 1 << 24
 
@@ -192,27 +192,31 @@ class Data:
             raise ArgumentError(
                 f"this likelihood is for data on [0, 1]; got {name} with {spec.scale}. Pass --data-range LO,HI, or take another."
             )
-        if not is_density and spec.levels is None:
+        if not is_density and self.source.levels is None:
             raise ArgumentError(f"this likelihood gives probabilities of integers; got floats, {name}. Take a density.")
         return self if is_density else self._as_integers(support)
 
     def _as_bits(self) -> Data:
-        if self.spec.levels != 2 and self.spec.preparation != "binarise":
+        if self.source.levels != 2 and self.spec.preparation != "binarise":
             raise ArgumentError(
                 f"a likelihood of binary data needs such data; got {self.source.name} on {self.spec.scale}. Binarise them with "
                 "--binarise (in Python `binarise=True`), or take a Gaussian."
             )
-        return self._with(replace(self.spec, preparation="binarise", scale="{0, 1}"))
+        return self._discrete("binarise", "{0, 1}")
 
     def _as_integers(self, support: str) -> Data:
-        if self.spec.levels is None:
+        levels = self.source.levels
+        if levels is None:
             raise ArgumentError(
-                f"a likelihood of {support} data needs integers; got floats, {self.source.name}. Convert the data to integers."
+                f"a likelihood of {support} data needs integers from 0; got others, {self.source.name}. Convert the data to integers."
             )
-        return self._with(replace(self.spec, preparation="integers", scale=f"integers 0 to {self.spec.levels - 1}"))
+        return self._discrete("integers", f"integers 0 to {levels - 1}")
 
-    def _with(self, spec: DataSpec) -> Data:
-        return replace(self, preparation=replace(self.preparation, spec=spec))
+    def _discrete(self, preparation: PreparationName, scale: str) -> Data:
+        """The stored integers themselves, in place of a density of them."""
+        spec = DataSpec(self.spec.data_shape, self.source.levels, preparation, scale)
+        zero, one = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
+        return replace(self, preparation=Preparation(spec, zero, one, zero, self.preparation.schema))
 
     def identity(self, split: AnySplit) -> str:
         """Cache key of a prepared split."""
@@ -229,7 +233,7 @@ class Data:
             "name": self.source.name,
             "fingerprint": self.source.fingerprint,
             "sizes": {split: len(view) for split, view in self.views.items()},
-            "columns": list(self.source.columns),
+            "schema": self.source.schema.to_dict(),
             "splits": dict(self.provenance),
             "notes": list(self.source.notes),
             "preparation": self.preparation.to_dict(),
@@ -270,15 +274,30 @@ def load_data(
     options = options or DataOptions()
     if isinstance(condition, str):
         options, condition = replace(options, condition=condition), None
-    source = open_source(data, options)
+    source = open_source(data, options, None if preparation is None else preparation.schema)
     if condition is not None:
         source, options = with_condition(source, condition), replace(options, condition=GIVEN)
-    if preparation is not None:
-        source = _as_trained(source, preparation)
-    views, provenance = _split(source, options) if split or "all" not in source.parts else _unsplit(source)
+    views, provenance = split_views(source, options) if split or "all" not in source.parts else unsplit_views(source)
+    if preparation is None:
+        source = _with_notes(source, duplicates(views))
+    else:
+        source = _with_notes(source, _outside(source, preparation))
     fitted = preparation or prepare(source, views["train"], options)
     loaded = Data(source, views, fitted, provenance, options=options)
     return loaded if options.condition is None else _conditioned(loaded, options.condition, coding)
+
+
+def _with_notes(source: Source, notes: Iterable[str]) -> Source:
+    return replace(source, notes=tuple(dict.fromkeys((*source.notes, *notes))))
+
+
+def _outside(source: Source, preparation: Preparation) -> list[str]:
+    """Notes on continuous values outside the range that a model was trained on; values far outside are refused."""
+    notes: list[str] = []
+    if source.levels is None and preparation.spec.scale.startswith("[0, 1]"):
+        low = float(preparation.shift)
+        require_range(source, low, low + float(preparation.scale), notes)
+    return notes
 
 
 def _conditioned(data: Data, name: str, coding: Condition | None) -> Data:
@@ -286,81 +305,6 @@ def _conditioned(data: Data, name: str, coding: Condition | None) -> Data:
     labels = labels_by_split(data.source, data.views, name)
     fitted = coding or fit_condition(name, labels["train"], labels["all"])
     return replace(data, condition=fitted, labels=labels)
-
-
-def _as_trained(source: Source, preparation: Preparation) -> Source:
-    """New data with the levels of those that a model was trained on.
-
-    Raises:
-        DataError: if they are of another shape or kind.
-    """
-    shape = next(iter(source.parts.values())).shape[1:]
-    if tuple(shape) != preparation.spec.data_shape:
-        raise DataError(
-            f"{source.name} has examples of shape {tuple(shape)}; the model was trained on {preparation.spec.data_shape}. "
-            "Pass data of that shape."
-        )
-    levels = preparation.spec.levels
-    if levels is None and source.levels is None and preparation.spec.scale.startswith("[0, 1]"):
-        low = float(preparation.shift)
-        for part, array in source.parts.items():
-            require_range(f"{source.name} ({part})", array, low, low + float(preparation.scale))
-    if (source.levels is None) != (levels is None):
-        came, known = ("floats" if n is None else "integers" for n in (source.levels, levels))
-        raise DataError(f"{source.name} holds {came}; the model was trained on {known}. Convert the data.")
-    if source.levels == levels or levels is None:
-        return source
-    most = max(value_range(array)[1] for array in source.parts.values())
-    if most >= levels:
-        raise DataError(
-            f"{source.name} holds integers up to {most:g}; the model was trained on {levels} levels, 0 to {levels - 1}. "
-            "Bring the data to that range."
-        )
-    return replace(source, levels=levels)
-
-
-def _unsplit(source: Source) -> tuple[dict[Split, View], dict[str, str]]:
-    names: tuple[Split, ...] = ("train", "validation", "test")
-    return {name: View(source.parts["all"]) for name in names}, dict.fromkeys(names, "all examples, as given")
-
-
-def _split(source: Source, options: DataOptions) -> tuple[dict[Split, View], dict[str, str]]:
-    """Given parts as they are; what is missing is held out of the training examples."""
-    parts: dict[Part, View] = {part: View(array) for part, array in source.parts.items()}
-    provenance = {str(part): "given" for part in parts}
-    if "all" in parts:
-        parts["train"] = parts.pop("all")
-        provenance["train"] = "all examples"
-    missing: tuple[tuple[Split, float, int, int], ...] = (
-        ("test", options.test_fraction, MOST_TEST, 0),
-        ("validation", options.validation_fraction, MOST_VALIDATION, 1),
-    )
-    for name, fraction, most, stream in missing:
-        if name not in parts:
-            pool = parts["train"]
-            count = _held_out(source.name, len(pool), fraction, most)
-            parts["train"], parts[name] = _part(pool, count, mixed_seed(options.split_seed, stream))
-            provenance[name] = f"{count} of the {len(pool)} training examples, split seed {options.split_seed}"
-            provenance["train"] = provenance["train"].split(",")[0] + ", without what was held out"
-    names: tuple[Split, ...] = ("train", "validation", "test")
-    return {name: parts[name] for name in names}, {name: provenance[name] for name in names}
-
-
-def _held_out(name: str, count: int, fraction: float, most: int) -> int:
-    held_out = min(most, max(1, round(count * fraction)))
-    if count - held_out < 2:
-        raise DataError(
-            f"{name}: at least 4 examples are needed to hold some out for validation and test and train on the rest; got "
-            f"{count} to split. Add examples."
-        )
-    return held_out
-
-
-def _part(pool: View, count: int, seed: int) -> tuple[View, View]:
-    """All but `count` rows, and `count` rows, each in the stored order."""
-    order = np.random.default_rng(seed).permutation(len(pool))
-    rows = np.arange(len(pool)) if pool.index is None else pool.index
-    return View(pool.array, rows[np.sort(order[count:])]), View(pool.array, rows[np.sort(order[:count])])
 
 
 def _placed(values: Tensor, pinned: bool) -> Tensor:

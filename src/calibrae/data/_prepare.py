@@ -13,12 +13,14 @@ from torch import Tensor
 
 from .._types import DataSpec, PreparationName
 from ..errors import DataError
-from ._arrays import value_range
-from ._source import Array, DataOptions, Source
+from ._scan import value_range
+from ._schema import Schema, levels_in_units
+from ._source import Array, DataOptions, Source, listed
 from ._view import View
 
 BELOW_ONE = 1.0 - 2.0**-24  # the largest float32 under 1: data live on [0, 1)
 ROWS = 4096
+ROUNDING = 2.0**-52  # relative spacing of float64: a spread below a few of it is none
 
 
 @final
@@ -28,13 +30,17 @@ class Preparation:
 
     Attributes:
         spec: shape, levels and scale of the result.
-        shift: subtracted from float data, `[*data]`-broadcastable.
+        shift: subtracted from the values, `[*data]`-broadcastable.
         scale: then divided by.
+        step: width of the uniform noise that is added before, `[*data]`-broadcastable; 0 where there is none.
+        schema: meaning of the stored values; `None` for tensors that are on the model's scale already.
     """
 
     spec: DataSpec
     shift: Tensor
     scale: Tensor
+    step: Tensor
+    schema: Schema | None = None
 
     @classmethod
     def unchanged(cls, shape: tuple[int, ...]) -> Preparation:
@@ -45,8 +51,8 @@ class Preparation:
             >>> Preparation.unchanged((2,))(torch.tensor([[3.0, -1.0]]))
             tensor([[ 3., -1.]])
         """
-        zero, one = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
-        return cls(DataSpec(tuple(map(int, shape)), None, "identity", "the model's own scale"), zero, one)
+        spec = DataSpec(tuple(map(int, shape)), None, "identity", "the model's own scale")
+        return cls(spec, _number(0.0), _number(1.0), _number(0.0))
 
     @property
     def takes_bytes(self) -> bool:
@@ -56,7 +62,9 @@ class Preparation:
     @property
     def needs_noise(self) -> bool:
         """Tell whether a uniform number per element is needed."""
-        return self.spec.preparation in ("dequantise", "binarise")
+        return self.spec.preparation in ("dequantise", "binarise") or (
+            self.spec.preparation == "identity" and bool((self.step > 0).any())
+        )
 
     def __call__(self, raw: Tensor, noise: Tensor | None = None) -> Tensor:
         """`[B, *data]` on the model's scale, float32.
@@ -69,9 +77,10 @@ class Preparation:
         if self.spec.preparation == "integers":
             return raw.to(torch.float32)
         if self.spec.preparation == "identity" or noise is None or self.spec.levels is None:
-            return (
-                (raw.double() - self.shift) / self.scale
-            ).float()  # in float64: a large offset must not eat the digits
+            values = raw.double()  # in float64: a large offset must not eat the digits
+            if noise is not None:
+                values = values + noise.double() * self.step
+            return ((values - self.shift) / self.scale).float()
         values = raw.to(torch.float32)
         if noise.dtype == torch.uint8 and self.spec.preparation == "dequantise":
             values.add_(noise, alpha=1.0 / 256)
@@ -79,30 +88,56 @@ class Preparation:
             return torch.add(middle, values, alpha=1.0 / self.spec.levels, out=values)  # in one pass
         if self.spec.preparation == "binarise":
             return (noise < values / (self.spec.levels - 1)).to(torch.float32)
+        if self.spec.levels > 256:  # the sum needs more digits than float32 has
+            return ((raw.double() + noise) / self.spec.levels).float().clamp_max(BELOW_ONE)
         return ((values + noise) / self.spec.levels).clamp_max(BELOW_ONE)
 
     def restore(self, x: Tensor) -> Tensor:
-        """Float data from the model's scale back to their own units; integer data stay on [0, 1]."""
-        return (x * self.scale + self.shift).float()
+        """Examples from the model's scale in the units of the data, for pictures of them: levels stay on [0, 1].
+
+        In float64 where the units have an offset, whose digits float32 would not hold.
+        """
+        if self.spec.levels is not None:
+            return x
+        return x.double() * self.scale + self.shift
 
     def in_units(self, x: Tensor) -> Array:
-        """Bring examples from the model's scale to the units of the data: whole levels for integer data, float64 for others.
+        """Bring examples from the model's scale to the units of the data, in float64; whole numbers as integers.
+
+        Values of a lattice are rounded to it. Integer data come in the type in which they came.
 
         Examples:
             >>> from calibrae import load_data
-            >>> load_data("digits").preparation.in_units(torch.full((1,), 0.5))
-            array([8], dtype=uint8)
+            >>> load_data("digits").preparation.in_units(torch.full((1, 1, 8, 8), 0.5))[0, 0, 0, :2]
+            array([8, 8], dtype=uint8)
         """
         spec, values = self.spec, x.detach().cpu().double()
         if spec.levels is None:
-            restored: Array = (values * self.scale + self.shift).numpy()
-            return restored
+            return self._on_steps(values * self.scale + self.shift)
         if spec.preparation == "dequantise":
             values = (values * spec.levels).floor()
         elif spec.preparation == "binarise":
             values = values * (spec.levels - 1)
-        whole = values.round().clamp(0, spec.levels - 1).numpy()
-        return whole.astype(np.uint8 if spec.levels <= 256 else np.int64)
+        return self._of_levels(values.round().clamp(0, spec.levels - 1).numpy())
+
+    def _on_steps(self, values: Tensor) -> Array:
+        """Continuous values as they are, others rounded down to the step that the noise was added to."""
+        restored: Array = values.numpy()
+        if self.schema is None or not bool((self.step > 0).any()):
+            return restored
+        for i, column in enumerate(self.schema.fields):
+            if column.step:
+                here = (slice(None), i)
+                restored[here] = np.floor((restored[here] - column.low) / column.step) * column.step + column.low
+        return restored.astype(np.int64) if self.schema.is_whole else restored
+
+    def _of_levels(self, levels: Array) -> Array:
+        """Levels `0, 1, ...` as the values that they stand for."""
+        columns = () if self.schema is None or self.schema.layout == "table" else self.schema.fields
+        if not columns or all(column.kind == "whole" and column.low == 0.0 for column in columns):
+            return levels.astype(np.uint8 if (self.spec.levels or 0) <= 256 else np.int64)
+        assert self.schema is not None
+        return levels_in_units(levels, self.schema)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for JSON."""
@@ -113,8 +148,12 @@ class Preparation:
             "preparation": spec.preparation,
             "scale_name": spec.scale,
             "log_scale": spec.log_scale,
+            "log_cells": spec.log_cells,
+            "least_step": spec.least_step,
             "shift": self.shift.tolist(),
             "scale": self.scale.tolist(),
+            "step": self.step.tolist(),
+            "schema": None if self.schema is None else self.schema.to_dict(),
         }
 
     @classmethod
@@ -126,10 +165,16 @@ class Preparation:
             stored["preparation"],
             stored["scale_name"],
             stored["log_scale"],
+            stored["log_cells"],
+            stored["least_step"],
         )
-        return cls(
-            spec, torch.tensor(stored["shift"], dtype=torch.float64), torch.tensor(stored["scale"], dtype=torch.float64)
-        )
+        shift, scale, step = (torch.tensor(stored[name], dtype=torch.float64) for name in ("shift", "scale", "step"))
+        schema = None if stored["schema"] is None else Schema.from_dict(stored["schema"])
+        return cls(spec, shift, scale, step, schema)
+
+
+def _number(value: float) -> Tensor:
+    return torch.tensor(value, dtype=torch.float64)
 
 
 def prepare(source: Source, train: View, options: DataOptions) -> Preparation:
@@ -138,35 +183,36 @@ def prepare(source: Source, train: View, options: DataOptions) -> Preparation:
     Raises:
         DataError: for constant columns, or values outside the stated range.
     """
-    shape = tuple(int(side) for side in train.array.shape[1:])
-    zero, one = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
-    if source.levels is not None:
-        if options.data_range is not None or options.standardise:
-            raise DataError(
-                f"{source.name} holds integers, which are dequantised on [0, 1]; got a data range or --standardise. Drop it, "
-                "or convert the data to floats."
-            )
-        kind: PreparationName = "binarise" if options.binarise else "dequantise"
-        scale = "{0, 1}" if options.binarise else "[0, 1]"
-        return Preparation(DataSpec(shape, source.levels, kind, scale), zero, one)
-    if options.binarise:
+    shape, schema = tuple(int(side) for side in train.array.shape[1:]), source.schema
+    if options.binarise and schema.levels is None:
         raise DataError(
             f"{source.name}: only integer data can be binarised; got floats. Convert them to integers first."
         )
-    standardise = len(shape) == 1 if options.standardise is None else options.standardise
-    if standardise and options.data_range is None:
+    by_column = schema.layout == "table" if options.standardise is None else options.standardise
+    if schema.levels is not None and (options.binarise or schema.layout != "table" or (options.standardise is False)):
+        kind: PreparationName = "binarise" if options.binarise else "dequantise"
+        scale = "{0, 1}" if options.binarise else "[0, 1]"
+        spec = DataSpec(shape, schema.levels, kind, scale)
+        return Preparation(spec, _number(0.0), _number(1.0), _number(0.0), schema)
+    if by_column and options.data_range is None:
         return _standardised(source, train, shape)
+    return _ranged(source, shape, options)
+
+
+def _ranged(source: Source, shape: tuple[int, ...], options: DataOptions) -> Preparation:
     low, high = options.data_range or (0.0, 1.0)
     for part, array in source.parts.items():
-        require_range(f"{source.name} ({part})", array, low, high)
+        require_on_range(f"{source.name} ({part})", array, low, high)
     width = high - low
     size = math.prod(shape)
     name = "[0, 1]" if options.data_range is None else f"[0, 1] from [{low:g}, {high:g}]"
-    spec = DataSpec(shape, None, "identity", name, log_scale=size * math.log(width))
-    return Preparation(spec, torch.tensor(low, dtype=torch.float64), torch.tensor(width, dtype=torch.float64))
+    steps = [column.step / width for column in source.schema.fields]
+    least = min(steps) if all(steps) else None  # a lattice that is not dequantised bounds sigma from below
+    spec = DataSpec(shape, None, "identity", name, log_scale=size * math.log(width), least_step=least)
+    return Preparation(spec, _number(low), _number(width), _number(0.0), source.schema)
 
 
-def require_range(name: str, array: Array, low: float, high: float) -> None:
+def require_on_range(name: str, array: Array, low: float, high: float) -> None:
     """Raise `DataError` unless float data lie on the stated range."""
     least, most = value_range(array)
     if least < low or most > high:
@@ -177,17 +223,24 @@ def require_range(name: str, array: Array, low: float, high: float) -> None:
 
 
 def _standardised(source: Source, train: View, shape: tuple[int, ...]) -> Preparation:
+    """Each element to mean zero and variance one, with uniform noise as wide as its step."""
     mean, std = _moments(train)
-    constant = np.flatnonzero(~(std > 1e-12 * np.maximum(1.0, np.abs(mean))))
+    step = np.zeros_like(mean)
+    if source.schema.layout == "table":
+        step = np.array([column.step for column in source.schema.fields])
+    mean, std = mean + step / 2, np.sqrt(std**2 + step**2 / 12)
+    constant = np.flatnonzero(~(std > 8 * ROUNDING * np.abs(mean)))
     if len(constant):
-        names = [source.columns[i] if source.columns else f"element {i}" for i in constant[:5]]
+        names = [source.columns[i] if source.columns else f"element {i}" for i in constant]
         raise DataError(
-            f"{source.name}: every column must vary; got {len(constant)} constant ones: {', '.join(names)}"
-            f"{', ...' if len(constant) > 5 else ''}. A constant has no density: drop those columns."
+            f"{source.name}: every column must vary; got {len(constant)} constant ones: {listed(names)}. A constant has no density: "
+            "drop those columns."
         )
-    spec = DataSpec(shape, None, "identity", "columns standardised on the training set", float(np.log(std).sum()))
-    as_tensor = [torch.from_numpy(v.reshape(shape)) for v in (mean, std)]
-    return Preparation(spec, *as_tensor)
+    log_cells = float(np.log(std / step).sum()) if (step > 0).all() else None
+    name = "columns standardised on the training set"
+    spec = DataSpec(shape, None, "identity", name, float(np.log(std).sum()), log_cells)
+    shift, scale, width = (torch.from_numpy(v.reshape(shape)) for v in (mean, std, step))
+    return Preparation(spec, shift, scale, width, source.schema)
 
 
 def _moments(view: View) -> tuple[Array, Array]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import final
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import DataError
 from ._cache import cache_file, read_arrays, write_arrays
 
 WRITE_EVERY = 10.0  # seconds
@@ -65,5 +67,6 @@ class RowCache:
             self._write()
 
     def _write(self) -> None:
-        write_arrays(self.file, {str(block): rows for block, rows in self._rows.items()})
+        with suppress(DataError):  # a full or read-only cache costs time, not the result
+            write_arrays(self.file, {str(block): rows for block, rows in self._rows.items()})
         self._written, self._is_new = time.monotonic(), False

@@ -1,4 +1,4 @@
-"""Stored data, before any split or preparation."""
+"""Records of reading: the options, what a reader gives, and the examples that come of it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from typing import Any, Literal, TypeAlias
 import numpy.typing as npt
 
 from ..errors import DataError
+from ._schema import Schema
 
 Array: TypeAlias = npt.NDArray[Any]
 Part: TypeAlias = Literal["all", "train", "validation", "test"]
 
+LABEL = "label"  # name of the condition that files or arrays of labels give
 LABEL_WORDS = frozenset({"y", "label", "labels", "target", "targets"})
 PART_NAMES: dict[str, Part] = {
     "train": "train",
@@ -36,9 +38,10 @@ class DataOptions:
         size: `(height, width)` that all pictures are brought to; needed if they differ.
         resize: `crop`: scale until the size is covered, then cut the middle; `fit`: scale until it fits, then pad black.
         skip_broken: leave out files that cannot be read instead of stopping.
+        header: whether the first line of a CSV holds names; by default it does unless all its cells are numbers.
         levels: number of integer values, if the guess from the data is wrong.
         data_range: `(lo, hi)` of float data; mapped to [0, 1], and the shift of the log-density recorded.
-        standardise: columns to zero mean and unit variance on the training set; by default for float tables.
+        standardise: columns to zero mean and unit variance on the training set; by default for tables.
         binarise: replace each value by a Bernoulli draw with that mean, anew in every epoch.
         condition: name of the condition: `class` for folders of pictures, a column, or `label` for label files.
         validation_fraction: share of the training examples (at most 5,000), where no validation set is given.
@@ -49,6 +52,7 @@ class DataOptions:
     size: tuple[int, int] | None = None
     resize: Literal["crop", "fit"] = "crop"
     skip_broken: bool = False
+    header: bool | None = None
     levels: int | None = None
     data_range: tuple[float, float] | None = None
     standardise: bool | None = None
@@ -73,28 +77,92 @@ class DataOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """Examples as they are stored, in the parts in which they came.
+class Request:
+    """A request to read data.
+
+    Attributes:
+        options: how to read them.
+        trained: schema of the data that a model was trained on, by which new data are read; `None` for data to train on.
+    """
+
+    options: DataOptions
+    trained: Schema | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """Data as a reader gives them: numbers as they came, whose meaning is not settled.
 
     Attributes:
         name: name or path that the user gave.
-        parts: arrays `[N, *data]`, integer or float; perhaps memory-mapped.
-        fingerprint: hash of the content.
-        levels: number of integer values, or `None` for float data.
-        columns: names of a table's columns.
+        parts: arrays `[N, *data]` of numbers; perhaps memory-mapped.
+        fingerprint: hash of the content; computed from the arrays where it is empty.
+        columns: names of a table's columns, where they came with names.
+        units: unit of a column by its name, where one was given.
         names: file name of each example of a part, where it has a file of its own.
         labels: conditions by name, `[N]` or `[N, k]` for each part, in the order of its examples.
         notes: sentences that say each assumption and each omission.
+        resolution: relative spacing of the floats as they came, where they were widened since (bfloat16).
+        encoded: whether the numbers are decoded pictures or sounds, whose range their format tells.
+        place: name or absolute path under which they can be opened again; `None` for data from Python.
+    """
+
+    name: str
+    parts: Mapping[Part, Array]
+    fingerprint: str = ""
+    columns: tuple[str, ...] = ()
+    units: Mapping[str, str] = field(default_factory=dict)
+    names: Mapping[Part, Sequence[str]] = field(default_factory=dict)
+    labels: Mapping[str, Mapping[Part, Array]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    resolution: float | None = None
+    encoded: bool = False
+    place: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Examples whose meaning is settled, in the parts in which they came.
+
+    Attributes:
+        name: name or path that the user gave.
+        parts: arrays `[N, *data]`; whole numbers from 0 where the schema has levels, else as they came; perhaps memory-mapped.
+        fingerprint: hash of the content.
+        schema: meaning of each column or channel.
+        names: file name of each example of a part, where it has a file of its own.
+        labels: conditions by name, `[N]` or `[N, k]` for each part, in the order of its examples.
+        notes: sentences that say each assumption and each omission.
+        place: name or absolute path under which they can be opened again; `None` for data from Python.
     """
 
     name: str
     parts: Mapping[Part, Array]
     fingerprint: str
-    levels: int | None = None
-    columns: tuple[str, ...] = ()
+    schema: Schema
     names: Mapping[Part, Sequence[str]] = field(default_factory=dict)
     labels: Mapping[str, Mapping[Part, Array]] = field(default_factory=dict)
     notes: tuple[str, ...] = field(default=())
+    place: str | None = None
+
+    @property
+    def levels(self) -> int | None:
+        """Number of integer values that an element can take; `None` for data that are not counts of levels."""
+        return self.schema.levels
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of a table's columns."""
+        return self.schema.columns
+
+
+def words_in(name: str) -> list[str]:
+    """Words of a file or array name, in lower case.
+
+    Examples:
+        >>> words_in("t10k-images.idx3")
+        ['t10k', 'images', 'idx3']
+    """
+    return [word for word in re.split(r"[^a-z0-9]+", name.lower()) if word]
 
 
 def part_of(name: str) -> Part | None:
@@ -104,8 +172,7 @@ def part_of(name: str) -> Part | None:
         >>> part_of("t10k-images-idx3-ubyte.gz"), part_of("cifar10-train.parquet"), part_of("cats")
         ('test', 'train', None)
     """
-    words = re.split(r"[^a-z0-9]+", name.lower())
-    return next((PART_NAMES[word] for word in words if word in PART_NAMES), None)
+    return next((PART_NAMES[word] for word in words_in(name) if word in PART_NAMES), None)
 
 
 def speaks_of_labels(name: str) -> bool:
@@ -115,4 +182,25 @@ def speaks_of_labels(name: str) -> bool:
         >>> speaks_of_labels("y_train"), speaks_of_labels("train_labels"), speaks_of_labels("train_images")
         (True, True, False)
     """
-    return bool(LABEL_WORDS & set(re.split(r"[^a-z0-9]+", name.lower())))
+    return bool(LABEL_WORDS & set(words_in(name)))
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Name a few things and count the rest.
+
+    Examples:
+        >>> listed(["a", "b", "c"], 2)
+        'a, b and 1 more'
+    """
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """Count things.
+
+    Examples:
+        >>> counted(1, "file"), counted(1200, "file")
+        ('1 file', '1,200 files')
+    """
+    return f"{count:,} {one if count == 1 else many or one + 's'}"

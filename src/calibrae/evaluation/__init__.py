@@ -6,6 +6,7 @@ from ._annealed import AnnealedSummary as AnnealedSummary
 from ._annealed import BidirectionalSummary as BidirectionalSummary
 from ._annealed import annealed_importance as annealed_importance
 from ._annealed import bidirectional as bidirectional
+from ._bounds import prior_bound as prior_bound
 from ._bounds import split_bounds as split_bounds
 from ._calibration import Calibration as Calibration
 from ._calibration import Residuals as Residuals
@@ -16,6 +17,7 @@ from ._evaluate import summarise_split as summarise_split
 from ._evaluate import training_baseline as training_baseline
 from ._evaluate import training_spectrum as training_spectrum
 from ._findings import Evidence as Evidence
+from ._findings import Outside as Outside
 from ._findings import findings as findings
 from ._full import Estimate as Estimate
 from ._full import FullEvaluation as FullEvaluation

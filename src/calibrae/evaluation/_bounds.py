@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from .._types import AnySplit
+from .._noise import mixed_seed
+from .._types import AnySplit, Batch
 from ..data import Data, RowCache
-from ..models import VAE
+from ..errors import NoDensityError
+from ..models import VAE, evaluating, sample_latents
+from ..objectives import NO_PRIOR
 from ._importance import ImportanceSummary, importance_weighted
 from ._ticks import Tick, ticker
 
 POOR_EFFECTIVE_SAMPLES = 10.0
+PRIOR_STREAM = 13
 ESTIMATORS_REVISION = 4  # part of what kept work is known by
 
 
@@ -60,6 +65,33 @@ def split_bounds(
     with RowCache(identity) as kept:
         step = ticker(tick, f"log p(x), K = {samples}", n)
         return importance_weighted(model, batches, samples, seed, step, fewer=fewer, kept=kept, examples=n)
+
+
+def prior_bound(model: VAE, batch: Batch, samples: int, seed: int = 0) -> Tensor:
+    r"""The importance-weighted bound with samples of the prior: $\log \frac1K \sum_k p(x|z_k)$, $z_k \sim p(z)$, `[B]`, float64.
+
+    Loose, but a bound for any example, however far it lies from those that the encoder knows.
+
+    Args:
+        model: with a fixed scale.
+        batch: examples.
+        samples: `K`.
+        seed: seed of the samples.
+    """
+    batch = batch.to(model.device)
+    generator = torch.Generator().manual_seed(mixed_seed(seed, PRIOR_STREAM))
+    with evaluating(model):
+        bounds = []
+        for i in range(len(batch)):
+            one = batch.rows(slice(i, i + 1))
+            p = model.prior_for(one.context, 1)
+            if p is None:
+                raise NoDensityError(NO_PRIOR)
+            z = sample_latents(p, samples, model.device, generator).reshape(samples, -1)
+            context = None if one.context is None else one.context.expand(samples, -1)
+            density = model.decode(z, context).log_prob(one.x.expand(samples, *one.x.shape[1:]))
+            bounds.append(density.double().logsumexp(0) - math.log(samples))
+    return torch.stack(bounds).cpu()
 
 
 def is_reliable(weighted: ImportanceSummary) -> bool:

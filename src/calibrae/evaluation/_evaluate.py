@@ -13,8 +13,8 @@ from torch import Tensor
 from .. import functional
 from .._noise import ExampleNoise, mixed_seed
 from .._types import AnySplit
-from ..data import Data, cached_arrays
-from ..errors import ArgumentError
+from ..data import Data, cached_arrays, counted, listed
+from ..errors import ArgumentError, DataError
 from ..functional import error_of_mean
 from ..latents import exact_kl
 from ..models import VAE, ELBOSummary, Scorer, evaluating, seeded, summarise
@@ -67,6 +67,7 @@ def evaluate_model(
             f"{importance_samples}."
         )
     summary = summarise_split(model, data, split, seed=seed, batch_size=batch_size, limit=limit, tick=tick)
+    _require_finite(summary, data, split, limit)
     ppca, notes = _baseline(model, data, baseline)
     notes = (*_assumptions(model, data, split), *notes)
     likelihoods = None if ppca is None else log_likelihoods(ppca, data, split, seed, limit)
@@ -108,6 +109,17 @@ def summarise_split(
     )  # for a posterior that draws its own samples
     with seeded(own, model.device):
         return summarise(model, batches, noise.rows, ticker(tick, "ELBO", count), Scorer(model, count, size))
+
+
+def _require_finite(summary: ELBOSummary, data: Data, split: AnySplit, limit: int | None) -> None:
+    """Raise `DataError` where the bound of an example is not finite, naming the first ones."""
+    lost = (~summary.elbos.isfinite()).nonzero().flatten().tolist()
+    if lost:
+        names = data.names(split, limit)
+        raise DataError(
+            f"every example must have a finite ELBO; that of {counted(len(lost), 'example')} of {summary.n:,} has none, as they lie too "
+            f"far from the training data: {listed([names[i] for i in lost])}. Check these values, or leave them out; `score` ranks them."
+        )
 
 
 def _baseline(

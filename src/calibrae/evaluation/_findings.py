@@ -16,7 +16,31 @@ OVERFITTED = 0.01  # nats per data dimension between training and test
 SURE = 4.0  # standard errors
 EARLY = 0.7  # share of the epochs before which a best epoch is early
 AT_FLOOR = 1.02
-OUTSIDE = 0.001
+OUTSIDE, OFTENER, FEWEST_OUTSIDE = 0.01, 10.0, 5  # share of values; times what chance gives; examples
+
+
+@dataclass(frozen=True)
+class Outside:
+    """Values beyond the smallest and largest training value of their element.
+
+    Of data that come from where the training data came from, each is outside with probability `2 / (n + 1)` at most, whatever the
+    distribution: the new value is as likely to be the largest of all as any other.
+
+    Attributes:
+        share: share of all values.
+        examples: number of examples with such a value.
+        training: number of training examples, `n`.
+    """
+
+    share: float
+    examples: int
+    training: int
+
+    @property
+    def is_strange(self) -> bool:
+        """Tell whether chance does not explain it."""
+        by_chance = 2.0 / (self.training + 1)
+        return self.examples >= FEWEST_OUTSIDE and self.share > max(OUTSIDE, OFTENER * by_chance)
 
 
 @dataclass(frozen=True)
@@ -30,7 +54,7 @@ class Evidence:
         calibration: calibration of sigma on the test split; `None` without one.
         latents: latents on the test split; `None` for a plain autoencoder.
         min_sigma: the smallest sigma that data of this step allow; `None` without one.
-        outside: share of test values outside the range of the training values.
+        outside: test values outside the range of the training values; `None` where they cannot be.
         scale_choice: `fixed`, `learned` or `optimal`, as the scale was trained; `None` without one.
     """
 
@@ -40,7 +64,7 @@ class Evidence:
     calibration: Calibration | None
     latents: LatentDiagnosis | None
     min_sigma: float | None
-    outside: float
+    outside: Outside | None
     scale_choice: str | None = None
 
 
@@ -54,11 +78,11 @@ def findings(evidence: Evidence) -> list[Finding]:
 
 
 def _outside(e: Evidence) -> Finding | None:
-    if e.outside <= OUTSIDE:
+    if e.outside is None or not e.outside.is_strange:
         return None
     return Finding(
         "data-outside-range", "error",
-        f"{100 * e.outside:.1f} % of the values of the {e.test.split} split lie outside the range of the training values.",
+        f"{100 * e.outside.share:.1f} % of the values of the {e.test.split} split lie outside the range of the training values.",
         "Check that both were scaled alike (--data-range, --standardise), and that the right data were given.",
     )  # fmt: skip
 

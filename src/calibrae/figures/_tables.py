@@ -25,7 +25,14 @@ def save_histograms(x: Tensor, path: Path, names: Sequence[str], *, title: str =
     """Draw how the values of each column of `[N, D]` are spread."""
 
     def draw(axes: Axes, column: int) -> None:
-        axes.hist(x[:, column].numpy(), bins=min(BINS, max(5, len(x) // 2)), color=BLUE)
+        values = x[:, column].double().numpy()
+        room = 1e-9 * float(abs(values).max()) or 1e-9  # bins need some width, where all values are nearly one
+        spread = (
+            (values.min(), values.max())
+            if values.max() - values.min() > room
+            else (values.min() - room, values.max() + room)
+        )
+        axes.hist(values, bins=min(BINS, max(5, len(x) // 2)), range=spread, color=BLUE)
 
     return _save_panels(x, path, names, draw, title)
 

@@ -14,7 +14,7 @@ from ..errors import ArgumentError
 Number = TypeVar("Number", float, Tensor)
 
 
-def bits_per_dim(nats: Number, data_dim: int, levels: int = 256) -> Number:
+def bits_per_dim(nats: Number, data_dim: int, levels: float = 256) -> Number:
     r"""Bits per dimension of integer data from the NLL of its dequantised copy on [0, 1].
 
     $$\frac{\text{nats}}{D \log 2} + \log_2 \text{levels}$$
@@ -25,7 +25,8 @@ def bits_per_dim(nats: Number, data_dim: int, levels: int = 256) -> Number:
     Args:
         nats: a negative log-likelihood or `-ELBO` per example, in nats, of any shape.
         data_dim: `D`, elements per example.
-        levels: integer values that an element can take; 1 for data that were never dequantised.
+        levels: integer values that an element can take; 1 for data that were never dequantised. With an own number of cells per
+            unit for each element, their geometric mean.
 
     Returns:
         The type and shape of `nats`, in bits.
@@ -42,7 +43,7 @@ def bits_per_dim(nats: Number, data_dim: int, levels: int = 256) -> Number:
         >>> round(bits_per_dim(-2676.1, data_dim=3072), 3)
         6.743
     """
-    if data_dim < 1 or levels < 1:
+    if data_dim < 1 or levels <= 0:
         raise ArgumentError(f"`data_dim` and `levels` must be positive; got {data_dim} and {levels}.")
     return nats / (data_dim * math.log(2.0)) + math.log2(levels)
 

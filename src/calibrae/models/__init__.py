@@ -22,3 +22,4 @@ from ._vae import VAE as VAE
 from ._vae import mean_of as mean_of
 from ._walks import interpolation as interpolation
 from ._walks import traversal as traversal
+from ._weights import seeded_weights as seeded_weights

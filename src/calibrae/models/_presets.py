@@ -17,6 +17,7 @@ from ..networks import NetworkOptions, build_networks, resolve_network
 from ..objectives import Objective
 from ._config import ModelConfig
 from ._vae import VAE
+from ._weights import seeded_weights
 
 Spec: TypeAlias = str | Mapping[str, Any]
 
@@ -69,6 +70,7 @@ def build(
     kl_warmup: float | None = None,
     context_dim: int = 0,
     options: NetworkOptions | None = None,
+    seed: int | None = None,
 ) -> VAE:
     """Compose a model from a preset, perhaps with other parts.
 
@@ -97,9 +99,10 @@ def build(
         kl_warmup: share of all steps over which beta rises from 0, for `beta-elbo`.
         context_dim: features of the context that encoder and decoder take.
         options: sizes of the networks.
+        seed: seed of the weights; by default 0, or that of the run that calls a factory. Torch's global generator is left alone.
 
     Returns:
-        A `VAE`, in training mode, with random weights from torch's global generator.
+        A `VAE`, in training mode, with random weights that depend on the seed alone.
 
     Raises:
         ArgumentError: if an argument has no meaning.
@@ -115,20 +118,21 @@ def build(
         raise ArgumentError(f"`sigma_shared` must be one of {', '.join(SHARED)}; got {sigma_shared!r}.")
     preset = PRESETS[name]
     shape = tuple(data_shape)
-    head = _likelihood(likelihood, preset, sigma, sigma_shared, initial_sigma)
-    head.set_data_shape(shape)
-    return _composed(
-        name,
-        shape,
-        latent_dim,
-        resolve_network(network, shape),
-        options or NetworkOptions(),
-        head,
-        _part("prior", prior or preset.prior, Prior, latent_dim=latent_dim, context_dim=context_dim),
-        _part("posterior", posterior or preset.posterior, Posterior),
-        _objective(objective, preset, beta, kl_warmup),
-        context_dim,
-    )
+    with seeded_weights(seed):
+        head = _likelihood(likelihood, preset, sigma, sigma_shared, initial_sigma)
+        head.set_data_shape(shape)
+        return _composed(
+            name,
+            shape,
+            latent_dim,
+            resolve_network(network, shape),
+            options or NetworkOptions(),
+            head,
+            _part("prior", prior or preset.prior, Prior, latent_dim=latent_dim, context_dim=context_dim),
+            _part("posterior", posterior or preset.posterior, Posterior),
+            _objective(objective, preset, beta, kl_warmup),
+            context_dim,
+        )
 
 
 def _composed(

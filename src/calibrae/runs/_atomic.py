@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..errors import RunError, first_line
+
 
 def replace_file(path: Path, write: Callable[[Path], None]) -> None:
     """Write a file beside its place and move it there when it is whole.
@@ -16,17 +18,27 @@ def replace_file(path: Path, write: Callable[[Path], None]) -> None:
     Args:
         path: the file's place; its folder is made if need be.
         write: writes the content to the path that it is given.
+
+    Raises:
+        RunError: if there is no space or no right to write.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary: Path | None = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
         write(temporary)
         temporary.chmod(0o644)
         temporary.replace(path)
+    except OSError as error:
+        reason = error.strerror or first_line(error)
+        raise RunError(
+            f"{path} cannot be written: {reason}. Free some space there, or choose a place with space and rights."
+        ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
 
 
 def replace_text(path: Path, text: str) -> None:

@@ -8,7 +8,8 @@ import platform
 import shutil
 import sys
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any, final
 from ..errors import RunError
 from ._atomic import replace_file, replace_json, replace_text
 
-OLD = ".replaced"
+OLD, LOCK = ".replaced", ".lock"
 ARTEFACTS = (
     "config.toml", "run.json", "history.csv", "model.safetensors", "model.json", "baseline.safetensors", "checkpoints",
     "tensorboard", "calibration.png", "latents.png", "scores.csv", "scores.png", "curves.png", "reconstructions.png", "samples.png", "traversal.png", "interpolation.png", "codes.npy",
@@ -64,6 +65,7 @@ class RunFolder:
             RunError: if something else is there.
         """
         folder = cls.require_free(path, overwrite=overwrite)
+        folder._recover()
         if folder.path.exists():
             folder._set_old_aside()
         folder.checkpoints.mkdir(parents=True, exist_ok=True)
@@ -77,9 +79,8 @@ class RunFolder:
             RunError: if something else is there, or a run that is not to be replaced.
         """
         folder = cls(Path(path))
-        folder._recover()
-        if folder.path.exists() and any(folder.path.iterdir() if folder.path.is_dir() else [folder.path]):
-            if not folder._is_run():
+        if folder._holds_anything():
+            if not folder._is_run() and not (folder.path / OLD).is_dir():
                 raise RunError(f"{path} exists and is not a run of calibrae. Choose another place with --out.")
             if not overwrite:
                 raise RunError(
@@ -87,6 +88,37 @@ class RunFolder:
                     "(in Python `resume=True`, `overwrite=True`)."
                 )
         return folder
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from training here; a folder that is made for it and stays empty is removed.
+
+        Raises:
+            RunError: if another process trains here.
+        """
+        from filelock import FileLock, Timeout
+
+        is_new = not self.path.exists()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"{self.path} cannot be made: {error.strerror}. Choose another --out.") from error
+        lock = FileLock(self.path / LOCK, timeout=0)
+        try:
+            with lock:
+                yield
+        except Timeout:
+            raise RunError(
+                f"another process is training in {self.path}. Wait for it or stop it, or choose another --out."
+            ) from None
+        finally:
+            if is_new and not self._holds_anything():
+                shutil.rmtree(self.path, ignore_errors=True)
+
+    def _holds_anything(self) -> bool:
+        if not self.path.is_dir():
+            return self.path.exists()
+        return any(entry.name != LOCK for entry in self.path.iterdir())
 
     def _is_run(self) -> bool:
         try:
@@ -112,20 +144,14 @@ class RunFolder:
         """Forget the run that was set aside, now that the new one has begun. Files that are not ours are left alone."""
         shutil.rmtree(self.path / OLD, ignore_errors=True)
 
-    def abandon(self, *, remove: bool) -> None:
-        """Leave no trace of a run that did not begin, and bring back the one that was set aside.
-
-        Args:
-            remove: the folder too, if it is empty then.
-        """
+    def abandon(self) -> None:
+        """Leave no trace of a run that did not begin, and bring back the one that was set aside."""
         if not self.path.is_dir():
             return
         for name in ARTEFACTS:
             place = self.path / name
             shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
         self.restore_old()
-        if remove and not any(self.path.iterdir()):
-            self.path.rmdir()
 
     def restore_old(self) -> None:
         """Bring back the run that was set aside, because the new one did not begin."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, final
@@ -11,6 +14,8 @@ import torch
 from ..errors import RunError, first_line
 from ..models import VAE
 from ..runs import RunFolder, replace_file
+
+SPARE = 1 << 20  # bytes: with less the disk is full
 
 
 @dataclass
@@ -40,7 +45,16 @@ class TrainState:
 
 def save_checkpoint(path: Path, state: TrainState, parts: dict[str, Any]) -> None:
     """Write a checkpoint, whole or not at all."""
-    replace_file(path, lambda temporary: torch.save({"state": asdict(state), **parts}, temporary))
+
+    def write(temporary: Path) -> None:
+        try:
+            torch.save({"state": asdict(state), **parts}, temporary)
+        except RuntimeError as error:  # torch's words for a write that failed do not say why
+            if shutil.disk_usage(temporary.parent).free < SPARE or "unexpected pos" in str(error):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+            raise
+
+    replace_file(path, write)
 
 
 def load_checkpoint(path: Path, device: torch.device) -> tuple[TrainState, dict[str, Any]]:

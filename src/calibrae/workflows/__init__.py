@@ -28,6 +28,8 @@ from ._run import load as load
 from ._run import open_run as open_run
 from ._self_test import Check as Check
 from ._self_test import self_test as self_test
+from ._stored import about_new_data as about_new_data
+from ._stored import new_data_options as new_data_options
 from ._stored import run_data as run_data
 from ._stored import run_preparation as run_preparation
 from ._sweep import Sweep as Sweep

@@ -16,14 +16,15 @@ from torch import Tensor
 from .. import functional
 from .._noise import ExampleNoise, mixed_seed
 from .._types import AnySplit, Split
-from ..data import Data, DataOptions
-from ..errors import ArgumentError
+from ..data import Data, DataOptions, counted, listed
+from ..errors import ArgumentError, DataError
 from ..evaluation import (
     Attribution,
     Evidence,
     Finding,
     FullEvaluation,
     FullSettings,
+    Outside,
     Tick,
     attribute,
     calibration,
@@ -31,6 +32,7 @@ from ..evaluation import (
     evaluate_further,
     evaluate_model,
     findings,
+    prior_bound,
     split_bounds,
 )
 from ..figures import save_calibration, save_latents, save_scores
@@ -54,6 +56,7 @@ class Scores:
         samples: `K`.
         seed: seed of all noise.
         attribution: where the reconstruction term comes from.
+        notes: which examples were scored, how they were read, and what had to be done for some.
     """
 
     names: list[str]
@@ -62,6 +65,7 @@ class Scores:
     samples: int
     seed: int
     attribution: Attribution
+    notes: tuple[str, ...] = ()
 
     @property
     def order(self) -> list[int]:
@@ -197,10 +201,10 @@ def diagnose(
     return findings(evidence)
 
 
-def _outside(data: Data, split: Split, rows: int) -> float:
-    """Share of a split's values beyond the smallest and largest training value; integers cannot be."""
+def _outside(data: Data, split: Split, rows: int) -> Outside | None:
+    """Values of a split beyond the smallest and largest training value; `None` for levels, which cannot be."""
     if data.spec.levels is not None:
-        return 0.0
+        return None
     low, high = None, None
     for batch in data.batches("train", rows):
         smallest, largest = batch.x.amin(0), batch.x.amax(0)
@@ -208,12 +212,15 @@ def _outside(data: Data, split: Split, rows: int) -> float:
         high = largest if high is None else torch.maximum(high, largest)
     assert low is not None
     assert high is not None
-    margin = 0.1 * (high - low)  # the largest of new data is often a little larger
-    count = total = 0
+    values = examples = total = 0
     for batch in data.batches(split, rows):
-        count += int(((batch.x < low - margin) | (batch.x > high + margin)).sum())
-        total += batch.x.numel()
-    return count / total
+        beyond = ((batch.x < low) | (batch.x > high)).flatten(1)
+        values, examples, total = (
+            values + int(beyond.sum()),
+            examples + int(beyond.any(1).sum()),
+            total + batch.x.numel(),
+        )
+    return Outside(values / total, examples, len(data.view("train")))
 
 
 def score(
@@ -253,6 +260,7 @@ def score(
     trained, use = opened.model, opened.data
     names = use.names(split, limit)
     bound = split_bounds(trained, use, split, importance_samples, seed=seed, limit=limit, tick=tick).log_likelihood
+    bound, far = _with_prior(trained, use, split, bound, importance_samples, seed=seed, limit=limit)
     levels = use.spec.density_levels
     bits = None if levels is None else functional.bits_per_dim(-bound, use.spec.data_dim, levels)
     return Scores(
@@ -262,6 +270,34 @@ def score(
         importance_samples,
         seed,
         attribute(trained, use.batches(split, use.rows_at_once(512), seed, limit)),
+        (*opened.notes(split), *far),
+    )
+
+
+def _with_prior(
+    model: VAE, data: Data, split: AnySplit, bound: Tensor, samples: int, *, seed: int, limit: int | None
+) -> tuple[Tensor, tuple[str, ...]]:
+    """The bounds, with samples of the prior for examples so far out that the encoder gives no usable posterior; and a note.
+
+    Raises:
+        DataError: if even that is not finite, naming the first such example.
+    """
+    lost = (~bound.isfinite()).nonzero().flatten()
+    if not len(lost):
+        return bound, ()
+    names = data.names(split, limit)
+    found = bound.clone()
+    found[lost] = prior_bound(model, data.gather(split, data.positions(split, limit)[lost], seed), samples, seed)
+    still = [names[int(i)] for i in lost if not found[i].isfinite()]
+    if still:
+        raise DataError(
+            f"every example must be near enough for its density to be computed; got {counted(len(still), 'example')} that are not: "
+            f"{listed(still)}. Check these values, or leave them out."
+        )
+    which = listed([names[int(i)] for i in lost])
+    return found, (
+        f"{counted(len(lost), 'example')} so far out that the encoder gives no usable posterior: the score is a bound from samples of "
+        f"the prior ({which})",
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -17,14 +17,14 @@ from .._noise import ExampleNoise
 from .._types import AnySplit, Batch
 from ..acceleration import AutoCompiled
 from ..data import Data
-from ..errors import ArgumentError
+from ..errors import ArgumentError, first_line
 from ..figures import save_curves, save_grid, save_histograms, save_pairs, save_walks
 from ..latents import log_std_of, reparameterise
 from ..likelihoods import mean_of_data
 from ..models import VAE, evaluating, interpolation, mean_of, sample_latents, summarise, traversal
-from ..runs import RunFolder, replace_file, replace_text
+from ..runs import replace_file, replace_text
 from ._run import Run
-from ._stored import stored_data
+from ._stored import run_preparation
 
 ROWS, COLUMNS = 4, 10
 SAMPLED_ROWS = 1000  # of a table, whose pictures are histograms and scatter plots
@@ -183,7 +183,8 @@ def _middle(model: VAE, context: Tensor | None) -> tuple[Tensor, Tensor]:
 
 def column_names(run: str | Path) -> tuple[str, ...]:
     """Names of the columns of a run's table; none for pictures and signals."""
-    return tuple(stored_data(RunFolder.open(run)).get("columns", ()))
+    schema = run_preparation(run).schema
+    return () if schema is None else schema.columns
 
 
 def save_picture(
@@ -243,28 +244,61 @@ def save_arrays(x: Tensor, path: Path, names: Sequence[str] = (), examples: Sequ
     return path
 
 
-def draw_run(run: Run, baseline: float | None = None) -> list[Path]:
-    """Draw curves, reconstructions, samples and a traversal into the run's folder."""
-    model, data, folder = run.model, run.data, run.path
-    shown = ROWS // 2 * COLUMNS if len(data.spec.data_shape) > 1 else SAMPLED_ROWS
-    chosen, restore = examples(data, "validation", shown), data.preparation.restore
-    x_hat = restore(reconstruct(model, chosen.x, chosen.context))
-    draw = partial(save_picture, names=data.source.columns)
-    walks, by = traverse(model, data)
-    drawn = [
-        save_curves(run.history, folder / "curves.png", baseline),
-        draw(
-            x_hat, folder / "reconstructions.png", columns=COLUMNS, reference=restore(chosen.x), title="reconstructions"
-        ),
-        draw(restore(walks), folder / "traversal.png", columns=STEPS, walks=True, title=f"traversal, by {by}"),
-    ]
-    if model.is_probabilistic:
-        count = ROWS * COLUMNS if chosen.x.ndim > 2 else SAMPLED_ROWS
-        contexts = None if not model.context_dim else _spread_contexts(data, count)
-        samples = restore(sample(model, count, contexts))
+def draw_run(run: Run, baseline: float | None = None) -> list[str]:
+    """Draw curves, reconstructions, samples and a traversal into the run's folder.
+
+    Returns:
+        Sentences that name each picture that could not be drawn: training is done, and none of them takes it down.
+    """
+    drawing = _Drawing(run, baseline)
+    again = {"reconstructions": "reconstruct", "traversal": "traverse", "samples": "sample"}
+    failed = []
+    for name, draw in drawing.pictures():
+        try:
+            draw(run.path / f"{name}.png")
+        except Exception as error:  # whatever a picture stumbles over, the model is trained and saved
+            how = f"; again: calibrae {again[name]} {run.path}" if name in again else ""
+            failed.append(f"{name}.png could not be drawn: {first_line(error)}{how}")
+    return failed
+
+
+class _Drawing:
+    """The pictures of a run, each drawn on its own."""
+
+    def __init__(self, run: Run, baseline: float | None) -> None:
+        self.run, self.baseline = run, baseline
+        self.model, self.data = run.model, run.data
+        self.draw = partial(save_picture, names=self.data.source.columns)
+        self.is_table = len(self.data.spec.data_shape) == 1
+
+    def pictures(self) -> list[tuple[str, Callable[[Path], object]]]:
+        """Names and drawers."""
+        found: list[tuple[str, Callable[[Path], object]]] = [
+            ("curves", self.curves),
+            ("reconstructions", self.reconstructions),
+            ("traversal", self.traversal),
+        ]
+        return found + ([("samples", self.samples)] if self.model.is_probabilistic else [])
+
+    def curves(self, path: Path) -> None:
+        save_curves(self.run.history, path, self.baseline)
+
+    def reconstructions(self, path: Path) -> None:
+        restore = self.data.preparation.restore
+        chosen = examples(self.data, "validation", SAMPLED_ROWS if self.is_table else ROWS // 2 * COLUMNS)
+        x_hat = restore(reconstruct(self.model, chosen.x, chosen.context))
+        self.draw(x_hat, path, columns=COLUMNS, reference=restore(chosen.x), title="reconstructions")
+
+    def traversal(self, path: Path) -> None:
+        walks, by = traverse(self.model, self.data)
+        self.draw(self.data.preparation.restore(walks), path, columns=STEPS, walks=True, title=f"traversal, by {by}")
+
+    def samples(self, path: Path) -> None:
+        count = SAMPLED_ROWS if self.is_table else ROWS * COLUMNS
+        contexts = None if not self.model.context_dim else _spread_contexts(self.data, count)
+        drawn = self.data.preparation.restore(sample(self.model, count, contexts))
         title = "samples (means)" if contexts is None else "samples (means), conditions as in the data"
-        drawn.append(draw(samples, folder / "samples.png", columns=COLUMNS, title=title))
-    return drawn
+        self.draw(drawn, path, columns=COLUMNS, title=title)
 
 
 def _spread_contexts(data: Data, count: int) -> Tensor:

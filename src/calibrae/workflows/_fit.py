@@ -17,7 +17,7 @@ from ..runs import RunFolder, require_storable
 from ..training import AbstractReporter, Bar, Silent, Trainer, TrainSettings, trainable_parameters
 from ._announce import announce
 from ._draw import draw_run
-from ._records import StoredRequest, keep_baseline, stored_request, write_end, write_start
+from ._records import StoredRequest, keep_baseline, keep_place, stored_request, write_end, write_start
 from ._run import Run
 from ._stored import require_same, run_condition
 
@@ -49,6 +49,7 @@ def fit(
     compile: Literal["auto", "on", "off"] | None = None,  # noqa: A002 (torch's name for it)
     acceleration: Literal["on", "off"] | None = None,
     device: str | None = None,
+    accelerator: str | None = None,
     eval_batch_size: int | None = None,
     threads: int | Literal["auto"] | None = None,
     retain_memory: bool | None = None,
@@ -88,6 +89,7 @@ def fit(
         compile: `on`, `off` or `auto`.
         acceleration: `on`, or `off` for the plain step.
         device: `cpu`, `cuda`, `mps`, or `auto`: CUDA if it can be used, else the CPU.
+        accelerator: word of Lightning for `device`, read as such.
         eval_batch_size: examples at once without gradients.
         threads: threads of the CPU, or `auto`; a setting of the whole process.
         retain_memory: hold on to freed memory between steps; a setting of the whole process.
@@ -110,6 +112,7 @@ def fit(
         >>> run.evaluate().n
         180
     """
+    device = device or accelerator
     asked = {name: value for name, value in locals().items() if name in SETTINGS and value is not None}
     _require_extras(pictures=pictures)
     trainable_parameters(model)
@@ -117,28 +120,33 @@ def fit(
     chosen_objective = _objective(objective, beta, kl_warmup)
     place = _place(out, resume=resume)
     if resume:
-        stored = stored_request(RunFolder.open(place))
-        chosen = _settings({**stored.training, **asked})
-        ready = _resumed_data(place, data, options, condition, stored)
-        goal = _resumed_objective(stored, chosen_objective, model)
-        stored.require_model(model)
+        RunFolder.open(place)
     else:
         RunFolder.require_free(place, overwrite=overwrite)
-        chosen = _settings(asked)
-        ready, goal = load_data(data, options, condition=condition), chosen_objective or model.objective
-    find_device(chosen.device)
-    require_storable(model)
-    ready = _suited(model, ready, chosen)
-    for note in ready.source.notes:
-        reporter.say(f"note: {note}")
-    kept_options = replace(ready.options, condition=None if ready.condition is None else ready.condition.name)
-    job = _Job(model, ready, place, chosen, goal, reporter, kept_options, dict(request or {}), stop_after)
-    trainer, history = job.train(resume=resume, overwrite=overwrite)
-    run = Run(trainer.keeper.folder, model, ready, history)
-    write_end(run, chosen, trainer.state)
-    baseline = keep_baseline(run)
-    if pictures:
-        draw_run(run, baseline)
+    with RunFolder(place).held():
+        if resume:
+            stored = stored_request(RunFolder.open(place))
+            chosen = _settings({**stored.training, **asked})
+            ready = _resumed_data(place, data, options, condition, stored)
+            goal = _resumed_objective(stored, chosen_objective, model)
+            stored.require_model(model)
+        else:
+            chosen = _settings(asked)
+            ready, goal = load_data(data, options, condition=condition), chosen_objective or model.objective
+        find_device(chosen.device)
+        require_storable(model)
+        ready = _suited(model, ready, chosen)
+        for note in ready.source.notes:
+            reporter.say(f"note: {note}")
+        kept_options = replace(ready.options, condition=None if ready.condition is None else ready.condition.name)
+        job = _Job(model, ready, place, chosen, goal, reporter, kept_options, dict(request or {}), stop_after)
+        trainer, history = job.train(resume=resume, overwrite=overwrite)
+        run = Run(trainer.keeper.folder, model, ready, history)
+        write_end(run, chosen, trainer.state)
+        baseline = keep_baseline(run)
+        if pictures:
+            for failed in draw_run(run, baseline):
+                reporter.say(f"note: {failed}")
     return run
 
 
@@ -189,7 +197,7 @@ class _Job:
 
     def train(self, *, resume: bool, overwrite: bool) -> tuple[Trainer, list[dict[str, float]]]:
         """Train in a folder that is left as it was if nothing begins."""
-        folder, is_new = RunFolder(self.place), not self.place.exists()
+        folder = RunFolder(self.place)
         try:
             if not resume:
                 RunFolder.create(self.place, overwrite=overwrite)
@@ -201,7 +209,7 @@ class _Job:
             return trainer, trainer.run(resume=resume)
         except BaseException as error:
             if not resume and not (folder.checkpoints / "last.pt").exists():
-                folder.abandon(remove=is_new)
+                folder.abandon()
                 if isinstance(error, KeyboardInterrupt):
                     message = "interrupted before the first step: there is nothing to keep, and the folder is as it was"
                     self.reporter.say(message)
@@ -225,6 +233,7 @@ def _resumed_data(place: Path, data: Any, options: DataOptions | None, condition
         data = stored.source  # kept with its condition
     ready = load_data(data, chosen, Preparation.from_dict(known["preparation"]), condition=condition, coding=coding)
     require_same(folder.path, ready, known)
+    keep_place(folder, ready)
     return ready
 
 

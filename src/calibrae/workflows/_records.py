@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, final
 
 from .._registry import create, describe
-from ..data import NAMES, Data, DataOptions, keep_source
+from ..data import Data, DataOptions, keep_source
 from ..errors import RunError
 from ..evaluation import log_likelihoods, training_baseline
 from ..models import VAE
@@ -44,6 +44,14 @@ def write_start(
     folder.write_run({"seed": settings.seed, "data": data.describe(), "finished": False})
 
 
+def keep_place(folder: RunFolder, data: Data) -> None:
+    """Note where the data of a run that goes on are now, if they have moved."""
+    config = folder.read_config()
+    if data.source.place is not None and data.source.place != config["data"].get("source"):
+        config["data"]["source"] = data.source.place
+        folder.write_config(config)
+
+
 def _model_record(model: VAE) -> dict[str, Any]:
     if model.config is not None:
         return {"name": model.config.name, **model.config.parts}
@@ -74,12 +82,7 @@ def architecture(model: VAE) -> str:
 
 def _place_of(data: Data) -> str | None:
     """Name or path under which the data can be opened again; data from Python are kept in the cache."""
-    name = data.source.name
-    if name in NAMES:
-        return name
-    if Path(name).exists():
-        return str(Path(name).resolve())
-    return keep_source(data.source)
+    return data.source.place or keep_source(data.source)
 
 
 def write_end(run: Run, settings: TrainSettings, state: TrainState) -> None:

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from .._types import AnySplit, Split
 from ..acceleration import find_device
-from ..data import Condition, Data, DataOptions, Preparation, load_data, open_source
+from ..data import Condition, Data, DataOptions, Preparation, Schema, load_data, open_source
 from ..errors import ArgumentError, RunError
 from ..evaluation import Evaluation, Tick, evaluate_model
 from ..models import VAE
 from ..runs import RunFolder, load_baseline, load_model
-from ._stored import run_condition, run_data, run_preparation, stored_data
+from ._stored import about_new_data, run_condition, run_data, run_preparation, stored_data
 
 if TYPE_CHECKING:
     from ..audit import AuditRecord
@@ -260,6 +260,7 @@ class Opened:
         own = subject if isinstance(subject, VAE) else subject._model if isinstance(subject, Run) else model
         place = own.device if device == "auto" and own is not None else find_device(device)
         self.path: Path | None = None
+        self.is_new = data is not None and not isinstance(data, Data)
         if isinstance(subject, VAE):
             self.model = subject.to(place)
             self.data = _of_model(subject, data, options, condition)
@@ -274,6 +275,10 @@ class Opened:
             self.data = run.data
         else:
             self.data = data if isinstance(data, Data) else run_data(run.path, data, options, condition)
+
+    def notes(self, split: AnySplit) -> tuple[str, ...]:
+        """Which examples are taken of other data than the run's own, and how they were read."""
+        return about_new_data(self.data, split) if self.is_new else ()
 
     @property
     def baseline(self) -> Any:
@@ -291,10 +296,26 @@ def _of_model(model: VAE, data: Any, options: DataOptions | None, condition: Any
     if isinstance(condition, str):
         chosen, condition = replace(chosen, condition=condition), None
     source = open_source(data, chosen)
-    as_given = source.levels is None and chosen.data_range is None and not (chosen.standardise or chosen.binarise)
-    own = Preparation.unchanged(next(iter(source.parts.values())).shape[1:]) if as_given else None
+    if _is_rescaled(source.schema) and chosen.data_range is None:
+        source = open_source(data, replace(chosen, data_range=_range_of(source.schema)))
+    is_plain = source.levels is None or source.schema.layout == "table"
+    as_given = is_plain and chosen.data_range is None and not (chosen.standardise or chosen.binarise)
+    own = Preparation.unchanged(source.schema.shape) if as_given else None
     loaded = load_data(source, chosen, own, condition=condition, split=False)
     return loaded.prepared_for(model.likelihood.support, is_density=model.likelihood.is_density)
+
+
+def _is_rescaled(schema: Schema) -> bool:
+    """Tell whether floats were read as levels of another scale than [0, 1], on which a model of somebody's own has them."""
+    low, high = _range_of(schema)
+    floats = schema.levels is not None and schema.fields[0].dtype.startswith(("float", "bfloat"))
+    return floats and schema.layout != "table" and not (low == 0.0 and 0.9 < high < 1.01)
+
+
+def _range_of(schema: Schema) -> tuple[float, float]:
+    """Smallest and largest value of the first channel."""
+    first = schema.fields[0]
+    return first.low, first.low + first.step * ((first.levels or 2) - 1)
 
 
 def evaluate(
@@ -337,7 +358,7 @@ def evaluate(
         CalibraeError: if the run, the data or a number is not usable, saying what to do.
     """
     opened = Opened(run, data, options, model, device, condition)
-    return evaluate_model(
+    found = evaluate_model(
         opened.model,
         opened.data,
         split=split,
@@ -348,3 +369,4 @@ def evaluate(
         baseline=opened.baseline,
         tick=tick,
     )
+    return replace(found, notes=(*found.notes, *opened.notes(split)))

@@ -6,7 +6,8 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..data import GIVEN, Condition, Data, DataOptions, Preparation, load_data, open_source
+from .._types import AnySplit
+from ..data import GIVEN, KEPT, NAMES, Condition, Data, DataOptions, Preparation, load_data, open_source
 from ..errors import ArgumentError, RunError
 from ..runs import RunFolder
 
@@ -32,18 +33,55 @@ def run_data(run: str | Path, data: Any = None, options: DataOptions | None = No
                 f"{run} was trained on data from Python ({known['name']}), which are not on disk. Pass them: "
                 "evaluate(run, data=...), or use the run that fit returned."
             )
+        _require_there(run, stored["source"])
         own = load_data(stored["source"], options_from(stored), preparation, coding=coding)
         require_same(run, own, known)
         return own
-    chosen = options or replace(options_from(stored), levels=None)
+    chosen = options or options_from(stored)
     if condition is not None or (coding is not None and coding.name == GIVEN):
         chosen = replace(chosen, condition=None)
-    source = open_source(data, chosen)
+    source = open_source(data, chosen, preparation.schema)
     is_own = source.fingerprint == known["fingerprint"]
     use = replace(options_from(stored), condition=chosen.condition) if is_own else chosen
     if coding is not None and chosen.condition is None and condition is None:
         raise ArgumentError(f"this run is conditional. Pass `condition` with the data: {coding.describe()}.")
     return load_data(source, use, preparation, coding=coding, condition=condition, split=is_own)
+
+
+def new_data_options(run: str | Path, **given: Any) -> DataOptions | None:
+    """Options to read new data for a run: those of its training, but for what is given; `None` if nothing is.
+
+    Args:
+        run: a run folder.
+        given: options by name; `None` for those that are not given.
+    """
+    changed = {
+        name: value for name, value in given.items() if value is not None and not (name == "skip_broken" and not value)
+    }
+    if not changed:
+        return None
+    return replace(options_from(RunFolder.open(run).read_config().get("data", {})), **changed)
+
+
+def about_new_data(data: Data, split: AnySplit) -> tuple[str, ...]:
+    """Notes on data that are not a run's own as it finds them: which examples are taken, and how they were read."""
+    size, name = len(data.view(split)), data.source.name
+    whole = len(data.view("all"))
+    which = (
+        f"{size:,} of the {whole:,} examples of {name}: the {split} split"
+        if size < whole
+        else f"all {size:,} examples of {name}"
+    )
+    return (which, *data.source.notes)
+
+
+def _require_there(run: str | Path, place: str) -> None:
+    """Raise `RunError` where the data of a run have moved."""
+    if place in NAMES or place.startswith(KEPT) or Path(place).expanduser().exists():
+        return
+    raise RunError(
+        f"the data of {run} are no longer at {place}. Name their new place: --data PLACE (in Python `data=`)."
+    )
 
 
 def stored_data(folder: RunFolder) -> dict[str, Any]:

@@ -7,12 +7,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeAlias, final
 
-import torch
-
 from .._types import ScaleChoice, Shared
 from ..data import Data, DataOptions, load_data
 from ..errors import ArgumentError, RunError
-from ..models import PRESETS, VAE, ModelConfig, build, build_from_config
+from ..models import PRESETS, VAE, ModelConfig, build, build_from_config, seeded_weights
 from ..networks import NETWORKS, NetworkOptions
 from ..objectives import BetaELBO, Objective
 from ..runs import RunFolder
@@ -233,20 +231,16 @@ def _parts_beside_the_preset(config: Mapping[str, Any]) -> dict[str, Any]:
 def _resume(values: Mapping[str, Any], given: set[str]) -> Run:
     folder = RunFolder.open(values["out"])
     stored = _registered_request(folder)
-    same = Path(values["data"]).exists() and str(Path(values["data"]).resolve()) == stored.source
-    if not same and values["data"] != stored.source:
-        raise RunError(
-            f"a resumed run keeps its data, {stored.source}; got {values['data']}. Train anew with another --out."
-        )
     _require_same_words(values, given, stored.request or words_of(folder.read_config()))
-    return resume_run(folder.path, **{name: values[name] for name in FREE_ON_RESUME & given})
+    return resume_run(folder.path, values["data"], **{name: values[name] for name in FREE_ON_RESUME & given})
 
 
-def resume_run(out: Path, **changed: Any) -> Run:
+def resume_run(out: Path, data: str | None = None, **changed: Any) -> Run:
     """Go on with a run of registered parts from its last checkpoint.
 
     Args:
         out: the run folder, which says all that was asked for.
+        data: place of its data, if they have moved; they must be the same.
         changed: settings that differ from now on, of those in `FREE_ON_RESUME`.
 
     Raises:
@@ -256,7 +250,7 @@ def resume_run(out: Path, **changed: Any) -> Run:
     stored = _registered_request(folder)
     parts = {name: value for name, value in stored.model.items() if name != "name"}
     model = build_from_config(ModelConfig(stored.model["name"], parts))
-    return fit(model, stored.source, folder.path, resume=True, **changed)
+    return fit(model, data or stored.source, folder.path, resume=True, **changed)
 
 
 def _registered_request(folder: RunFolder) -> StoredRequest:
@@ -284,6 +278,5 @@ def _require_same_words(values: Mapping[str, Any], given: set[str], stored: Mapp
 
 def seeded_build(seed: int, make: Callable[[], VAE]) -> VAE:
     """Build a model with weights that depend on the seed alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded_weights(seed):
         return make()

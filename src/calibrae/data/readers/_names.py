@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL.Image import Image
 
-from ..errors import DataError, first_line
-from . import _pictures
-from ._arrays import from_array
-from ._source import Array, DataOptions, Part, Source, part_of
+from ...errors import DataError, first_line
+from .. import _cache
+from .._registry import reads
+from .._source import Array, Part, Raw, Request, part_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,51 +42,62 @@ HUB: dict[str, HubEntry] = {
 NAMES = ("digits", *HUB)
 
 
-def open_name(name: str, options: DataOptions) -> Source:
+def _is_name(data: Any) -> bool:
+    """Tell whether this is a name; a run may be called like the data that it was trained on."""
+    if not isinstance(data, str) or data not in NAMES:
+        return False
+    return not Path(data).exists() or (Path(data) / "config.toml").exists()
+
+
+@reads(f"a name ({', '.join(NAMES)})", _is_name, rank=10)
+def read_name(name: str, request: Request) -> Raw:
     """`digits`, or a data set of the hub, fetched once by `datasets` and decoded once into the cache."""
-    if name == "digits":
-        return _digits(options)
-    return _from_hub(name, HUB[name], options)
+    return replace(_digits() if name == "digits" else _from_hub(name, HUB[name], request), place=name)
 
 
-def _digits(options: DataOptions) -> Source:
+def _digits() -> Raw:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    source = from_array("digits", {"all": digits.images.astype(np.uint8)[:, None]}, options)
-    return replace(source, labels={"label": {"all": digits.target}})
+    pictures = digits.images.astype(np.uint8)[:, None]
+    return Raw("digits", {"all": pictures}, labels={"label": {"all": digits.target}})
 
 
-def _from_hub(name: str, entry: HubEntry, options: DataOptions) -> Source:
+def _from_hub(name: str, entry: HubEntry, request: Request) -> Raw:
     import datasets
 
+    from ._pictures import Openers, decode
+
+    options = request.options
     try:
         loaded = datasets.load_dataset(entry.path, entry.config)
     except Exception as error:  # the hub's client raises many kinds, all of which mean the same to the user
         raise DataError(
             f"{name} ({entry.path}) cannot be fetched from the hub: {first_line(error, 300)} Go online once, or pass the path of a copy on disk."
         ) from error
-    parts: dict[Part, _pictures.Openers] = {}
-    fingerprints = []
+    parts: dict[Part, Openers] = {}
+    fingerprints, left_out = [], []
     for split, table in loaded.items():
         part = part_of(str(split))
-        if part is not None:
-            parts[part] = partial(_cells, f"{name} {split}", table, entry.column)
-            fingerprints.append(str(getattr(table, "_fingerprint", len(table))))
-    described = [name, *fingerprints, str(options.size), options.resize, str(options.skip_broken)]
-    key = hashlib.blake2b("\0".join(described).encode(), digest_size=16).hexdigest()
-    source = _pictures.decode(name, key, parts, options)
+        if part is None:
+            left_out.append(str(split))
+            continue
+        parts[part] = partial(_cells, f"{name} {split}", table, entry.column)
+        fingerprints.append(str(getattr(table, "_fingerprint", len(table))))
+    raw = decode(name, _cache.key_of(name, *fingerprints), parts, request)
+    if left_out:
+        raw = replace(raw, notes=(*raw.notes, f"splits that were left out: {', '.join(left_out)}"))
     if options.condition is None:
-        return source
+        return raw
     labels: dict[Part, Array] = {}
     for split, table in loaded.items():
         part = part_of(str(split))
         if part is not None and options.condition in table.column_names:
             labels[part] = np.asarray(table[options.condition])
-    return replace(source, labels={options.condition: labels} if labels else {})
+    return replace(raw, labels={options.condition: labels} if labels else {})
 
 
-def _cells(name: str, table: Any, column: str) -> Iterator[_pictures.Opener]:
+def _cells(name: str, table: Any, column: str) -> Iterator[Any]:
     import datasets
 
     encoded = table.select_columns([column]).cast_column(column, datasets.Image(decode=False))
@@ -95,5 +105,7 @@ def _cells(name: str, table: Any, column: str) -> Iterator[_pictures.Opener]:
         yield f"{name} row {row}", partial(_open_row, encoded, row, column)
 
 
-def _open_row(table: Any, row: int, column: str) -> Image:
-    return _pictures.open_bytes(table[row][column]["bytes"])
+def _open_row(table: Any, row: int, column: str) -> Any:
+    from ._pictures import open_bytes
+
+    return open_bytes(table[row][column]["bytes"])

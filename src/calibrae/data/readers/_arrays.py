@@ -1,0 +1,86 @@
+"""NumPy arrays and tensors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...errors import DataError
+from .._registry import reads
+from .._schema import Schema
+from .._source import Array, Raw, Request
+
+
+def is_array(data: Any) -> bool:
+    """Tell whether this is an array or a tensor."""
+    return isinstance(data, np.ndarray | np.generic | torch.Tensor)
+
+
+@reads("an array or tensor", is_array, rank=40)
+def read_array(data: Any, request: Request) -> Raw:
+    """An array `[N, *data]`; of a trained model's data, one example alone too."""
+    array, resolution, notes = plain_array(data)
+    if request.trained is not None:
+        array = with_batch(array, request.trained)
+    if request.trained is None and array.ndim == 1:
+        raise DataError(
+            f"data must be [N, D], [N, C, L], [N, C, H, W] or [N, C, D, H, W]; got {array.shape}. Reshape them: x.reshape(-1, 1) for "
+            "one column."
+        )
+    return Raw("array", {"all": array}, resolution=resolution, notes=notes)
+
+
+def with_batch(array: Array, schema: Schema) -> Array:
+    """One example alone with a dimension for the batch; others as they are.
+
+    Examples:
+        >>> from calibrae import load_data
+        >>> with_batch(np.zeros((8, 8)), load_data("digits").source.schema).shape
+        (1, 1, 8, 8)
+    """
+    shape = schema.shape
+    if array.shape == shape:
+        return array[None]
+    return array[None, None] if array.ndim == 2 and len(shape) == 3 and array.shape == shape[1:] else array
+
+
+def plain_array(data: Any) -> tuple[Array, float | None, tuple[str, ...]]:
+    """An array or tensor as a plain array, the spacing of floats that were widened, and notes.
+
+    Raises:
+        DataError: for masked entries, and for what is no array of numbers.
+    """
+    if isinstance(data, torch.Tensor):
+        return _of_tensor(data)
+    if isinstance(data, np.ma.MaskedArray):
+        return _unmasked(data), None, ()
+    return np.asarray(data), None, ()
+
+
+def _of_tensor(data: torch.Tensor) -> tuple[Array, float | None, tuple[str, ...]]:
+    notes: tuple[str, ...] = ()
+    data = data.detach().cpu()
+    if data.layout != torch.strided:
+        data, notes = data.to_dense(), ("a sparse tensor was made dense",)
+    if data.is_complex() or data.is_quantized:
+        raise DataError(f"data must be numbers; got {data.dtype}. Convert them to integers or floats.")
+    resolution = None
+    if data.dtype == torch.bfloat16:
+        data, resolution = data.float(), float(torch.finfo(torch.bfloat16).eps)
+    array: Array = data.resolve_neg().numpy()
+    return array, resolution, notes
+
+
+def _unmasked(data: Any) -> Array:
+    """Values of a masked array without masked entries."""
+    masked = np.ma.getmaskarray(data)
+    if masked.any():
+        first = tuple(int(i) for i in np.argwhere(masked)[0])
+        raise DataError(
+            f"all values must be there; got {int(masked.sum()):,} masked entries, the first at {first} (counted from 0). Drop those "
+            "examples, or fill them."
+        )
+    values: Array = np.asarray(data.data)
+    return values

@@ -1,0 +1,68 @@
+"""Data frames: pandas, polars, Arrow, and a pandas Series."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...errors import DataError, first_line
+from .._registry import reads
+from .._source import Raw, Request
+from ._arrow import index_column, labels_of, numbers, numeric_names, require_column, units_of
+
+
+def is_frame(data: Any) -> bool:
+    """Tell whether this is a data frame: it has columns with names and becomes Arrow or NumPy."""
+    if hasattr(data, "column_names") and hasattr(data, "schema") and hasattr(data, "to_pydict"):
+        return True
+    return (hasattr(data, "columns") or hasattr(data, "to_frame")) and (hasattr(data, "to_numpy"))
+
+
+@reads("a data frame (pandas, polars, Arrow)", is_frame, rank=30)
+def read_frame(data: Any, request: Request) -> Raw:
+    """A data frame by its columns, as CSV and Parquet files are read."""
+    name = type(data).__name__
+    table = as_arrow(data, name)
+    condition = request.options.condition
+    labels = {}
+    if condition is not None:
+        require_column(name, table.column_names, condition)
+        labels = {condition: {"all": labels_of(name, table.column(condition), condition)}}
+    left_out = [condition] if condition is not None else []
+    notes: list[str] = []
+    index = index_column(name, table.column(0).to_numpy() if table.num_columns else [], table.column_names)
+    if index is not None:
+        left_out.append(index[0])
+        notes.append(index[1])
+    if request.trained is not None and request.trained.is_named:
+        left_out += [c for c in table.column_names if c not in request.trained.columns and c not in left_out]
+        extra = [c for c in left_out if c != condition and (index is None or c != index[0])]
+        if extra:
+            notes.append(f"columns that the model does not know left out: {', '.join(extra[:5])}")
+    names = numeric_names(name, table.schema, left_out)
+    values = numbers(name, [table.column(title) for title in names], names)
+    return Raw(name, {"all": values}, "", tuple(names), units_of(table.schema), labels=labels, notes=tuple(notes))  # type: ignore[arg-type]
+
+
+def as_arrow(data: Any, name: str) -> Any:
+    """A data frame as an Arrow table.
+
+    Raises:
+        DataError: if its columns cannot be told, as in a column of mixed objects.
+    """
+    import pyarrow as pa
+
+    if isinstance(data, pa.Table):
+        return data
+    if isinstance(data, pa.RecordBatch):
+        return pa.Table.from_batches([data])
+    if hasattr(data, "to_frame") and not hasattr(data, "columns"):
+        data = data.to_frame(name=data.name if getattr(data, "name", None) is not None else "value")
+    try:
+        if hasattr(data, "to_arrow"):
+            return data.to_arrow()
+        data = data.rename(columns=str) if hasattr(data, "rename") else data
+        return pa.Table.from_pandas(data, preserve_index=False)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise DataError(
+            f"{name}: its columns cannot be read: {first_line(error, 200)} Give each column one type."
+        ) from error

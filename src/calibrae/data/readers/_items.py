@@ -1,0 +1,193 @@
+"""Datasets, lists and other iterables, one example an item."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import IterableDataset
+
+from ...errors import DataError
+from .. import _cache
+from .._registry import reads
+from .._source import Array, Raw, Request, listed
+from ._arrays import plain_array
+
+ROWS = 4096
+KEYS = ("image", "img", "x", "data", "pixel_values", "features")  # of a dict, the first of which is the example
+
+
+def is_indexed(data: Any) -> bool:
+    """Tell whether items are read by their position."""
+    return hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, IterableDataset)
+
+
+def _is_iterable(data: Any) -> bool:
+    return is_indexed(data) or isinstance(data, Iterable)
+
+
+@reads("a Dataset, or a list or iterable of examples", _is_iterable, rank=90)
+def read_items(data: Any, request: Request) -> Raw:
+    """A Dataset by its items: tensors, arrays, pictures, rows of numbers, or tuples and dicts that begin with one.
+
+    They are written to the cache as they come, so they may be more than memory holds.
+    """
+    name = type(data).__name__
+    if not is_indexed(data):
+        return from_items(name, data, request)
+    raw = from_items(name, (data[i] for i in range(len(data))), request)
+    return replace(raw, notes=(*raw.notes, *_changing(data)))
+
+
+def _changing(data: Any) -> Iterator[str]:
+    """A note if the first item changes from read to read, as with random transforms."""
+    try:
+        first, again = (plain_array(_numbers_of(example(data[0])[0]))[0] for _ in range(2))
+    except (DataError, TypeError, ValueError, IndexError):
+        return
+    if first.shape != again.shape or not np.array_equal(first, again, equal_nan=first.dtype.kind == "f"):
+        yield "the items change from read to read (random transforms?): the first reading was kept, so training sees one version of each"
+
+
+def from_items(name: str, items: Iterable[Any], request: Request) -> Raw:
+    """Data from any finite iterable of examples.
+
+    Raises:
+        DataError: for no examples, or examples that differ in shape.
+    """
+    iterator = iter(items)
+    first = next(iterator, None)
+    if first is None:
+        raise DataError(f"{name} yields no examples.")
+    labels: list[Any] = []
+    every: Iterator[Any] = itertools.chain([first], iterator)
+    condition = request.options.condition
+    if condition is not None:
+        every = _collecting(name, every, condition, labels)
+    reading = _Items(name)
+    key = _cache.write(None, {"all": reading.blocks(every)}, dict)
+    arrays = _cache.read(key)[0]
+    found = {} if condition is None else {condition: {"all": np.array(labels)}}
+    return Raw(
+        name, {"all": arrays["all"]}, key, reading.columns, labels=found, notes=reading.notes(),  # type: ignore[arg-type]
+        resolution=reading.resolution, encoded=reading.pictures > 0,
+    )  # fmt: skip
+
+
+class _Items:
+    """The examples of one iterable, with what was seen of them."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.columns: tuple[str, ...] = ()
+        self.resolution: float | None = None
+        self.pictures = 0
+        self.clear = 0
+        self.said: list[str] = []
+        self.grey: bool | None = None
+
+    def notes(self) -> tuple[str, ...]:
+        if self.clear:
+            self.said.append(f"{self.clear:,} pictures with transparency: shown on white")
+        return tuple(dict.fromkeys(self.said))
+
+    def blocks(self, items: Iterable[Any]) -> Iterator[Array]:
+        rows: list[Array] = []
+        shape = None
+        for i, item in enumerate(items):
+            row = self._row(item, i)
+            shape = row.shape if shape is None else shape
+            if row.shape != shape:
+                raise DataError(
+                    f"{self.name}: all examples must have one shape; example 0 has {shape}, example {i} {row.shape}. Resize them."
+                )
+            rows.append(row)
+            if len(rows) == ROWS:
+                yield np.stack(rows)
+                rows = []
+        if rows:
+            yield np.stack(rows)
+
+    def _row(self, item: Any, i: int) -> Array:
+        found, columns = example(item)
+        if i == 0:
+            self.columns = columns
+        if hasattr(found, "getbands"):
+            return self._picture(found)
+        array, resolution, notes = plain_array(_numbers_of(found))
+        self.said.extend(notes if i == 0 else ())
+        self.resolution = self.resolution or resolution
+        if array.ndim == 0:
+            raise DataError(
+                f"{self.name}: every item must be one example, an array of numbers; item {i} is {array.item()!r}. For one column, pass "
+                "an array [N, 1]."
+            )
+        return array
+
+    def _picture(self, picture: Any) -> Array:
+        from ._pictures import GREY_MODES, picture_array
+
+        self.pictures += 1
+        if self.grey is None:
+            self.grey = picture.mode in GREY_MODES
+        deep = picture.mode.startswith("I;16")
+        if picture.mode in ("I", "F"):
+            return np.asarray(picture)[None]
+        array, is_clear = picture_array(picture, None, grey=self.grey and picture.mode in GREY_MODES, deep=deep)
+        self.clear += is_clear
+        return array
+
+
+def _numbers_of(item: Any) -> Any:
+    """A list of numbers as an array; anything else as it is."""
+    if isinstance(item, list | tuple):
+        try:
+            return np.asarray(item)
+        except ValueError as error:
+            raise DataError(f"every item must be one example, an array of numbers; got a list: {error}.") from error
+    if not isinstance(item, np.ndarray | torch.Tensor) and hasattr(item, "X"):
+        raise DataError("the items are annotated data. Pass the whole, which is read by its matrix X.")
+    return item
+
+
+def example(item: Any) -> tuple[Any, tuple[str, ...]]:
+    """The example inside what a Dataset yields, and the names of its columns: itself, the first of a tuple, or a dict's.
+
+    Examples:
+        >>> example({"age": 31, "height": 1.7})
+        ([31, 1.7], ('age', 'height'))
+        >>> example(([1.0, 2.0], "label"))
+        ([1.0, 2.0], ())
+    """
+    if isinstance(item, Mapping):
+        keys = [key for key in KEYS if key in item]
+        if keys:
+            return item[keys[0]], ()
+        if item and all(np.isscalar(value) and not isinstance(value, str | bytes) for value in item.values()):
+            return list(item.values()), tuple(map(str, item))
+        raise DataError(
+            f"a Dataset of dicts must have a key image, img, x or data, or numbers alone; got {listed(list(map(str, item)))}."
+        )
+    if isinstance(item, tuple | list) and len(item) and not np.isscalar(item[0]):
+        return item[0], ()
+    return item, ()
+
+
+def _collecting(name: str, items: Iterable[Any], condition: str, labels: list[Any]) -> Iterator[Any]:
+    """Pass the items on; keep the condition of each: a dict's entry, or what follows the example in a tuple."""
+    for item in items:
+        if isinstance(item, Mapping) and condition in item:
+            label = item[condition]
+            item = {key: value for key, value in item.items() if key != condition}
+        elif isinstance(item, tuple | list) and len(item) > 1:
+            label = item[1]
+        else:
+            raise DataError(
+                f"{name} has no condition {condition!r}: its items must be (example, condition) or dicts with that key."
+            )
+        labels.append(label.detach().cpu().numpy() if hasattr(label, "detach") else label)
+        yield item

@@ -1,0 +1,54 @@
+"""Parts and labels of files whose names tell them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from ...errors import DataError
+from .._source import LABEL, Array, DataOptions, Part, Raw
+
+
+def add_part(parts: dict[Part, Array], part: Part, array: Array, name: str) -> None:
+    """Add a part, of which there must be one."""
+    if part in parts:
+        raise DataError(f"{name}: a second array for the part `{part}`. Keep one per part, or pass one file.")
+    parts[part] = array
+
+
+def pool(parts: Mapping[Part, Array], order: Mapping[Part, Array] | None = None) -> dict[Part, Array]:
+    """Parts as given, or one pool where there is no training part.
+
+    Args:
+        parts: arrays by part.
+        order: parts in whose order they are pooled; by default their own.
+    """
+    order = parts if order is None else order
+    if "train" in order or not parts.keys() & order.keys():
+        return dict(parts)
+    chosen = [parts[part] for part in order if part in parts]
+    shapes = sorted({array.shape[1:] for array in chosen})
+    if len(shapes) > 1:
+        raise DataError(f"all parts must have examples of one shape; got {shapes}.")
+    return {"all": np.concatenate(chosen)}
+
+
+def labelled(raw: Raw, labels: Mapping[Part, Array], options: DataOptions, name: str = LABEL) -> Raw:
+    """Data with labels, if the condition asks for them and they belong to its examples; else a note that they are left out."""
+    if not labels:
+        return raw
+    if options.condition != name:
+        return (
+            raw
+            if name != LABEL
+            else replace(raw, notes=(*raw.notes, f"labels are no data: left out (--condition {LABEL} uses them)"))
+        )
+    wrong = [part for part, array in raw.parts.items() if len(labels.get(part, ())) != len(array)]
+    if wrong:
+        raise DataError(
+            f"{raw.name}: there must be one label for each example; the part {wrong[0]} has {len(raw.parts[wrong[0]])} examples "
+            f"and {len(labels.get(wrong[0], ()))} labels."
+        )
+    return replace(raw, labels={name: {part: labels[part] for part in raw.parts}})

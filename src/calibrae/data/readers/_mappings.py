@@ -1,0 +1,74 @@
+"""Dicts by part, each value of any kind: arrays, frames, Datasets, paths; a `DatasetDict` too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ...errors import DataError
+from .. import _cache
+from .._registry import read, reads
+from .._source import Array, Part, Raw, Request, Source, listed, part_of
+
+
+def _is_mapping(data: Any) -> bool:
+    return isinstance(data, Mapping)
+
+
+@reads("a dict of such with the keys train, validation, test", _is_mapping, rank=22)
+def read_mapping(data: Mapping[Any, Any], request: Request) -> Raw:
+    """A dict of data with the keys `train`, `validation`, `test`, each read as it would be alone.
+
+    Raises:
+        DataError: for other keys, no training data, or parts with other columns.
+    """
+    names = ", ".join(map(str, data))
+    raws: dict[Part, Raw] = {}
+    for key, value in data.items():
+        part = part_of(str(key))
+        if part is None or part in raws:
+            raise DataError(
+                f"a dict of data must map train, validation or test, once each, to data; got {names}. Rename the keys."
+            )
+        found = read(value, request)
+        if found is None or isinstance(found, Source) or set(found.parts) != {"all"}:
+            raise DataError(
+                f"a dict of data must map train, validation or test to arrays, frames or Datasets; got {key!r}: {type(value).__name__}."
+            )
+        raws[part] = found
+    if "train" not in raws:
+        raise DataError(f"a dict of data must have the key train; got {names}.")
+    return _joined(raws)
+
+
+def _joined(raws: Mapping[Part, Raw]) -> Raw:
+    first = raws["train"]
+    parts: dict[Part, Array] = {part: _in_order(raw, first, part) for part, raw in raws.items()}
+    labels: dict[str, dict[Part, Array]] = {}
+    for part, raw in raws.items():
+        for name, by_part in raw.labels.items():
+            labels.setdefault(name, {})[part] = by_part["all"]
+    given = [raw.fingerprint for raw in raws.values()]
+    return Raw(
+        f"dict of {first.name}",
+        parts,
+        _cache.key_of(*raws, *given) if all(given) else "",
+        first.columns,
+        first.units,
+        names={part: raw.names["all"] for part, raw in raws.items() if "all" in raw.names},
+        labels=labels,
+        notes=tuple(dict.fromkeys(note for raw in raws.values() for note in raw.notes)),
+        resolution=max((raw.resolution for raw in raws.values() if raw.resolution is not None), default=None),
+        encoded=all(raw.encoded for raw in raws.values()),
+    )
+
+
+def _in_order(raw: Raw, first: Raw, part: str) -> Array:
+    """The columns of a part in the order of the training part's."""
+    array = raw.parts["all"]
+    if raw.columns == first.columns or not (raw.columns and first.columns):
+        return array
+    if set(raw.columns) != set(first.columns):
+        other = sorted(set(raw.columns) ^ set(first.columns))
+        raise DataError(f"the parts must have the same columns; {part} and train differ in {listed(other)}.")
+    return array[:, [raw.columns.index(name) for name in first.columns]]

@@ -1,0 +1,115 @@
+"""NumPy files: `.npy`, `.npz`, and folders of one `.npy` an example."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import DataError
+from .. import _cache
+from .._mapped import in_memory_if_small
+from .._registry import reads_files
+from .._source import Array, Part, Raw, Request, counted, listed, part_of, speaks_of_labels
+from ._arrays import with_batch
+from ._labels import add_part, labelled, pool
+
+BLOCK = 256
+
+
+@reads_files("NumPy archives", (".npz",), rank=45)
+def read_npz(files: Sequence[Path], root: Path, request: Request) -> Raw:
+    """An archive with one array, or arrays called `train`, `test`, ... (`x_train`, ... too)."""
+    if len(files) > 1:
+        raise DataError(f"{root} holds {len(files)} .npz files ({listed([f.name for f in files])}). Pass one of them.")
+    path = files[0]
+    arrays = _load_npz(path)
+    named: dict[Part, Array] = {}
+    labels: dict[Part, Array] = {}
+    for key, array in arrays.items():
+        part = part_of(key)
+        if speaks_of_labels(key) and array.ndim > 0 and array.size == len(array):  # [N], or [N, 1]
+            labels[part or "all"] = array.reshape(-1)
+        elif part is not None and not speaks_of_labels(key) and array.ndim > 1:
+            add_part(named, part, array, f"{path} ({key})")
+    others = [key for key in arrays if not speaks_of_labels(key)]
+    if not named and len(others) == 1:
+        named = {"all": arrays[others[0]]}
+    if not named:
+        raise DataError(
+            f"{path} must hold one array, or arrays called train, test (x_train, ...); got {listed(list(arrays))}. "
+            "Save the one that is meant as .npy."
+        )
+    unused = [key for key in others if not any(arrays[key] is array for array in named.values())]
+    notes = (f"arrays that were left out: {listed(unused)}",) if unused else ()
+    return labelled(Raw(str(path), pool(named), notes=notes), pool(labels, named), request.options)
+
+
+@reads_files("NumPy files", (".npy",), rank=50)
+def read_npy(files: Sequence[Path], root: Path, request: Request) -> Raw:
+    """One array; files called `train`, `test`, ...; or one array an example."""
+    if root.is_file():
+        array = load_numpy(root)
+        return Raw(str(root), {"all": array if request.trained is None else with_batch(array, request.trained)})
+    named = {file: part_of(file.stem) for file in files}
+    parts: dict[Part, Array] = {}
+    labels: dict[Part, Array] = {}
+    for file, part in named.items():
+        if part is not None and part_of(file.parent.name) is None:
+            add_part(labels if speaks_of_labels(file.stem) else parts, part, load_numpy(file), file.name)
+    if "train" in parts:
+        unused = [file.name for file, part in named.items() if part is None]
+        notes = (f"arrays that were left out: {listed(unused)}",) if unused else ()
+        return labelled(Raw(str(root), parts, notes=notes), labels, request.options)
+    if len(files) == 1:
+        return Raw(str(files[0]), {"all": load_numpy(files[0])})
+    return _one_each(files, root)
+
+
+def _one_each(files: Sequence[Path], root: Path) -> Raw:
+    """A folder of one array an example, in the order of the names."""
+    key = _cache.hash_files(files, root, kind="one .npy an example")
+    if not _cache.has(key):
+        _cache.write(key, {"all": _stacked(files)}, dict)
+    array = _cache.read(key)[0]["all"]
+    if array.ndim == 3 and array.dtype.kind == "f":
+        array = array[:, None]  # slices [H, W]
+    note = f"one array of shape {array.shape[1:]} an example, {counted(len(files), 'file')} in the order of their names"
+    return Raw(str(root), {"all": array}, key, names={"all": [file.name for file in files]}, notes=(note,))
+
+
+def _stacked(files: Sequence[Path]) -> Iterator[Array]:
+    first = load_numpy(files[0])
+    rest = iter(files)
+    while group := list(itertools.islice(rest, BLOCK)):
+        arrays = [load_numpy(file) for file in group]
+        wrong = next((f for f, a in zip(group, arrays, strict=True) if a.shape != first.shape), None)
+        if wrong is not None:
+            shape = load_numpy(wrong).shape
+            raise DataError(
+                f"a folder of one .npy an example must hold arrays of one shape; {files[0].name} has {first.shape}, {wrong.name} has "
+                f"{shape}. Stack the examples into one array, and save it with numpy.save."
+            )
+        yield np.stack(arrays)
+
+
+def load_numpy(path: Path) -> Array:
+    """One `.npy` file, memory-mapped if it is large."""
+    try:
+        array: Array = in_memory_if_small(np.load(path, mmap_mode="r", allow_pickle=False))
+    except (ValueError, OSError, EOFError, TypeError, SyntaxError, OverflowError, MemoryError) as error:
+        raise DataError(
+            f"{path} cannot be read as a NumPy file: {str(error).splitlines()[0] if str(error) else error!r}."
+        ) from error
+    return array
+
+
+def _load_npz(path: Path) -> dict[str, Array]:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {key: stored[key] for key in stored.files}
+    except Exception as error:  # zip, zlib and NumPy raise many kinds for damaged files
+        words = str(error).splitlines()[0] if str(error) else repr(error)
+        raise DataError(f"{path} cannot be read as a NumPy file: {words}.") from error

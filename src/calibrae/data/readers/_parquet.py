@@ -1,0 +1,172 @@
+"""Parquet files: numeric columns make a table, a column of encoded images makes pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import DataError, first_line
+from .. import _cache
+from .._registry import reads_files
+from .._source import Array, Part, Raw, Request, counted
+from ._arrow import (
+    grouped,
+    index_column,
+    kind_words,
+    labels_of,
+    numeric_names,
+    require_column,
+    stacked,
+    through_cache,
+    units_of,
+)
+from ._labels import labelled
+from ._pictures import MAGIC, Openers, decode, open_bytes
+
+ROWS = 16_384
+IMAGE_ROWS = 512
+
+
+@reads_files("Parquet files", (".parquet", ".pq"), rank=30)
+def read_parquet(files: Sequence[Path], root: Path, request: Request) -> Raw:
+    """Parquet files of one table, or of pictures."""
+    groups, notes = grouped(files, root)
+    schema = _reading(files[0], _schema)
+    column = _image_column(files[0], schema)
+    raw = _pictures(files, groups, root, column, request) if column else _table(files, groups, root, request)
+    if column:
+        others = [name for name in schema.names if name not in (column, request.options.condition)]
+        notes += (
+            [f"pictures of the column {column!r} were read; {counted(len(others), 'other column')} left out"]
+            if others
+            else []
+        )
+    raw = replace(raw, notes=(*notes, *raw.notes))
+    condition = request.options.condition
+    if condition is None:
+        return raw
+    labels = {part: np.concatenate([_column(file, condition) for file in members]) for part, members in groups.items()}
+    return labelled(raw, labels, request.options, condition)
+
+
+def _schema(file: Path) -> Any:
+    import pyarrow.parquet as pq
+
+    return pq.read_schema(file)
+
+
+def _reading(file: Path, read: Any) -> Any:
+    import pyarrow as pa
+
+    try:
+        return read(file)
+    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
+        raise DataError(f"{file} cannot be read: {first_line(error, 200)} Fetch or write it again.") from error
+
+
+def _column(file: Path, name: str) -> Array:
+    import pyarrow.parquet as pq
+
+    require_column(file.name, _reading(file, _schema).names, name)
+    return labels_of(file.name, _reading(file, lambda f: pq.read_table(f, columns=[name])).column(0), name)
+
+
+def _table(files: Sequence[Path], groups: dict[Part, list[Path]], root: Path, request: Request) -> Raw:
+    import pyarrow.parquet as pq
+
+    condition, trained = request.options.condition, request.trained
+    schema = _reading(files[0], _schema)
+    left_out = [condition] if condition is not None else []
+    if condition is not None:
+        require_column(files[0].name, schema.names, condition)
+    if trained is not None and trained.is_named:
+        left_out += [name for name in schema.names if name not in trained.columns]
+    first = _reading(files[0], lambda f: pq.read_table(f, columns=schema.names[:1])).column(0) if schema.names else None
+    notes: list[str] = []
+    if first is not None and not kind_words(first.type) and schema.names[0] not in left_out:
+        index = index_column(files[0].name, first.to_numpy(), schema.names)
+        if index is not None:
+            left_out.append(index[0])
+            notes.append(index[1])
+    names = numeric_names(files[0].name, schema, left_out)
+    key = _cache.hash_files(
+        files, root if root.is_dir() else root.parent, kind="parquet", columns=names, parts=list(groups)
+    )
+
+    def blocks(members: Sequence[Path]) -> Iterator[Array]:
+        for file in members:
+            here = numeric_names(file.name, _reading(file, _schema), left_out)
+            if sorted(here) != sorted(names):
+                raise DataError(
+                    f"{file.name} must have the columns of the other files, {names[:5]}...; got {here[:5]}..."
+                )
+            table = _reading(file, pq.ParquetFile)
+            yield from stacked(file.name, _batches(file, table), names)
+
+    parts, _ = through_cache(key, groups, blocks, dict)
+    if not parts:
+        raise DataError(f"{root} holds no rows. Check the files.")
+    extra = [c for c in left_out if c != condition and c in schema.names and not any(c in n for n in notes)]
+    if trained is not None and extra:
+        notes.append(f"columns that the model does not know left out: {', '.join(extra[:5])}")
+    return Raw(str(root), parts, key, tuple(names), units_of(schema), notes=tuple(notes))
+
+
+def _batches(file: Path, table: Any) -> Iterator[Any]:
+    batches = table.iter_batches(batch_size=ROWS)
+    while (batch := _reading(file, lambda _: next(batches, None))) is not None:
+        yield batch
+
+
+def _image_column(file: Path, schema: Any) -> str | None:
+    """The first column of encoded images: a struct with bytes, or bytes that begin as image files do."""
+    import pyarrow.types as pt
+
+    for field in schema:
+        if pt.is_struct(field.type) and field.type.get_field_index("bytes") >= 0:
+            return str(field.name)
+        if (pt.is_binary(field.type) or pt.is_large_binary(field.type)) and _holds_images(file, field.name):
+            return str(field.name)
+    return None
+
+
+def _holds_images(file: Path, column: str) -> bool:
+    import pyarrow.parquet as pq
+
+    table = _reading(file, pq.ParquetFile)
+    for batch in table.iter_batches(batch_size=IMAGE_ROWS, columns=[column]):
+        for cell in batch.column(0):
+            content = cell.as_py()
+            if content:
+                return bool(content.startswith(MAGIC) or (content[:4] == b"RIFF" and content[8:12] == b"WEBP"))
+    return False
+
+
+def _pictures(files: Sequence[Path], groups: dict[Part, list[Path]], root: Path, column: str, request: Request) -> Raw:
+    folder = root if root.is_dir() else root.parent
+    key = _cache.hash_files(files, folder, kind="pictures", column=column, parts=list(groups))
+    parts: dict[Part, Openers] = {part: _cell_openers(members, column) for part, members in groups.items()}
+    return decode(str(root), key, parts, request)
+
+
+def _cell_openers(files: list[Path], column: str) -> Openers:
+    return lambda: (opener for file in files for opener in _image_cells(file, column))
+
+
+def _image_cells(file: Path, column: str) -> Iterator[Any]:
+    import pyarrow.parquet as pq
+
+    table = _reading(file, pq.ParquetFile)
+    batches = table.iter_batches(batch_size=IMAGE_ROWS, columns=[column])
+    row = 0
+    while (batch := _reading(file, lambda _: next(batches, None))) is not None:
+        for cell in batch.column(0):
+            value = cell.as_py()
+            content = value["bytes"] if isinstance(value, dict) else value
+            yield f"{file.name} row {row}", partial(open_bytes, content or b"")
+            row += 1

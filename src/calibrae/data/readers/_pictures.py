@@ -1,0 +1,365 @@
+"""Pictures: folders of image files in any nesting, and columns of encoded images."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ...errors import DataError
+from .. import _cache
+from .._registry import reads_files
+from .._source import PART_NAMES, Array, Part, Raw, Request, counted, listed, part_of
+from ._paths import PICTURES_RANK, shown
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+OTHER_SUFFIXES = (".avif", ".heic", ".heif", ".jp2", ".jxl", ".tga", ".pbm")  # read where Pillow can
+MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*")  # what image files begin with
+BLOCK = 256
+GREY_MODES = frozenset({"1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N"})
+UNREADABLE_MODES = frozenset({"I", "F"})
+ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values for a quarter turn
+CLASS = "class"  # name of the condition that folders of pictures have
+WHITE = 255
+
+Opener = tuple[str, Callable[[], Image.Image]]  # a name for messages, and how to open it
+Openers = Callable[[], Iterable[Opener]]  # read twice: once for the headers, once for the pixels
+
+
+def _is_picture(file: Path) -> bool:
+    suffix = file.suffix.lower()
+    if suffix in OTHER_SUFFIXES:
+        return _can_be_opened(file)
+    if suffix:
+        return suffix in SUFFIXES
+    try:
+        with file.open("rb") as stream:
+            head = stream.read(12)
+    except OSError:
+        return False
+    return head.startswith(MAGIC) or (head[:4] == b"RIFF" and head[8:] == b"WEBP")
+
+
+def _can_be_opened(file: Path) -> bool:
+    try:
+        with Image.open(file):
+            return True
+    except Exception:  # decoders raise many kinds for damaged files
+        return False
+
+
+@reads_files("pictures", SUFFIXES, rank=PICTURES_RANK, accepts=_is_picture, is_nested=True)
+def read_pictures(files: Sequence[Path], root: Path, request: Request) -> Raw:
+    """Pictures of a folder; folders called `train`, `test`, `val` are taken as given splits. Of a trained model's data, one alone too."""
+    if root.is_file():
+        if request.trained is None:
+            raise DataError(f"{root} is one picture; a model needs many. Pass the folder that holds them.")
+        root = root.parent
+    groups, split_notes, home = _split(files, root)
+    parts: dict[Part, Openers] = {part: _file_openers(group, root) for part, group in groups.items()}
+    key = _cache.hash_files(files, root, kind="pictures", parts={p: len(g) for p, g in groups.items()})
+    raw = decode(str(root), key, parts, request, keep_names=True)
+    raw = replace(raw, notes=(*split_notes, *raw.notes))
+    return _with_classes(raw, home) if request.options.condition == CLASS else raw
+
+
+def _split(files: Sequence[Path], root: Path) -> tuple[dict[Part, list[Path]], list[str], tuple[str, ...]]:
+    """Pictures by part, notes, and the folders that all of them share.
+
+    The folders that tell parts are those of the first level on which there are several.
+    """
+    below = [file.relative_to(root).parts[:-1] for file in files]
+    shared = tuple(itertools.takewhile(bool, _shared(below)))
+    first = [path[len(shared)] if len(path) > len(shared) else "" for path in below]
+    exact = {name: PART_NAMES.get(name.lower()) for name in set(first)}
+    if set(exact.values()) == {None} and all(first):  # names such as train_images, if all folders have such names
+        exact = {name: part_of(name) for name in exact}
+        exact = exact if all(exact.values()) else {}
+    groups: dict[Part, list[Path]] = {}
+    for file, name in zip(files, first, strict=True):
+        groups.setdefault(exact.get(name) or "all", []).append(file)
+    if "train" in groups:
+        if "all" in groups:
+            groups["train"] = groups.pop("all") + groups["train"]
+        folders = sorted(name for name, part in exact.items() if part)
+        return groups, [f"splits as given by the folders {', '.join(folders)}"], shared
+    elsewhere = sorted({name for path in below for name in path if PART_NAMES.get(name.lower())})
+    notes = [f"folders called {listed(elsewhere)} were not taken as splits: put them side by side"] if elsewhere else []
+    return {"all": list(files)}, notes, shared
+
+
+def _shared(paths: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Folders that all paths begin with."""
+    for names in zip(*paths, strict=False):
+        if len(set(names)) > 1 or PART_NAMES.get(names[0].lower()):
+            return
+        yield names[0]
+
+
+def _with_classes(raw: Raw, shared: tuple[str, ...]) -> Raw:
+    """The folder of each picture, below that of its split, as its class."""
+    labels: dict[Part, Array] = {}
+    for part, names in raw.names.items():
+        folders = [Path(name).parts[len(shared) : -1] for name in names]
+        if part != "all":
+            folders = [path[1:] if path and part_of(path[0]) == part else path for path in folders]
+        lacking = [name for name, path in zip(names, folders, strict=True) if not path]
+        if lacking:
+            raise DataError(
+                f"{raw.name}: with the condition `class` every picture must lie in the folder of its class; {lacking[0]} does not."
+            )
+        labels[part] = np.array([path[0] for path in folders])
+    return replace(raw, labels={CLASS: labels})
+
+
+def _file_openers(files: Sequence[Path], folder: Path) -> Openers:
+    return lambda: ((shown(file.relative_to(folder)), partial(Image.open, file)) for file in files)
+
+
+def open_bytes(content: bytes) -> Image.Image:
+    """An encoded image held in memory."""
+    return Image.open(io.BytesIO(content))
+
+
+@dataclass
+class _Survey:
+    """Survey of all headers: sizes, colour, depth, broken files."""
+
+    sizes: dict[tuple[int, int], int] = field(default_factory=dict)
+    grey: bool = True
+    broken: list[str] = field(default_factory=list)
+    deep: int = 0
+    flat: int = 0
+    frames: int = 0
+    exif: int = 0
+
+    def add(self, name: str, picture: Image.Image) -> None:
+        _require_mode(name, picture)
+        size = (picture.height, picture.width)
+        orientation, readable = _orientation(picture)
+        size = size[::-1] if orientation in SIDEWAYS else size
+        self.sizes[size] = self.sizes.get(size, 0) + 1
+        self.grey &= picture.mode in GREY_MODES
+        is_deep = picture.mode.startswith("I")
+        self.deep += is_deep
+        self.flat += not is_deep
+        self.frames += getattr(picture, "n_frames", 1) > 1
+        self.exif += not readable
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**self.__dict__, "sizes": [[*size, count] for size, count in self.sizes.items()]}
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> _Survey:
+        return cls(**{**stored, "sizes": {(h, w): count for h, w, count in stored["sizes"]}})
+
+    @property
+    def keeps_depth(self) -> bool:
+        """Tell whether all pictures are grey of 16 bits, which are kept whole."""
+        return self.deep > 0 and self.flat == 0
+
+    def notes(self, size: tuple[int, int], grey: bool, resize: str) -> Iterator[str]:
+        if len(self.sizes) > 1 or size not in self.sizes:
+            how = "resized and centre-cropped" if resize == "crop" else "resized to fit and padded with black"
+            yield f"pictures of {counted(len(self.sizes), 'size')} were {how} to {size[0]} x {size[1]}"
+        if self.deep and not self.keeps_depth:
+            yield f"{counted(self.deep, 'picture')} of 16 bits a channel among others of 8: the upper 8 bits were kept"
+        if self.frames:
+            yield f"{counted(self.frames, 'file')} with several frames or pages: the first was taken"
+        if self.exif:
+            yield f"{counted(self.exif, 'file')} with a damaged EXIF block: read without it"
+        if grey and not self.grey:
+            yield "colours were turned into grey, as the model was trained on"
+        if self.broken:
+            was = "file was" if len(self.broken) == 1 else "files were"
+            yield f"{len(self.broken)} broken {was} skipped: {listed(self.broken)}"
+
+
+def _orientation(picture: Image.Image) -> tuple[int | None, bool]:
+    """The EXIF orientation, and whether the block can be read."""
+    try:
+        found = picture.getexif().get(ORIENTATION)
+    except (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, struct.error, AttributeError):
+        return None, False
+    return (found if isinstance(found, int) else None), True
+
+
+def decode(
+    name: str, content: str, parts: Mapping[Part, Openers], request: Request, *, keep_names: bool = False
+) -> Raw:
+    """Decode pictures once into the cache, with their names if asked, and map them from there.
+
+    Args:
+        name: name of the data, for messages.
+        content: key of the encoded pictures.
+        parts: how to open them.
+        request: options, and the size and colour of the data that a model was trained on.
+        keep_names: whether each picture has a name.
+    """
+    options, skip = request.options, request.options.skip_broken
+    survey = _surveyed(content, parts)
+    _complain(survey.broken, skip)
+    size, grey = _target(name, survey, request)
+    key = _cache.key_of("pictures", content, size, grey, options.resize, skip, keep_names)
+    if not _cache.has(key):
+        broken, clear = list(survey.broken), [0]
+        kept: dict[Part, list[str]] = {part: [] for part in parts}
+        decoder = _Decoder(size, grey, survey.keeps_depth, options.resize, skip, broken, clear)
+        blocks = {part: decoder.blocks(openers(), kept[part]) for part, openers in parts.items()}
+
+        def extra() -> dict[str, Any]:
+            survey.broken = broken
+            notes = list(survey.notes(size, grey, options.resize))
+            if clear[0]:
+                notes.append(f"{counted(clear[0], 'picture')} with transparency: shown on white")
+            return {"notes": notes, "names": kept if keep_names else {}}
+
+        _cache.write(key, blocks, extra)
+    arrays, facts = _cache.read(key)
+    if not arrays:
+        raise DataError(f"{name}: no picture could be decoded. Check the files.")
+    present = {p: arrays[p] for p in parts if p in arrays}
+    return Raw(name, present, key, names=facts.get("names", {}), notes=tuple(facts["notes"]), encoded=True)
+
+
+def _surveyed(content: str, parts: Mapping[Part, Openers]) -> _Survey:
+    """The survey of some pictures, kept under the key of their content."""
+    key = _cache.key_of("survey", content, *parts)
+    if _cache.has(key):
+        return _Survey.from_dict(_cache.read(key)[1])
+    survey = _Survey()
+    for name, open_it in itertools.chain.from_iterable(openers() for openers in parts.values()):
+        try:
+            with open_it() as picture:
+                survey.add(name, picture)
+        except DataError:
+            raise
+        except Exception:  # decoders raise many kinds for damaged files
+            survey.broken.append(name)
+    _cache.write(key, {}, survey.to_dict)
+    return survey
+
+
+def _target(name: str, survey: _Survey, request: Request) -> tuple[tuple[int, int], bool]:
+    """Size and colour that all pictures are brought to."""
+    if not survey.sizes:
+        raise DataError(
+            f"{name}: none of the {len(survey.broken)} pictures can be read: {listed(survey.broken)}. Check the files."
+        )
+    trained = request.trained
+    if trained is not None and trained.layout == "pictures":
+        return request.options.size or (trained.shape[1], trained.shape[2]), trained.shape[0] == 1
+    if request.options.size is None and len(survey.sizes) > 1:
+        common = sorted(survey.sizes.items(), key=lambda item: -item[1])[:3]
+        came = ", ".join(f"{h} x {w} ({n})" for (h, w), n in common)
+        raise DataError(
+            f"all pictures must have one size; got {len(survey.sizes)} sizes: {came}, ... "
+            "Pass --size H,W (in Python `size=`), and --resize crop or fit."
+        )
+    return request.options.size or next(iter(survey.sizes)), survey.grey
+
+
+@dataclass
+class _Decoder:
+    """Decoder of pictures to one size and colour; counts what is broken and what is transparent."""
+
+    size: tuple[int, int]
+    grey: bool
+    deep: bool
+    resize: str
+    skip: bool
+    broken: list[str]
+    clear: list[int]
+
+    def blocks(self, openers: Iterable[Opener], kept: list[str]) -> Iterator[Array]:
+        rows: list[Array] = []
+        known = set(self.broken)
+        for name, open_it in openers:
+            if name in known:
+                continue
+            try:
+                with open_it() as picture:
+                    rows.append(self.array(picture))
+            except Exception:  # decoders raise many kinds for damaged files
+                self.broken.append(name)
+                continue
+            kept.append(name)
+            if len(rows) == BLOCK:
+                yield np.stack(rows)
+                rows = []
+        _complain(self.broken, self.skip)
+        if rows:
+            yield np.stack(rows)
+
+    def array(self, picture: Image.Image) -> Array:
+        """`[C, H, W]` of one picture."""
+        array, is_clear = picture_array(picture, self.size, grey=self.grey, deep=self.deep, resize=self.resize)
+        self.clear[0] += is_clear
+        return array
+
+
+def picture_array(
+    picture: Image.Image, size: tuple[int, int] | None, *, grey: bool, deep: bool = False, resize: str = "crop"
+) -> tuple[Array, bool]:
+    """A picture as `[C, H, W]`, turned as its EXIF block says, on white where it is transparent; and whether it is.
+
+    Args:
+        picture: opened picture.
+        size: `(height, width)` to bring it to; `None` for its own.
+        grey: one channel, or three.
+        deep: keep 16 bits.
+        resize: `crop` or `fit`.
+    """
+    is_deep = picture.mode.startswith("I")
+    if _orientation(picture)[0] is not None:
+        picture = ImageOps.exif_transpose(picture)
+    if is_deep and not deep:
+        picture = Image.fromarray((np.asarray(picture).astype(np.uint32) >> 8).astype(np.uint8))
+    is_clear = False
+    if not (is_deep and deep):
+        picture, is_clear = _on_white(picture)
+        picture = picture.convert("L" if grey else "RGB")
+    if size is not None and (picture.height, picture.width) != size:
+        target = (size[1], size[0])
+        if is_deep and deep:  # Pillow resizes 16 bits only as 32
+            picture = Image.fromarray(np.asarray(picture).astype(np.int32))
+        picture = ImageOps.fit(picture, target) if resize == "crop" else ImageOps.pad(picture, target)
+    kind = np.uint16 if is_deep and deep else np.uint8
+    array = np.asarray(picture).astype(kind) if kind is np.uint16 else np.asarray(picture, dtype=np.uint8)
+    return (array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))), is_clear
+
+
+def _on_white(picture: Image.Image) -> tuple[Image.Image, bool]:
+    """A picture on a white ground, and whether any of it is transparent."""
+    if picture.mode not in ("LA", "La", "PA", "RGBA", "RGBa") and "transparency" not in picture.info:
+        return picture, False
+    layered = picture.convert("RGBA")
+    if layered.getchannel("A").getextrema()[0] == WHITE:
+        return picture, False
+    ground = Image.new("RGBA", layered.size, (WHITE, WHITE, WHITE, WHITE))
+    return Image.alpha_composite(ground, layered), True
+
+
+def _require_mode(name: str, picture: Image.Image) -> None:
+    if picture.mode in UNREADABLE_MODES:
+        kind = "32-bit integers" if picture.mode == "I" else "floats"
+        raise DataError(
+            f"pictures must have 8 or 16 bits a channel; got {kind} in {name}, whose range is not known. Convert them, or "
+            "pass the numbers as .npy with --data-range."
+        )
+
+
+def _complain(broken: Sequence[str], skip: bool) -> None:
+    if broken and not skip:
+        raise DataError(
+            f"{counted(len(broken), 'file')} cannot be read as pictures: {listed(broken)}. Fix or remove them, or pass --skip-broken "
+            "(in Python `skip_broken=True`)."
+        )
