@@ -14,7 +14,6 @@ from ._options import (
     DeviceOption,
     HeaderFlag,
     JsonFlag,
-    OutOption,
     ResizeOption,
     RunPath,
     Seed,
@@ -39,7 +38,9 @@ def score(
     csv: Annotated[
         str | None, typer.Option(help="CSV to write; by default scores.csv in the run's folder.", show_default=False)
     ] = None,
-    out: OutOption = None,
+    out: Annotated[
+        str | None, typer.Option(help="PNG to write; by default scores.png in the run's folder.", show_default=False)
+    ] = None,
     arrays: ArraysOption = None,
     limit: Annotated[int | None, typer.Option(help="So many examples only, evenly spaced.", show_default=False)] = None,
     size: SizeOption = None,

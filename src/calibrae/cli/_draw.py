@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,6 +33,14 @@ Columns = Annotated[int, typer.Option(help="Columns of the grid.", min=1)]
 Steps = Annotated[int, typer.Option(help="Points on each walk.", min=2)]
 
 
+NUMBERS, PICTURE = (".csv", ".npy"), ".png"
+
+
+def _say_notes(json: bool, notes: Sequence[str]) -> None:
+    for note in () if json else notes:
+        typer.echo(f"note: {note}")
+
+
 def _report(json: bool, **paths: Any) -> None:
     written = {name: str(value) for name, value in paths.items() if value is not None}
     if json:
@@ -40,17 +49,60 @@ def _report(json: bool, **paths: Any) -> None:
         typer.echo("\n".join(f"wrote {value}" for value in written.values()))
 
 
-def _finish(run: str, x: Any, out: str | None, arrays: str | None, json: bool, name: str, **how: Any) -> None:
-    """Save the numbers if asked, draw the picture, and say where."""
-    from ..workflows import column_names, save_arrays, save_picture
-
-    names = column_names(run)
-    numbers = save_arrays(x, Path(arrays), names) if arrays else None
-    _report(json, picture=save_picture(x, _place(run, out, name), names=names, **how), arrays=numbers)
-
-
 def _place(run: str, out: str | None, name: str) -> Path:
     return Path(out) if out else Path(run) / name
+
+
+def _finish(
+    run: str,
+    x: Any,
+    out: str | None,
+    arrays: str | None,
+    json: bool,
+    name: str,
+    examples: Sequence[str] = (),
+    reference: Any = None,
+    **how: Any,
+) -> None:
+    """Save the numbers if asked, draw the picture, and say where; `--out` writes what its suffix says.
+
+    Args:
+        run: the run folder.
+        x: examples on the model's scale.
+        out: place of the picture, or of the numbers.
+        arrays: place of the numbers, beside the picture.
+        json: whether to print JSON.
+        name: usual name of the picture.
+        examples: names of the examples, for a CSV.
+        reference: originals of reconstructions, on the model's scale.
+        how: how to draw.
+    """
+    from ..workflows import column_names, run_preparation, save_arrays, save_picture, whole_columns
+
+    preparation, names = run_preparation(run), column_names(run)
+    place, written = _place(run, out, name), {}
+    is_numbers = place.suffix.lower() in NUMBERS
+    for kind, target in (("arrays", arrays), ("out", out if is_numbers else None)):
+        if target:
+            whole = whole_columns(preparation.schema)
+            written[kind] = save_arrays(preparation.in_units(x), Path(target), names, examples, whole)
+    if not is_numbers:
+        shown = None if reference is None else preparation.restore(reference)
+        written = {
+            "picture": save_picture(preparation.restore(x), place, names=names, reference=shown, **how),
+            **written,
+        }
+    _report(json, **written)
+
+
+def _require_suffixes(out: str | None, arrays: str | None) -> None:
+    """Refuse a file that cannot be written before anything is computed."""
+    from ..workflows import require_suffix
+
+    if out is not None:
+        require_suffix(Path(out), (PICTURE, *NUMBERS))
+    if arrays is not None:
+        require_suffix(Path(arrays), NUMBERS)
 
 
 def sample(
@@ -71,9 +123,10 @@ def sample(
     from ..workflows import load, open_run
     from ..workflows import sample as draw
 
+    _require_suffixes(out, arrays)
     opened, model = open_run(run), load(run, device=device)
     contexts = opened.contexts(condition_value(condition, opened.condition), n)
-    x = opened.preparation.restore(draw(model, n, contexts, noise=observation_noise, seed=seed))
+    x = draw(model, n, contexts, noise=observation_noise, seed=seed)
     title = "samples" if observation_noise else "samples (means)"
     _finish(run, x, out, arrays, json, "samples.png", columns=columns, title=title)
 
@@ -95,14 +148,17 @@ def reconstruct(
     json: JsonFlag = False,
 ) -> None:
     """Reconstruct examples at the posterior mean; each row of originals stands above its reconstructions."""
-    from ..workflows import examples, load, run_data, run_preparation
+    from ..workflows import about_new_data, examples, load, run_data
     from ..workflows import reconstruct as rebuild
 
-    model, restore = load(run, device=device), run_preparation(run).restore
+    _require_suffixes(out, arrays)
+    model = load(run, device=device)
     found = run_data(run, data, reading(run, size, resize, skip_broken, header))
     batch = examples(found, check_split(split), n, seed)
-    how: dict[str, Any] = {"columns": columns, "reference": restore(batch.x), "title": "reconstructions"}
-    _finish(run, restore(rebuild(model, batch.x, batch.context)), out, arrays, json, "reconstructions.png", **how)
+    how: dict[str, Any] = {"columns": columns, "reference": batch.x, "title": "reconstructions"}
+    named = found.names(check_split(split), n)
+    _say_notes(json, about_new_data(found, check_split(split)) if data else ())
+    _finish(run, rebuild(model, batch.x, batch.context), out, arrays, json, "reconstructions.png", named, **how)
 
 
 def encode(
@@ -122,14 +178,17 @@ def encode(
     json: JsonFlag = False,
 ) -> None:
     """Write the code of every example of a split; a .csv names the examples and the latents."""
+    from ..workflows import about_new_data, load, require_suffix, run_data, save_arrays
     from ..workflows import encode as codes_of
-    from ..workflows import load, run_data, save_arrays
 
+    if out is not None:
+        require_suffix(Path(out), NUMBERS)
     chosen: Any = what
     found = run_data(run, data, reading(run, size, resize, skip_broken, header))
     codes = codes_of(load(run, device=device), found, check_split(split), what=chosen, seed=seed)
     latents = [f"z{i}" for i in range(codes.shape[1])]
     place = save_arrays(codes, _place(run, out, "codes.npy"), latents, found.names(check_split(split)))
+    _say_notes(json, about_new_data(found, check_split(split)) if data else ())
     if json:
         print_json({"codes": str(place), "n": len(codes), "latent_dim": codes.shape[1], "split": split, "what": what})
     else:
@@ -151,10 +210,11 @@ def interpolate(
 ) -> None:
     """Walk in a straight line between the codes of 2 examples, or over the square of 4."""
     from ..workflows import interpolate as walk
-    from ..workflows import load, run_data, run_preparation
+    from ..workflows import load, run_data
 
+    _require_suffixes(out, arrays)
     corners = run_data(run, data).gather(check_split(split), integers(between, "--between"), seed)
-    x = run_preparation(run).restore(walk(load(run, device=device), corners, steps))
+    x = walk(load(run, device=device), corners, steps)
     _finish(run, x, out, arrays, json, "interpolation.png", columns=steps, walks=True, title="interpolation")
 
 
@@ -177,10 +237,11 @@ def traverse(
     from ..workflows import load, open_run, run_data
     from ..workflows import traverse as walk
 
+    _require_suffixes(out, arrays)
     opened = open_run(run)
     value = condition_value(condition, opened.condition)
     context = None if value is None else opened.contexts(value, 1)
     one = None if context is None else context[0]
     walks, by = walk(load(run, device=device), run_data(run, data), n=n, steps=steps, reach=reach, context=one)
     how: dict[str, Any] = {"columns": steps, "walks": True, "title": f"traversal, by {by}"}
-    _finish(run, opened.preparation.restore(walks), out, arrays, json, "traversal.png", **how)
+    _finish(run, walks, out, arrays, json, "traversal.png", **how)

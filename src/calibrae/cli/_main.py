@@ -9,9 +9,10 @@ import typer
 import typer.core
 
 from .. import errors
-from . import _assess, _audit, _beta, _draw, _evaluate, _sweep, _train
+from . import _assess, _audit, _beta, _bits, _draw, _evaluate, _sweep, _train
 
 USAGE_ERROR, INTERRUPTED = 2, 130
+NEGATIVE_NUMBERS = {"ignore_unknown_options": True}  # -2676.1 is a value and no option
 # the base of all usage errors, from click or, since typer brings its own copy of it, from there
 USAGE_ERRORS: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
@@ -48,6 +49,7 @@ app.command("score")(_assess.score)
 app.command("sweep", context_settings=_sweep.SETTINGS)(_sweep.sweep)
 app.command("audit")(_audit.audit)
 app.command("beta")(_beta.beta)
+app.command("bits", context_settings=NEGATIVE_NUMBERS)(_bits.bits)
 app.command("self-test")(_evaluate.self_test)
 
 

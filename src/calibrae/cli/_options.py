@@ -11,7 +11,11 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object on
 Seed = Annotated[int, typer.Option(help="Seed of all noise.")]
 SplitOption = Annotated[str, typer.Option(help="train, validation, test or all.")]
 OutOption = Annotated[
-    str | None, typer.Option(help="PNG to write; by default in the run's folder.", show_default=False)
+    str | None,
+    typer.Option(
+        help="File to write: .png a picture, .csv or .npy the numbers; by default a PNG in the run's folder.",
+        show_default=False,
+    ),
 ]
 ArraysOption = Annotated[str | None, typer.Option(help="Also write the numbers, as .npy or .csv.", show_default=False)]
 DeviceOption = Annotated[str, typer.Option(help="auto (a CUDA device, if one can be used), cpu, cuda, ...")]

@@ -18,7 +18,6 @@ from ._draw import interpolate as interpolate
 from ._draw import ranked_latents as ranked_latents
 from ._draw import reconstruct as reconstruct
 from ._draw import sample as sample
-from ._draw import save_arrays as save_arrays
 from ._draw import save_picture as save_picture
 from ._draw import traverse as traverse
 from ._fit import fit as fit
@@ -41,3 +40,6 @@ from ._train import TrainRequest as TrainRequest
 from ._train import seeded_build as seeded_build
 from ._train import train_run as train_run
 from ._train import words_of as words_of
+from ._units import require_suffix as require_suffix
+from ._units import save_arrays as save_arrays
+from ._units import whole_columns as whole_columns

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,7 +20,6 @@ from ..figures import save_curves, save_grid, save_histograms, save_pairs, save_
 from ..latents import log_std_of, reparameterise
 from ..likelihoods import mean_of_data
 from ..models import VAE, evaluating, interpolation, mean_of, sample_latents, summarise, traversal
-from ..runs import replace_file, replace_text
 from ._run import Run
 from ._stored import run_preparation
 
@@ -214,34 +211,6 @@ def save_picture(
     if reference is not None:
         return save_pairs(reference, x, path, names, title=f"{title} against the data")
     return save_walks(x, path, names, columns, title=title) if walks else save_histograms(x, path, names, title=title)
-
-
-def save_arrays(x: Tensor, path: Path, names: Sequence[str] = (), examples: Sequence[str] = ()) -> Path:
-    """Write numbers as `.npy`, or as `.csv` with one row an example.
-
-    Args:
-        x: `[N, ...]`.
-        path: place of the file.
-        names: names of the columns of a `.csv`; by default `x0, x1, ...`.
-        examples: name of each row of a `.csv`, for a first column.
-
-    Raises:
-        ArgumentError: for another suffix.
-    """
-    values = x.detach().cpu().numpy()
-    if path.suffix == ".npy":
-        replace_file(path, lambda temporary: np.save(temporary, values))
-    elif path.suffix == ".csv":
-        stream = io.StringIO()
-        flat = values.reshape(len(values), -1)
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow((["example"] if examples else []) + list(names or [f"x{i}" for i in range(flat.shape[1])]))
-        for i, row in enumerate(flat):
-            writer.writerow(([examples[i]] if examples else []) + [f"{value:.9g}" for value in row])
-        replace_text(path, stream.getvalue())
-    else:
-        raise ArgumentError(f"arrays are written as .npy or .csv; got {path.name}.")
-    return path
 
 
 def draw_run(run: Run, baseline: float | None = None) -> list[str]:

@@ -18,6 +18,7 @@ from ..evaluation import Evaluation, Tick, evaluate_model
 from ..models import VAE
 from ..runs import RunFolder, load_baseline, load_model
 from ._stored import about_new_data, run_condition, run_data, run_preparation, stored_data
+from ._units import frame_like, is_data_frame
 
 if TYPE_CHECKING:
     from ..audit import AuditRecord
@@ -201,12 +202,16 @@ class Run:
 
     def reconstruct(
         self, data: Any = None, *, split: AnySplit = "test", n: int | None = None, condition: Any = None
-    ) -> np.ndarray:
-        """Reconstructions `[N, *data]` of a split, or of other data, in the units of the data."""
+    ) -> Any:
+        """Reconstructions `[N, *data]` of a split, or of other data, in the units of the data; of a data frame, as a data frame."""
         from ._draw import examples, reconstruct
 
         chosen = examples(self._use(data, condition), split if data is None else "all", n)
-        return self.in_units(reconstruct(self.model, chosen.x, chosen.context))
+        found = self.in_units(reconstruct(self.model, chosen.x, chosen.context))
+        schema = self.preparation.schema
+        if data is not None and schema is not None and schema.layout == "table" and is_data_frame(data):
+            return frame_like(data, found, schema)
+        return found
 
     def _use(self, data: Any, condition: Any = None) -> Data:
         return self.data if data is None else run_data(self.path, data, condition=condition)

@@ -18,12 +18,13 @@ def _is_kept(data: Any) -> bool:
 
 
 @reads("data kept with a run", _is_kept, rank=0)
-def read_kept(data: str, _: Request) -> Source:
+def read_kept(data: str, request: Request) -> Source:
     """Data that `keep_source` kept, with the meaning that was settled then.
 
     Raises:
         DataError: if they are no longer in the cache.
     """
+    del request  # the meaning of kept data is settled
     key = data.removeprefix(KEPT)
     if not _cache.has(key):
         raise DataError(
