@@ -63,7 +63,9 @@ def test_units_are_multiples(value):
 
 def test_published_pairs_agree():
     """Glow's 3.35 bits on CIFAR-10 are -9,901 nats on [0, 1]; the uniform density costs 8 bits."""
-    assert convert_likelihood(3.35, "integers", data_dim=3072, unit="bits-per-dim").nats["/256"] == pytest.approx(-9901, abs=1)
+    assert convert_likelihood(3.35, "integers", data_dim=3072, unit="bits-per-dim").nats["/256"] == pytest.approx(
+        -9901, abs=1
+    )
     uniform = convert_likelihood(0.0, "/256", data_dim=3072)
     assert uniform.bits_per_dim == pytest.approx(8.0)
 
@@ -81,8 +83,15 @@ def test_impossible_numbers_are_named():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"scale": "nowhere"}, {"unit": "decibels"}, {"data_dim": 0}, {"levels": 1}, {"scale": "logit"}, {"scale": "logit", "alpha": 0.5}],
+    [
+        {"scale": "nowhere"},
+        {"unit": "decibels"},
+        {"data_dim": 0},
+        {"levels": 1},
+        {"scale": "logit"},
+        {"scale": "logit", "alpha": 0.5},
+    ],
 )
 def test_what_has_no_meaning_is_refused(wrong):
-    with pytest.raises(ArgumentError, match="must|needed"):
+    with pytest.raises(ArgumentError, match=r"must|needed"):
         convert_likelihood(1.0, **{"scale": "/256", "data_dim": D, **wrong})

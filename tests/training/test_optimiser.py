@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import calibrae as cb
 from calibrae.errors import ArgumentError, NonFiniteError
 from calibrae.training import EagerStep, Piece, PieceLoss, ScaleDescent, TrainSettings, build_optimisers
-from calibrae.training._optimiser import rate_at
+from calibrae.training._optimiser import rate_at, scale_rate, set_rates
 
 
 def descend(likelihood, optimiser, x, steps):
@@ -176,3 +176,20 @@ def test_a_gradient_that_is_not_finite_is_refused_where_its_norm_is_taken(max_no
 def test_bad_settings(field):
     with pytest.raises(ArgumentError, match=next(iter(field))):
         TrainSettings(**field)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.09, 0.03, 0.01])
+def test_a_scale_of_rare_residuals_is_their_root_mean_square(share):
+    """An element that is lit in one batch of a hundred: a bound on one step's ratio would drive its scale to the floor."""
+    likelihood = cb.GaussianLikelihood("learned", shared="element", initial_sigma=1.0)
+    likelihood.set_data_shape((1,))
+    steps, generator = 8000, torch.Generator().manual_seed(0)
+    optimiser = ScaleDescent(likelihood.scale, 1.0, scale_rate(2, steps))
+    squares = (torch.rand(steps, generator=generator) < share).double()
+    for step in range(steps):
+        set_rates([optimiser], rate_at(step, steps, 0.05))
+        optimiser.zero_grad()
+        (-likelihood(torch.zeros(8, 1)).log_prob(squares[step].float().sqrt().expand(8, 1)).mean()).backward()
+        optimiser.step()
+    recent = squares[steps // 2 :].mean().sqrt().item()
+    assert likelihood.scale.value.item() == pytest.approx(recent, rel=0.25)

@@ -20,7 +20,9 @@ def bits(
         str | None, typer.Option("--from", help="Scale of its data; --list names them.", show_default=False)
     ] = None,
     unit: Annotated[str, typer.Option(help="nats or bits of an example, nats-per-dim or bits-per-dim.")] = "nats",
-    data_shape: Annotated[str | None, typer.Option(help="Shape of one example, as in 3,32,32.", show_default=False)] = None,
+    data_shape: Annotated[
+        str | None, typer.Option(help="Shape of one example, as in 3,32,32.", show_default=False)
+    ] = None,
     levels: Annotated[int, typer.Option(help="Integer values that an element can take.")] = 256,
     log_likelihood: Annotated[
         bool, typer.Option("--log-likelihood", help="VALUE is a log-likelihood or an ELBO, where more is better.")
@@ -33,7 +35,8 @@ def bits(
         float | None, typer.Option(help="Mean of log p (1 - p) over the data, for the logit.", show_default=False)
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="Data from which shape, levels and the logit's term are taken.", show_default=False)
+        str | None,
+        typer.Option(help="Data from which shape, levels and the logit's term are taken.", show_default=False),
     ] = None,
     list_: Annotated[bool, typer.Option("--list", help="Name every scale, with its source.")] = False,
     json: JsonFlag = False,

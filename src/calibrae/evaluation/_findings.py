@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from .._types import SEVERITIES, Finding
+from ._advice import advice, best_epoch, is_below, is_over_fitted, is_still_falling, late_share
 from ._calibration import Calibration
 from ._latents import LatentDiagnosis
 from ._record import Evaluation
 
-RISE_LEFT = 0.03  # share of the whole rise of the validation ELBO in the last fifth of the epochs
 OVERFITTED = 0.01  # nats per data dimension between training and test
 SURE = 4.0  # standard errors
-EARLY = 0.7  # share of the epochs before which a best epoch is early
 AT_FLOOR = 1.02
 OUTSIDE, OFTENER, FEWEST_OUTSIDE = 0.01, 10.0, 5  # share of values; times what chance gives; examples
 
@@ -71,7 +70,7 @@ class Evidence:
 def findings(evidence: Evidence) -> list[Finding]:
     """All that is wrong, most important first; empty if nothing is."""
     checks = (
-        _outside, _collapse, _sigma_at_floor, _below_ppca, _too_short, _over_fitted, _miscalibrated, _holes, _unused, _wrong_shape,
+        _outside, _collapse, _sigma_at_floor, _below_baseline, _too_short, _over_fitted, _miscalibrated, _holes, _unused, _wrong_shape,
     )  # fmt: skip
     found = [finding for check in checks if (finding := check(evidence)) is not None]
     return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
@@ -107,37 +106,35 @@ def _sigma_at_floor(e: Evidence) -> Finding | None:
     )  # fmt: skip
 
 
-def _below_ppca(e: Evidence) -> Finding | None:
-    elbo, floor = e.test.elbo_nats, e.test.ppca_log_likelihood_nats
-    if elbo is None or floor is None or elbo >= floor:
+def _below_baseline(e: Evidence) -> Finding | None:
+    if not is_below(e.test):
         return None
+    assert e.test.elbo_nats is not None
+    assert e.test.baseline_log_likelihood_nats is not None
+    short = e.test.baseline_log_likelihood_nats - e.test.elbo_nats
     return Finding(
-        "below-ppca", "error",
-        f"The test ELBO, {elbo:.1f} nats, is {floor - elbo:.1f} below probabilistic PCA with as many latents, which has a closed form.",
-        "Train longer (--epochs), with --sigma optimal and beta 1; if it stays below, the network or the data have a fault.",
+        "below-baseline", "error",
+        f"The test ELBO, {e.test.elbo_nats:.1f} nats, is {short:.1f} below {e.test.baseline}, which has a closed form.",
+        advice(e.test, e.history, e.scale_choice),
     )  # fmt: skip
 
 
-def _scores(e: Evidence) -> list[float]:
-    return [-row["validation_loss"] for row in e.history]
-
-
 def _too_short(e: Evidence) -> Finding | None:
-    scores = _scores(e)
-    if not scores:
+    if not e.history:
         return None
-    if len(scores) < 2:
+    if len(e.history) < 2:
         return Finding(
             "one-epoch", "warning", "The run has a single epoch, so nothing says whether it had settled.", "Train for more (--epochs 20)."
         )  # fmt: skip
-    before = scores[max(0, math.ceil(0.8 * len(scores)) - 1)]
-    rise, late = max(scores) - scores[0], scores[-1] - before
-    if rise <= 0 or late <= RISE_LEFT * rise or late < (e.test.elbo_standard_error or 0.0):
+    losses = [row["validation_loss"] for row in e.history]
+    late = late_share(e.history) * (losses[0] - min(losses))
+    if not is_still_falling(e.history) or late < (e.test.elbo_standard_error or 0.0):
         return None
     return Finding(
-        "still-rising", "warning",
-        f"The validation loss still fell by {late:.1f} nats in the last fifth of the epochs ({100 * late / rise:.0f} % of its whole fall).",
-        f"Train for twice as long: --epochs {2 * len(scores)}.",
+        "still-falling", "warning",
+        f"The validation loss still fell by {late:.1f} nats in the last fifth of the epochs ({100 * late_share(e.history):.0f} % of its "
+        "whole fall).",
+        f"Train for twice as long: --epochs {2 * len(losses)}.",
     )  # fmt: skip
 
 
@@ -146,16 +143,13 @@ def _over_fitted(e: Evidence) -> Finding | None:
         return None
     gap = e.train.elbo_nats - e.test.elbo_nats
     error = math.hypot(e.test.elbo_standard_error or 0.0, e.train.elbo_standard_error or 0.0)
-    scores = _scores(e)
-    best = scores.index(max(scores)) + 1 if scores else 0
-    early = len(scores) > 3 and best <= EARLY * len(scores)
     if gap <= max(SURE * error, OVERFITTED * e.test.data_dim):
         return None
-    when = f" The best epoch was {best} of {len(scores)}." if early else ""
+    when = f" The best epoch was {best_epoch(e.history)} of {len(e.history)}." if is_over_fitted(e.history) else ""
     return Finding(
         "over-fitted", "warning",
         f"Training examples score {gap:.1f} nats above test examples ({gap / e.test.data_dim:.3f} a dimension).{when}",
-        "Add data or --flip; raise --weight-decay; take fewer --latent-dim or a smaller --width; stop earlier (--patience 5).",
+        "Add data or --horizontal-flip; raise --weight-decay; take fewer --latent-dim or a smaller --width; stop earlier (--patience 5).",
     )  # fmt: skip
 
 

@@ -27,9 +27,12 @@ class Evaluation:
         sigma_shared: extent of one entry of it: all elements, a channel or an element.
         bits_per_dim: `-ELBO` in bits per dimension of the integer data.
         active_units: latents whose posterior mean varies by more than 0.01 over the data.
-        ppca_log_likelihood_nats: mean log-likelihood of the same examples under probabilistic PCA with as many latents, fitted in
-            closed form on the same training examples.
+        ppca_log_likelihood_nats: mean log-likelihood of the same examples under probabilistic PCA, fitted in closed form on the same
+            training examples, with the number of latents up to the model's that is best on the validation split.
         ppca_sigma: its noise.
+        baseline: name of the linear model that is compared with: probabilistic PCA, or factor analysis where the model has a sigma for
+            each channel or element.
+        baseline_log_likelihood_nats: mean log-likelihood of the same examples under it.
         scale: size of one unit of the model's data.
         log_scale: `sum log c`; the log-density of the original data is the model's minus this.
         elbo_nats_original_units: ELBO as a density of the original data.
@@ -39,8 +42,8 @@ class Evaluation:
         effective_samples: mean effective sample size.
         verdict: verdict in a sentence.
         notes: assumptions, estimates and omissions, in sentences.
-        standard_errors: standard errors of the means by name, from their spread over examples; `elbo_minus_ppca_nats` is that of the
-            difference on the same examples.
+        standard_errors: standard errors of the means by name, from their spread over examples; `elbo_minus_baseline_nats` is that of
+            the difference on the same examples.
     """
 
     n: int
@@ -60,6 +63,8 @@ class Evaluation:
     active_units: int | None
     ppca_log_likelihood_nats: float | None
     ppca_sigma: float | None
+    baseline: str | None
+    baseline_log_likelihood_nats: float | None
     scale: str
     log_scale: float
     elbo_nats_original_units: float | None
@@ -112,8 +117,10 @@ def evaluation_table(e: Evaluation) -> str:
         ("RMSE", f"{e.mse**0.5:.5f}"),
         ("sigma", None if e.sigma is None else number(e.sigma, 5)),
         (
-            "PPCA baseline",
-            None if e.ppca_log_likelihood_nats is None else number(e.ppca_log_likelihood_nats, 2, " nats"),
+            "linear baseline",
+            None
+            if e.baseline_log_likelihood_nats is None
+            else f"{number(e.baseline_log_likelihood_nats, 2)} nats, {e.baseline}",
         ),
         (
             f"log p(x), K={e.importance_samples}",
@@ -139,24 +146,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(part) for part in value]
     return value
-
-
-SURE = 4.0  # standard errors
-FEW = 50  # examples below which a mean says little
-
-
-def verdict(elbo: float | None, baseline: float | None, latent_dim: int, n: int, error: float | None) -> str:
-    """Say whether the model beats probabilistic PCA on `n` examples; the error is that of the difference."""
-    if elbo is None:
-        return "A plain autoencoder has no density: there is no ELBO to compare."
-    if baseline is None:
-        return "There is no closed-form baseline to compare with."
-    margin = elbo - baseline
-    unsure = n < FEW and abs(margin) < SURE * (error or math.inf)
-    few = f" On {n} examples that says little." if unsure else ""
-    if margin > 0.0:
-        return f"The ELBO beats probabilistic PCA with {latent_dim} latents by {margin:.1f} nats.{few}"
-    return (
-        f"The ELBO does not beat probabilistic PCA with {latent_dim} latents: it is {-margin:.1f} nats short of what a linear "
-        f"model reaches in closed form.{few or ' Train longer, or look for a fault in the data or the network.'}"
-    )

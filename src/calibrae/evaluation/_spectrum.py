@@ -42,6 +42,11 @@ def data_spectrum(batches: Batches, latent_dim: int) -> functional.Spectrum:
     return functional.Spectrum(mean, values, vectors, total, n, is_exact=False)
 
 
+def data_covariance(batches: Batches, known: functional.Spectrum) -> Tensor:
+    """Covariance `[D, D]` (divided by `N`) of the data that a spectrum was taken from."""
+    return _covariance(batches, known.mean, known.n)
+
+
 def _centred(x: Tensor, mean: Tensor) -> Tensor:
     return x.flatten(1).double() - mean
 

@@ -10,13 +10,13 @@ from ._style import BLUE, GREY, ORANGE, new_figure, save_figure, tidy
 Rows = Sequence[Mapping[str, float]]
 
 
-def save_curves(history: Rows, path: Path, baseline: float | None = None) -> Path:
+def save_curves(history: Rows, path: Path, baseline: tuple[str, float] | None = None) -> Path:
     """Draw the objective, the parts of the ELBO, RMSE and sigma over epochs, training and validation.
 
     Args:
         history: rows of `history.csv`.
         path: place of the PNG.
-        baseline: closed-form log-likelihood of probabilistic PCA, nats, drawn as a line.
+        baseline: name of the linear baseline and its log-likelihood, nats, drawn as a line.
     """
     figure = new_figure(10.0, 3.2)
     loss, kl, size = figure.subplots(1, 3)
@@ -28,7 +28,8 @@ def save_curves(history: Rows, path: Path, baseline: float | None = None) -> Pat
     if any(abs(elbo - row["validation_loss"]) > 0.05 for elbo, row in zip(elbos, history, strict=False)):
         loss.plot(epochs, elbos, color=BLUE, linestyle=":", label="validation -ELBO")
     if baseline is not None:
-        loss.axhline(-baseline, color=ORANGE, linestyle="--", linewidth=1.0, label="probabilistic PCA")
+        name, nats = baseline
+        loss.axhline(-nats, color=ORANGE, linestyle="--", linewidth=1.0, label=name)
     loss.set_title("objective, nats" if has_elbo else "-log p(x|z), nats", fontsize=10)
     loss.legend(fontsize=8, frameon=False)
     part, title = ("kl", "KL, nats") if has_elbo else ("nll", "-log p(x|z), nats")

@@ -6,12 +6,17 @@ from ._bounds import importance_bound as importance_bound
 from ._divergence import kl_diagonal_gaussian as kl_diagonal_gaussian
 from ._divergence import kl_standard_normal as kl_standard_normal
 from ._divergence import log_density_ratio as log_density_ratio
+from ._factor import FactorAnalysis as FactorAnalysis
+from ._factor import factor_analysis as factor_analysis
+from ._factor import factor_log_likelihood as factor_log_likelihood
+from ._linear import LinearBaseline as LinearBaseline
 from ._mean import error_of_mean as error_of_mean
 from ._mean import jackknife_error as jackknife_error
 from ._ppca import PPCA as PPCA
 from ._ppca import Spectrum as Spectrum
 from ._ppca import ppca as ppca
 from ._ppca import ppca_log_likelihood as ppca_log_likelihood
+from ._ppca import ppca_log_likelihoods as ppca_log_likelihoods
 from ._ppca import spectrum as spectrum
 from ._rate import ACTIVE_ABOVE as ACTIVE_ABOVE
 from ._rate import LinearCode as LinearCode

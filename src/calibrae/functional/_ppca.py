@@ -129,6 +129,36 @@ def ppca_log_likelihood(model: PPCA, x: Float[Tensor, "b D"]) -> Float[Tensor, "
     return -0.5 * (data_dim * math.log(2.0 * math.pi) + log_det + inside + outside)
 
 
+def ppca_log_likelihoods(known: Spectrum, x: Float[Tensor, "b D"], most: int) -> Float[Tensor, "b most"]:
+    """Exact `log p(x)` under probabilistic PCA with 1, 2, ..., `most` latents, in one pass; `-inf` where no noise is left.
+
+    Args:
+        known: spectrum of the training examples.
+        x: data, `[B, D]`, float64.
+        most: largest number of latents.
+
+    Returns:
+        `[B, most]`, in nats.
+
+    Examples:
+        >>> known = Spectrum(torch.zeros(2), torch.tensor([4.0, 1.0]), torch.eye(2), 5.0, 10, True)
+        >>> ppca_log_likelihoods(known, torch.zeros(1, 2), 1)
+        tensor([[-2.5310]])
+    """
+    data_dim = len(known.mean)
+    leading = known.eigenvalues[:most]
+    numbers = torch.arange(1, most + 1, dtype=x.dtype)
+    noise = (known.total_variance - leading.cumsum(0)) / (data_dim - numbers)
+    centred = x - known.mean
+    squares = (centred @ known.eigenvectors[:, :most]).square()
+    log_det = leading.log().cumsum(0) + (data_dim - numbers) * noise.log()
+    inside = (squares / leading).cumsum(1)
+    outside = (centred.square().sum(1, keepdim=True) - squares.cumsum(1)).clamp_min(0.0) / noise
+    found = -0.5 * (data_dim * math.log(2.0 * math.pi) + log_det + inside + outside)
+    usable = (noise > 1e-12 * known.total_variance / data_dim) & (leading > 0)
+    return torch.where(usable, found, torch.full_like(found, -math.inf))
+
+
 def spectrum(covariance: Float[Tensor, "D D"]) -> tuple[Float[Tensor, " D"], Float[Tensor, "D D"]]:
     """Eigenvalues (descending, never negative) and eigenvectors (columns) of a covariance.
 

@@ -16,6 +16,7 @@ from .. import functional
 from .._types import SHARED, ScaleChoice, Shape, Shared
 from ..errors import ArgumentError, ShapeError
 
+AT_FLOOR = 1.0 + 1e-3
 CONTINUOUS_FLOOR = 1e-6
 """Smallest scale for data without a quantisation step, in units of the data: a density of continuous data is unbounded
 there, and float32 no longer tells 1 from 1 + 1e-7."""
@@ -123,6 +124,11 @@ class Scale(nn.Module, ABC):
     def value(self) -> Tensor:
         """Scale in units of the data, `[]`, `[C]` or `[*data]`, without gradient."""
         return self.log_scale.detach().exp()
+
+    @property
+    def entries_at_floor(self) -> int:
+        """Number of entries that the floor alone keeps from falling."""
+        return int((self.value <= AT_FLOOR * self.floor).sum())
 
     def summary(self) -> float:
         """One number for all entries: their root mean square (mean for a Laplace density), in units of the data."""

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from ..acceleration import find_device
-from ..errors import ArgumentError, RunError
-from ..functional import PPCA
+from ..errors import ArgumentError, RunError, first_line
+from ..functional import PPCA, FactorAnalysis, LinearBaseline
 from ..models import VAE, ModelConfig, build_from_config
 from ._atomic import replace_file, replace_json
 
@@ -90,27 +90,44 @@ def load_model(folder: Path, model: VAE | None = None, device: str | torch.devic
     return model.to(place).eval()
 
 
-def save_baseline(ppca: PPCA, folder: Path) -> None:
-    """Write the probabilistic PCA of the training set, `baseline.safetensors`: what the model has to beat."""
+def save_baseline(baseline: LinearBaseline, folder: Path) -> None:
+    """Write the linear model of the training set, `baseline.safetensors`: what the model has to beat."""
     from safetensors.torch import save_file
 
+    ppca, factor = baseline.ppca, baseline.factor
     parts = {
         "mean": ppca.mean,
         "components": ppca.components.contiguous(),
         "eigenvalues": ppca.eigenvalues.contiguous(),
         "sigma": torch.tensor(ppca.sigma, dtype=torch.float64),
     }
-    replace_file(folder / BASELINE, lambda path: save_file(parts, path))
+    if factor is not None:
+        parts |= {"weight": factor.weight.contiguous(), "noise": factor.noise.contiguous()}
+    facts = {"shared": baseline.shared, "is_exact": str(baseline.is_exact)}
+    replace_file(folder / BASELINE, lambda path: save_file(parts, path, metadata=facts))
 
 
-def load_baseline(folder: Path) -> PPCA | None:
-    """The probabilistic PCA of the training set, if one was stored."""
-    from safetensors.torch import load_file
+def load_baseline(folder: Path) -> LinearBaseline | None:
+    """The linear model of the training set, if one was stored.
+
+    Raises:
+        RunError: if the file is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
 
     if not (folder / BASELINE).is_file():
         return None
-    parts = load_file(folder / BASELINE)
-    return PPCA(parts["mean"], parts["components"], parts["eigenvalues"], float(parts["sigma"]))
+    try:
+        with safe_open(folder / BASELINE, "pt") as stored:
+            parts = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (no mapping)
+            facts = stored.metadata() or {}
+        ppca = PPCA(parts["mean"], parts["components"], parts["eigenvalues"], float(parts["sigma"]))
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise RunError(
+            f"{folder / BASELINE} cannot be read: {first_line(error)}. Delete it; it is fitted anew."
+        ) from error
+    factor = FactorAnalysis(ppca.mean, parts["weight"], parts["noise"]) if "weight" in parts else None
+    return LinearBaseline(ppca, factor, facts.get("shared", "all"), facts.get("is_exact") != "False")
 
 
 def _rebuild(folder: Path, config: dict[str, Any] | None) -> VAE:

@@ -15,28 +15,31 @@ from ..models import VAE
 from ._settings import TrainSettings
 
 SCALE_RATE = 0.2
-RATIO_BOUND = 10.0
+ENTRY_RATE, ENTRY_STEPS = (
+    0.02,
+    20,
+)  # of one of many entries, each with few residuals: the least rate, and steps that a short run spends
 BETAS = (0.9, 0.99)  # runs are short: a longer memory of squared gradients would hold the steps of the start back
 
 
 @final
 class ScaleDescent(torch.optim.Optimizer):
-    r"""Fisher-scaled descent of `log scale`, from any start.
+    r"""Fisher-scaled descent of a scale, from any start, to an unbiased fixed point.
 
     The NLL of the `n` elements that share a scale $s$ has the gradient $g = n (1 - r)$ in $\log s$, with
-    $r = \operatorname{mean}|x - \hat x|^p / s^p$, and at the optimum the curvature $p n$. The step is
+    $r = m / s^p$ and $m = \operatorname{mean}|x - \hat x|^p$ of the batch. The step is
 
-    $$\log s \leftarrow \log s + \tfrac{\eta}{p} \min(r - 1, 10)$$
+    $$s^p \leftarrow s^p + \eta\,(m - s^p), \qquad \text{so}\qquad \log s \leftarrow \log s + \tfrac1p \log\big(1 + \eta (r - 1)\big)$$
 
-    A plain or an Adam step fails from a bad start: at $s_0 = 10^{-2}$ its gradient is thousands of times that near
-    the optimum and swamps Adam's second moment; at $10^2$ it moves by the learning rate a step while the decoder,
-    almost without a signal, collapses. The fixed point, $r = 1$, is that of any descent.
+    a running mean of $m$: to first order the Fisher-scaled step $\tfrac{\eta}{p}(r - 1)$, yet one that reaches the residuals within
+    few steps from any start, where a plain or an Adam step is swamped or crawls. It is linear in $m$, so where residuals are rare
+    (an element that is lit in one batch of a hundred) the mean of $s^p$ is still that of $m$; a bound on $r - 1$ would move it.
 
     Args:
         scale: a learned scale.
         elements: `n`, the elements of an example that share an entry, in the units of the loss: with a loss in nats per
             dimension, `n / D`.
-        lr: the rate $\eta$.
+        lr: the rate $\eta$, below 1.
     """
 
     def __init__(self, scale: Scale, elements: float, lr: float = SCALE_RATE) -> None:
@@ -48,8 +51,8 @@ class ScaleDescent(torch.optim.Optimizer):
 
     def updated(self, parameter: Tensor, gradient: Tensor, rate: float | Tensor) -> Tensor:
         """Value of a parameter after a step, as a new tensor."""
-        excess = (-gradient / self.elements).clamp_max(RATIO_BOUND)
-        value: Tensor = (parameter + rate / self.power * excess).clamp_min(self.log_floor)
+        growth = torch.log1p(rate * (-gradient / self.elements).clamp_min(-1.0))
+        value: Tensor = (parameter + growth / self.power).clamp_min(self.log_floor)
         return value
 
     @torch.no_grad()
@@ -82,8 +85,25 @@ def trainable_parameters(model: VAE) -> list[nn.Parameter]:
     return parameters
 
 
-def build_optimisers(model: VAE, settings: TrainSettings) -> list[torch.optim.Optimizer]:
+def scale_rate(entries: int, total_steps: int) -> float:
+    """Rate of a learned scale: one of many entries sees few residuals a batch, so it averages over more of them.
+
+    Examples:
+        >>> scale_rate(1, 100), scale_rate(784, 10_000), scale_rate(784, 200)
+        (0.2, 0.02, 0.1)
+    """
+    if entries == 1:
+        return SCALE_RATE
+    return min(SCALE_RATE, max(ENTRY_RATE, ENTRY_STEPS / max(1, total_steps)))
+
+
+def build_optimisers(model: VAE, settings: TrainSettings, total_steps: int = 1000) -> list[torch.optim.Optimizer]:
     """Build AdamW over the networks (matrices decay, biases do not), and a learned scale's own optimiser.
+
+    Args:
+        model: all parameters that are not frozen are trained.
+        settings: rates and decay.
+        total_steps: steps of the whole run.
 
     Raises:
         ArgumentError: if there is nothing to train, or a parameter has no shape yet.
@@ -98,7 +118,7 @@ def build_optimisers(model: VAE, settings: TrainSettings) -> list[torch.optim.Op
         torch.optim.AdamW([group for group in groups if group["params"]], lr=settings.lr, betas=BETAS, fused=True)
     ]
     if scale is not None and own is not None and own.requires_grad:
-        optimisers.append(ScaleDescent(scale, elements=1.0 / own.numel()))
+        optimisers.append(ScaleDescent(scale, 1.0 / own.numel(), scale_rate(own.numel(), total_steps)))
     return optimisers
 
 

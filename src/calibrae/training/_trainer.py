@@ -33,6 +33,7 @@ from ..errors import DataError, RunError
 from ..models import VAE, ELBOSummary, optimal_scale_of, scale_over
 from ..objectives import Objective
 from ..runs import RunFolder, save_model
+from ._average import averaged
 from ._checkpoint import Keeper, TrainState
 from ._hardware import quiet_fabric
 from ._interrupt import interruptible
@@ -194,7 +195,10 @@ class Trainer:
         validated = settings.epochs * len(self.data.view("validation"))
         uncompiled = settings.compile == "off" or settings.acceleration == "off"
         seed, expected = settings.seed, 0 if uncompiled else validated
-        return Validator(self.kept, self.data, self.objective, seed, self.eval_batch, expected, self.world)
+        is_averaged = self.average is not None
+        return Validator(
+            self.kept, self.data, self.objective, seed, self.eval_batch, expected, self.world, is_averaged=is_averaged
+        )
 
     def _set_up(self) -> None:
         from lightning_fabric import Fabric
@@ -210,7 +214,7 @@ class Trainer:
         scale = optimal_scale_of(self.model)
         if scale is not None:
             scale.release()
-        self.optimisers = build_optimisers(self.model, settings)
+        self.optimisers = build_optimisers(self.model, settings, self.total_steps)
         loss = PieceLoss(self.model, self.objective, self.data.preparation)
         # one process: Fabric places and precision-wraps; called through its wrapper, a small network's step would take 5 % longer
         _, *wrapped = self.fabric.setup(loss, *self.optimisers)
@@ -228,8 +232,7 @@ class Trainer:
         self.pieces = replace(self.pieces, pinned=self.device.type == "cuda")
         self.step, how = self._accelerated(eager, loss) if fast else (eager, "plain steps (as asked)")
         if settings.ema_decay:
-            average = torch.optim.swa_utils.get_ema_multi_avg_fn(settings.ema_decay)
-            self.average = torch.optim.swa_utils.AveragedModel(self.model, multi_avg_fn=average, use_buffers=False)
+            self.average = averaged(self.model, settings.ema_decay)
             self.kept = cast(VAE, self.average.module)
         self.validate: Validator = self._validator()
         self.reporter.say(f"{self.device.type}, {precision} ({why}), {how}")

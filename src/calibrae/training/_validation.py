@@ -13,12 +13,13 @@ from .._noise import ExampleNoise, mixed_seed
 from .._types import World
 from ..data import Data
 from ..errors import NonFiniteError
-from ..models import VAE, ELBOSummary, Scorer, fix_scale_over, seeded, summarise
+from ..models import VAE, ELBOSummary, Scorer, fix_scale_over, scale_over, seeded, summarise
 from ..objectives import Objective
 from ._pieces import TRAIN_STREAM
 
 LATENT_STREAM, VALIDATION_STREAM = 2, 4
 CALIBRATION_EXAMPLES = 4096  # of the training set, for the scale that validates an epoch
+FEW_ENTRIES = 16  # entries that so many examples tell; of one entry an element, each needs all
 
 
 @final
@@ -33,6 +34,7 @@ class Validator:
         eval_batch: examples at once.
         examples: number of examples to be scored in the whole run, which decides whether scoring is compiled; 0: never.
         world: processes that share the examples.
+        is_averaged: whether the model's weights are an average of others, to which a learned scale does not belong.
     """
 
     def __init__(
@@ -44,7 +46,10 @@ class Validator:
         eval_batch: int,
         examples: int,
         world: World | None = None,
+        *,
+        is_averaged: bool = False,
     ) -> None:
+        self.is_averaged = is_averaged
         self.model = model
         self.data = data
         self.seed = seed
@@ -62,10 +67,21 @@ class Validator:
         return seeded(torch.Generator().manual_seed(mixed_seed(self.seed, stream, LATENT_STREAM)), self.model.device)
 
     def fix_scale(self, limit: int | None) -> None:
-        """Fix an optimal scale on so many training examples; on all for `None`."""
+        """Fix an optimal scale on so many training examples; on all for `None`. A learned one of averaged weights is taken anew."""
+        scale, noise = self.model.likelihood.scale, self.noise(TRAIN_STREAM).rows
         batches = self.data.batches("train", self.eval_batch, self.seed, limit)
         with self._seeded(TRAIN_STREAM):
-            fix_scale_over(self.model, batches, self.noise(TRAIN_STREAM).rows, self.world)
+            fix_scale_over(self.model, batches, noise, self.world)
+            if self.is_averaged and scale is not None and scale.parameter is not None:
+                value = scale_over(self.model, scale, batches, noise, self.world)
+                scale.parameter.data.copy_(value.clamp_min(scale.floor).log())
+
+    @property
+    def calibration_examples(self) -> int | None:
+        """Training examples that fix the scale of an epoch: all where it has many entries."""
+        scale = self.model.likelihood.scale
+        many = scale is not None and math.prod(scale.shape) > FEW_ENTRIES
+        return None if many else CALIBRATION_EXAMPLES
 
     def __call__(self) -> ELBOSummary:
         """Terms of the validation split.
@@ -73,7 +89,7 @@ class Validator:
         Raises:
             NonFiniteError: if the objective or the ELBO is not finite.
         """
-        self.fix_scale(CALIBRATION_EXAMPLES)
+        self.fix_scale(self.calibration_examples)
         batches = self.data.batches("validation", self.eval_batch, self.seed)
         noise = self.noise(VALIDATION_STREAM, self._scorer.samples)
         with self._seeded(VALIDATION_STREAM):

@@ -37,7 +37,7 @@ from ..evaluation import (
 )
 from ..figures import save_calibration, save_latents, save_scores
 from ..models import VAE
-from ..runs import RunFolder, replace_text
+from ..runs import replace_text
 from ._run import Opened, Run
 
 ASSESS_STREAM = 11
@@ -132,7 +132,15 @@ def evaluate_full(
     opened = Opened(run, data, options, model, device, condition)
     trained, use, path = opened.model, opened.data, opened.path
     first = evaluate_model(
-        trained, use, split=split, seed=seed, batch_size=batch_size, limit=limit, baseline=opened.baseline, tick=tick
+        trained,
+        use,
+        split=split,
+        seed=seed,
+        batch_size=batch_size,
+        limit=limit,
+        baseline=opened.baseline,
+        history=opened.history,
+        tick=tick,
     )
     if first.elbo_nats is None:
         raise ArgumentError(
@@ -180,7 +188,9 @@ def diagnose(
     opened = Opened(run, data, options, model, device, condition)
     trained, use, baseline = opened.model, opened.data, opened.baseline
     rows = use.rows_at_once(512)
-    test = evaluate_model(trained, use, split=split, seed=seed, limit=EXAMPLES, baseline=baseline, tick=tick)
+    test = evaluate_model(
+        trained, use, split=split, seed=seed, limit=EXAMPLES, baseline=baseline, history=opened.history, tick=tick
+    )
     train = evaluate_model(trained, use, split="train", seed=seed, limit=EXAMPLES, baseline=baseline)
     noise = ExampleNoise("normal", (trained.latent_dim,), mixed_seed(seed, ASSESS_STREAM))
     calibrated, latents, scale = None, None, trained.likelihood.scale
@@ -191,7 +201,7 @@ def diagnose(
     evidence = Evidence(
         test=test,
         train=train,
-        history=[] if opened.path is None else RunFolder.open(opened.path).read_history(),
+        history=opened.history,
         calibration=calibrated,
         latents=latents,
         min_sigma=scale.statistic.std_per_scale * scale.floor if scale is not None and use.spec.step else None,

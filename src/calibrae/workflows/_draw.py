@@ -213,7 +213,7 @@ def save_picture(
     return save_walks(x, path, names, columns, title=title) if walks else save_histograms(x, path, names, title=title)
 
 
-def draw_run(run: Run, baseline: float | None = None) -> list[str]:
+def draw_run(run: Run, baseline: tuple[str, float] | None = None) -> list[str]:
     """Draw curves, reconstructions, samples and a traversal into the run's folder.
 
     Returns:
@@ -234,7 +234,7 @@ def draw_run(run: Run, baseline: float | None = None) -> list[str]:
 class _Drawing:
     """The pictures of a run, each drawn on its own."""
 
-    def __init__(self, run: Run, baseline: float | None) -> None:
+    def __init__(self, run: Run, baseline: tuple[str, float] | None) -> None:
         self.run, self.baseline = run, baseline
         self.model, self.data = run.model, run.data
         self.draw = partial(save_picture, names=self.data.source.columns)

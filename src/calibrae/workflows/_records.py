@@ -94,15 +94,15 @@ def write_end(run: Run, settings: TrainSettings, state: TrainState) -> None:
     replace_json(run.path / "run.json", known)
 
 
-def keep_baseline(run: Run) -> float | None:
-    """Store the closed-form baseline with the run; returns its mean log-likelihood of the validation split, if there is one."""
+def keep_baseline(run: Run) -> tuple[str, float] | None:
+    """Store the linear baseline with the run; returns its name and mean log-likelihood of the validation split, if there is one."""
     if not run.model.is_probabilistic:
         return None
-    ppca, _ = training_baseline(run.model, run.data)
-    if ppca is None:
+    linear, _ = training_baseline(run.model, run.data)
+    if linear is None:
         return None
-    save_baseline(ppca, run.path)
-    return float(log_likelihoods(ppca, run.data, "validation").mean())
+    save_baseline(linear, run.path)
+    return linear.name, float(log_likelihoods(linear, run.data, "validation")[0].mean())
 
 
 @final

@@ -286,6 +286,11 @@ class Opened:
         return about_new_data(self.data, split) if self.is_new else ()
 
     @property
+    def history(self) -> list[dict[str, float]]:
+        """Terms per epoch of the run; none of a model alone."""
+        return [] if self.path is None else RunFolder.open(self.path).read_history()
+
+    @property
     def baseline(self) -> Any:
         """Closed-form model stored with the run; `None` if there is none; `unknown` for a model without a run."""
         return "unknown" if self.path is None else load_baseline(self.path) or "train"
@@ -372,6 +377,7 @@ def evaluate(
         batch_size=batch_size,
         limit=limit,
         baseline=opened.baseline,
+        history=opened.history,
         tick=tick,
     )
     return replace(found, notes=(*found.notes, *opened.notes(split)))

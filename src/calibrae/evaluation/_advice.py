@@ -1,0 +1,94 @@
+"""Verdict on a model beside its linear baseline, and advice that fits what is seen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from ._record import Evaluation
+
+SURE = 2.0  # standard errors of the difference within which nothing is said
+COLLAPSED = 0.1  # nats of KL below which the latents carry nothing
+OFF_SCALE = 1.2  # ratio of a fixed sigma to the residuals, or the inverse
+EARLY = 0.7  # share of the epochs before which a best epoch is early
+RISE_LEFT = 0.03  # share of the whole fall of the validation loss in the last fifth of the epochs
+
+Rows = Sequence[Mapping[str, float]]
+
+
+def verdict(e: Evaluation, history: Rows = (), scale_choice: str | None = None) -> str:
+    """Say whether the model beats the linear baseline, within the error of the difference, and what to try if it does not.
+
+    Args:
+        e: evaluation.
+        history: rows of the run's `history.csv`.
+        scale_choice: `fixed`, `learned` or `optimal`; `None` without a scale.
+    """
+    if e.elbo_nats is None:
+        return "A plain autoencoder has no density: there is no ELBO to compare."
+    if e.baseline_log_likelihood_nats is None or e.baseline is None:
+        return "There is no closed-form baseline to compare with."
+    margin = e.elbo_nats - e.baseline_log_likelihood_nats
+    error = e.standard_errors.get("elbo_minus_baseline_nats", math.inf)
+    if abs(margin) <= SURE * error:
+        said = "one example tells no error" if math.isinf(error) else f"{margin:+.1f} +- {error:.1f} nats"
+        return f"The ELBO and {e.baseline} do not differ beyond the error ({said})."
+    if margin > 0.0:
+        return f"The ELBO beats {e.baseline} by {margin:.1f} +- {error:.1f} nats."
+    return (
+        f"The ELBO does not beat {e.baseline}: it is {-margin:.1f} +- {error:.1f} nats short of what a linear model reaches in closed "
+        f"form. {advice(e, history, scale_choice)}"
+    )
+
+
+def is_below(e: Evaluation) -> bool:
+    """Tell whether the ELBO lies below the linear baseline beyond the error."""
+    if e.elbo_nats is None or e.baseline_log_likelihood_nats is None:
+        return False
+    error: float = e.standard_errors.get("elbo_minus_baseline_nats", math.inf)
+    return e.elbo_nats - e.baseline_log_likelihood_nats < -SURE * error
+
+
+def advice(e: Evaluation, history: Rows, scale_choice: str | None) -> str:
+    """Advice for a model below the linear baseline, from what is seen of it."""
+    if e.kl_nats is not None and e.kl_nats < COLLAPSED:
+        return "The KL is near 0, so the latents carry nothing: raise beta slowly (--kl-warmup 0.3), or try a smaller --lr."
+    residual = e.mse**0.5
+    if scale_choice == "fixed" and e.sigma is not None and residual > 0:
+        ratio = e.sigma / residual
+        if max(ratio, 1.0 / ratio) > OFF_SCALE:
+            return f"Sigma is fixed at {e.sigma:.3g} where the residuals are {residual:.3g}: take --sigma optimal."
+    if is_over_fitted(history):
+        best = best_epoch(history)
+        return (
+            f"The validation loss was best at epoch {best} of {len(history)} and has risen since, so more epochs do not help: add data, "
+            "take fewer --latent-dim or a smaller network, or raise --weight-decay."
+        )
+    if is_still_falling(history) or len(history) == 1:
+        return f"The validation loss was still falling: train longer (--epochs {2 * len(history)})."
+    return "Training has settled there: try more epochs, another --lr or --network, and look for a fault in the data."
+
+
+def best_epoch(history: Rows) -> int:
+    """Epoch with the lowest validation loss, from 1."""
+    losses = [row["validation_loss"] for row in history]
+    return losses.index(min(losses)) + 1
+
+
+def is_over_fitted(history: Rows) -> bool:
+    """Tell whether the validation loss was best early and has risen since."""
+    return len(history) > 3 and best_epoch(history) <= EARLY * len(history)
+
+
+def is_still_falling(history: Rows) -> bool:
+    """Tell whether the last fifth of the epochs brought a share of the whole fall that counts."""
+    return late_share(history) > RISE_LEFT
+
+
+def late_share(history: Rows) -> float:
+    """Share of the whole fall of the validation loss that the last fifth of the epochs brought; 0 where it cannot be told."""
+    losses = [row["validation_loss"] for row in history]
+    if len(losses) < 2 or losses[0] <= min(losses):
+        return 0.0
+    before = losses[max(0, math.ceil(0.8 * len(losses)) - 1)]
+    return (before - losses[-1]) / (losses[0] - min(losses))

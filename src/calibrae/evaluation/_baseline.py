@@ -1,0 +1,131 @@
+"""The linear baseline of a model: fitted in closed form on the training split, with the model's own sharing of sigma."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import functional
+from .._types import AnySplit
+from ..data import Data, cached_arrays
+from ..errors import ArgumentError
+from ..functional import LinearBaseline
+from ..models import VAE
+from ._spectrum import EXACT_DIM, KEPT, data_covariance, data_spectrum
+
+ROWS = 4096
+CHOSEN_ON = 2000  # validation examples that choose the number of latents
+
+
+def training_spectrum(data: Data, latent_dim: int) -> functional.Spectrum:
+    """Spectrum of the prepared training split, kept in the cache."""
+    kept = max(latent_dim, KEPT)
+
+    def compute() -> dict[str, np.ndarray]:
+        found = data_spectrum(lambda: _training(data), latent_dim)
+        facts = np.array([found.total_variance, found.n, found.is_exact], dtype=np.float64)
+        arrays = {"mean": found.mean, "eigenvalues": found.eigenvalues, "eigenvectors": found.eigenvectors}
+        return {name: value.numpy() for name, value in arrays.items()} | {"facts": facts}
+
+    stored = cached_arrays(("spectrum", data.identity("train"), kept), compute)
+    mean, values, vectors, facts = (
+        torch.from_numpy(stored[k]) for k in ("mean", "eigenvalues", "eigenvectors", "facts")
+    )
+    return functional.Spectrum(mean, values, vectors, float(facts[0]), int(facts[1]), bool(facts[2]))
+
+
+def _training(data: Data) -> Iterator[Tensor]:
+    return (batch.x for batch in data.batches("train", data.rows_at_once(ROWS)))
+
+
+def training_baseline(model: VAE, data: Data) -> tuple[LinearBaseline | None, tuple[str, ...]]:
+    """Linear model of the training split, or why there is none to compare with.
+
+    It has the number of latents, up to the model's, that is best on the validation split, and a sigma for whatever shares one in the
+    model.
+    """
+    if not model.likelihood.is_density:
+        return None, (
+            "there is no closed-form baseline: probabilistic PCA is a density, and this likelihood gives probabilities",
+        )
+    if model.context_dim:
+        return None, (
+            "there is no closed-form baseline for a conditional model: probabilistic PCA does not know the condition",
+        )
+    spectrum = training_spectrum(data, model.latent_dim)
+    most = min(model.latent_dim, data.spec.data_dim - 1, len(spectrum.eigenvalues))
+    try:
+        best = _best_latent_dim(spectrum, data, most)
+        ppca = model.likelihood.baseline(spectrum, best)
+    except ArgumentError as error:
+        return None, (str(error),)
+    if ppca is None:
+        return None, ("this likelihood names no closed-form baseline",)
+    return _with_factors(model, data, LinearBaseline(ppca, is_exact=spectrum.is_exact), spectrum)
+
+
+def _best_latent_dim(spectrum: functional.Spectrum, data: Data, most: int) -> int:
+    """Number of latents up to `most` with the best log-likelihood of the validation split.
+
+    Raises:
+        ArgumentError: if no number leaves any noise.
+    """
+    if most < 1:
+        raise ArgumentError(
+            "probabilistic PCA needs at least two dimensions: there is no linear model to compare with."
+        )
+    total, count = torch.zeros(most, dtype=torch.float64), 0
+    for batch in data.batches("validation", data.rows_at_once(ROWS), limit=CHOSEN_ON):
+        total += functional.ppca_log_likelihoods(spectrum, batch.x.flatten(1).double(), most).sum(0)
+        count += len(batch)
+    finite = torch.where(total.isfinite(), total, -math.inf)
+    if not bool(total.isfinite().any()):
+        raise ArgumentError(
+            "a few latents explain all the variance of the data, so a linear model has no noise left and no density: there is nothing "
+            "to compare with."
+        )
+    return int(finite.argmax()) + 1
+
+
+def _with_factors(
+    model: VAE, data: Data, baseline: LinearBaseline, spectrum: functional.Spectrum
+) -> tuple[LinearBaseline, tuple[str, ...]]:
+    """The baseline with as many sigmas as the model has."""
+    scale, size = model.likelihood.scale, data.spec.data_dim
+    entries = 1 if scale is None else math.prod(scale.shape)
+    if scale is None or entries == 1:
+        return baseline, baseline_notes(baseline)
+    if size > EXACT_DIM:
+        return baseline, (
+            *baseline_notes(baseline),
+            f"the baseline has one sigma and the model {entries:,}: factor analysis is not fitted beyond {EXACT_DIM:,} dimensions",
+        )
+    covariance = data_covariance(lambda: _training(data), spectrum)
+    groups = torch.arange(entries).repeat_interleave(size // entries)
+    factor = functional.factor_analysis(
+        spectrum.mean, covariance, baseline.ppca.weight, groups=groups, min_noise=scale.floor**2
+    )
+    return LinearBaseline(baseline.ppca, factor, scale.shared, baseline.is_exact), baseline_notes(baseline)
+
+
+def baseline_notes(baseline: LinearBaseline) -> tuple[str, ...]:
+    """Notes on how a baseline was fitted."""
+    if baseline.is_exact:
+        return ()
+    return ("the baseline is approximate: its eigenvalues are from subspace iteration",)
+
+
+def log_likelihoods(
+    baseline: LinearBaseline, data: Data, split: AnySplit, seed: int = 0, limit: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Exact log-likelihood of each example of a split, `[N]`, nats: under the baseline, and under its probabilistic PCA."""
+    found, simple = [], []
+    for batch in data.batches(split, data.rows_at_once(ROWS), seed, limit):
+        x = batch.x.flatten(1).double()
+        found.append(baseline.log_likelihood(x))
+        simple.append(found[-1] if baseline.factor is None else functional.ppca_log_likelihood(baseline.ppca, x))
+    return torch.cat(found), torch.cat(simple)
