@@ -67,7 +67,8 @@ def test_full_brings_all_into_one_json(run, capsys):
     assert errors.keys() == {"mean", "spread", "kurtosis", "coverage", "pit", "ks"}
     assert all(error > 0 for error in record["latents"]["standard_errors"]["kl_per_dim"])
     assert record["standard_errors"].keys() == {
-        "reconstruction_nats", "kl_nats", "mse", "kl_per_dim", "bits_per_dim", "ppca_log_likelihood_nats", "elbo_minus_ppca_nats",
+        "reconstruction_nats", "kl_nats", "mse", "kl_per_dim", "bits_per_dim", "ppca_log_likelihood_nats",
+        "baseline_log_likelihood_nats", "elbo_minus_baseline_nats",
     }  # fmt: skip
     bits_error = record["elbo_standard_error"] / (64 * math.log(2))
     assert record["standard_errors"]["bits_per_dim"] == pytest.approx(bits_error)

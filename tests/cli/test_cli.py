@@ -43,7 +43,7 @@ def test_evaluate_json(run, capsys):
 
 def test_evaluate_table_ends_in_a_sentence(run, capsys):
     _, out, _ = call(capsys, "evaluate", run)
-    assert "PPCA baseline" in out
+    assert "linear baseline" in out
     assert "probabilistic PCA with 3 latents" in out
 
 
@@ -118,7 +118,7 @@ def test_encode(run, capsys, tmp_path, suffix):
         (["sample", "{run}", "-n", "0"], "at least 1"),
         (["interpolate", "{run}", "--between", "0,9999"], "between 0 and 179"),
         (["interpolate", "{run}", "--between", "0,1,2"], "2 or 4 corners"),
-        (["encode", "{run}", "--out", "{tmp}/codes.txt"], "written as .npy or .csv"),
+        (["encode", "{run}", "--out", "{tmp}/codes.txt"], "must end in .csv, .npy"),
         (["encode", "{run}", "--what", "mode"], "mean, sample or log_std"),
         (["frobnicate"], "No such command"),
     ],

@@ -152,9 +152,8 @@ def test_options_beside_a_config_win(capsys, tmp_path, table, first):
 
 
 def python_run(out, table, *, model="sigma-vae", fitted=None, **parts):
-    torch.manual_seed(5)
     options = cb.NetworkOptions(hidden=(8,), activation="relu")
-    net = cb.build(model, data_shape=(3,), latent_dim=2, network="mlp", options=options, **parts)
+    net = cb.build(model, data_shape=(3,), latent_dim=2, network="mlp", options=options, seed=5, **parts)
     reading = cb.DataOptions(validation_fraction=0.3, split_seed=2)
     usual = {"epochs": 2, "seed": 5, "batch_size": 16, "compile": "off", "precision": "fp32", "threads": 1}
     return cb.fit(

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from calibrae.evaluation import Calibration, Evaluation, Evidence, LatentDiagnosis, Residuals, findings
+from calibrae.evaluation import Calibration, Evaluation, Evidence, LatentDiagnosis, Outside, Residuals, findings
 
 
 def evaluation(**changes) -> Evaluation:
@@ -15,6 +15,8 @@ def evaluation(**changes) -> Evaluation:
         "n": 1000, "data_dim": 100, "latent_dim": 4, "split": "test", "seed": 0, "elbo_nats": 50.0, "elbo_standard_error": 0.1,
         "reconstruction_nats": -60.0, "kl_nats": 10.0, "kl_per_dim": [2.5] * 4, "mse": 0.01, "sigma": 0.1, "sigma_shared": "all",
         "bits_per_dim": 7.0, "active_units": 4, "ppca_log_likelihood_nats": 20.0, "ppca_sigma": 0.2, "scale": "[0, 1]",
+        "baseline": "probabilistic PCA with 4 latents", "baseline_log_likelihood_nats": 20.0,
+        "standard_errors": {"elbo_minus_baseline_nats": 1.0},
         "log_scale": 0.0, "elbo_nats_original_units": None,
     }  # fmt: skip
     return Evaluation(**(plain | changes))
@@ -42,14 +44,14 @@ def history(*elbos: float) -> list[dict[str, float]]:
 
 
 SETTLED = history(0, 30, 40, 45, 48, 49, 49.5, 49.8, 49.9, 50)
-WELL = Evidence(evaluation(), evaluation(elbo_nats=50.2), SETTLED, calibrated(), latents(), 0.001, 0.0)
+WELL = Evidence(evaluation(), evaluation(elbo_nats=50.2), SETTLED, calibrated(), latents(), 0.001, None)
 
 CASES = {
-    "data-outside-range": {"outside": 0.2},
+    "data-outside-range": {"outside": Outside(0.2, 50, 1000)},
     "posterior-collapse": {"latents": latents(collapse="full", active=torch.zeros(4, dtype=torch.bool), sentence="Posterior collapse: ...")},
     "sigma-at-floor": {"min_sigma": 0.0999},
-    "below-ppca": {"test": evaluation(ppca_log_likelihood_nats=60.0)},
-    "still-rising": {"history": history(0, 10, 20, 30, 40, 50)},
+    "below-baseline": {"test": evaluation(baseline_log_likelihood_nats=60.0)},
+    "still-falling": {"history": history(0, 10, 20, 30, 40, 50)},
     "one-epoch": {"history": history(10)},
     "over-fitted": {"train": evaluation(elbo_nats=60.0)},
     "miscalibrated": {"calibration": calibrated(spread=1.3)},
@@ -73,15 +75,15 @@ def test_each_fault_is_found_alone(code):
 
 def test_the_worst_comes_first():
     everything = {
-        key: value for code in ("unused-latents", "over-fitted", "below-ppca") for key, value in CASES[code].items()
+        key: value for code in ("unused-latents", "over-fitted", "below-baseline") for key, value in CASES[code].items()
     }
     found = findings(replace(WELL, **everything))
     assert [f.severity for f in found] == ["error", "warning", "note"]
 
 
 def test_an_autoencoder_has_fewer_things_to_go_wrong():
-    plain = evaluation(elbo_nats=None, ppca_log_likelihood_nats=None, kl_nats=None)
-    assert findings(Evidence(plain, plain, SETTLED, None, None, None, 0.0)) == []
+    plain = evaluation(elbo_nats=None, baseline_log_likelihood_nats=None, kl_nats=None)
+    assert findings(Evidence(plain, plain, SETTLED, None, None, None, None)) == []
 
 
 def test_a_model_without_a_history_is_judged_by_its_numbers_alone():

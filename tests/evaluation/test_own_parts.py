@@ -62,7 +62,7 @@ def test_a_density_is_not_taken_for_bits(likelihood):
     assert "(bits)" not in said
     assert "bernoulli" not in said
     assert likelihood.partition(":")[0].partition("-")[0] in said  # its own name
-    assert "ppca baseline" in said  # probabilistic PCA is a density too
+    assert "linear baseline" in said  # probabilistic PCA is a density too
 
 
 def test_bits_are_called_what_they_are():
@@ -124,7 +124,7 @@ def test_probabilities_see_the_integers_themselves():
     assert torch.equal(x, stored.slice(0, len(stored)).to(x.dtype))
     assert x.max() == LEVELS - 1
     assert data.spec.step is None
-    with pytest.raises(ArgumentError, match="needs integers; got floats"):
+    with pytest.raises(ArgumentError, match="needs integers from 0; got others"):
         cb.evaluate(of_levels(), torch.rand(5, 1, 8, 8))
 
 

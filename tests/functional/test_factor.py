@@ -35,7 +35,7 @@ def test_the_fit_is_scikit_learns(x):
     mean, covariance = moments(x)
     ours = factor_analysis(mean, covariance, start(covariance))
     theirs = SkFactorAnalysis(LATENTS, tol=1e-5, max_iter=20_000, svd_method="lapack").fit(x.numpy())
-    assert factor_log_likelihood(ours, x).mean().item() == pytest.approx(theirs.score(x.numpy()), abs=1e-3)
+    assert factor_log_likelihood(ours, x).mean().item() == pytest.approx(theirs.score(x.numpy()), abs=2e-3)
     torch.testing.assert_close(ours.noise, torch.from_numpy(theirs.noise_variance_), rtol=0.03, atol=1e-3)
 
 

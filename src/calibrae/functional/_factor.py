@@ -11,8 +11,8 @@ from torch import Tensor
 from .._types import Float
 from ..errors import ArgumentError, ShapeError
 
-ITERATIONS = 500
-GAIN = 1e-5  # nats per example below which an iteration changes nothing
+ITERATIONS = 1000
+GAIN = 1e-6  # nats per example below which an iteration changes nothing
 GROWTH = 10  # iterations between two looks at the gain
 
 

@@ -9,7 +9,7 @@ import shutil
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -106,7 +106,11 @@ class RunFolder:
         lock = FileLock(self.path / LOCK, timeout=0)
         try:
             with lock:
-                yield
+                try:
+                    yield
+                finally:
+                    with suppress(OSError):  # an open file cannot be removed everywhere
+                        (self.path / LOCK).unlink(missing_ok=True)
         except Timeout:
             raise RunError(
                 f"another process is training in {self.path}. Wait for it or stop it, or choose another --out."

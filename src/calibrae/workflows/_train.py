@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, final
 
 from .._types import ScaleChoice, Shared
-from ..data import Data, DataOptions, load_data
+from ..data import NAMES, Data, DataOptions, load_data
 from ..errors import ArgumentError, RunError
 from ..models import PRESETS, VAE, ModelConfig, build, build_from_config, seeded_weights
 from ..networks import NETWORKS, NetworkOptions
@@ -231,6 +231,10 @@ def _parts_beside_the_preset(config: Mapping[str, Any]) -> dict[str, Any]:
 def _resume(values: Mapping[str, Any], given: set[str]) -> Run:
     folder = RunFolder.open(values["out"])
     stored = _registered_request(folder)
+    if values["data"] != stored.source and {values["data"], stored.source} & set(NAMES):
+        raise RunError(
+            f"a resumed run keeps its data, {stored.source}; got {values['data']}. Train anew with another --out."
+        )
     _require_same_words(values, given, stored.request or words_of(folder.read_config()))
     return resume_run(folder.path, values["data"], **{name: values[name] for name in FREE_ON_RESUME & given})
 

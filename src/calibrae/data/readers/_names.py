@@ -40,13 +40,14 @@ HUB: dict[str, HubEntry] = {
     "celeba": HubEntry("flwrlabs/celeba", "image"),
 }
 NAMES = ("digits", *HUB)
+OF_RUNS = ("config.toml", ".lock")  # what a run's folder holds, as soon as it is made
 
 
 def _is_name(data: Any) -> bool:
     """Tell whether this is a name; a run may be called like the data that it was trained on."""
     if not isinstance(data, str) or data not in NAMES:
         return False
-    return not Path(data).exists() or (Path(data) / "config.toml").exists()
+    return not Path(data).exists() or any((Path(data) / name).exists() for name in OF_RUNS)
 
 
 @reads(f"a name ({', '.join(NAMES)})", _is_name, rank=10)
