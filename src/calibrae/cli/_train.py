@@ -57,7 +57,13 @@ def train(
         str, typer.Option(help="Activation of the mlp: silu, gelu, relu, leaky-relu, tanh.")
     ] = "silu",
     width: Annotated[int, typer.Option(help="Channels of a conv net's finest map.")] = 48,
-    epochs: Annotated[int, typer.Option(help="Passes over the training set.")] = 20,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            help="Passes over the training set; by default until the validation loss has settled, or 18,000 steps are over.",
+            show_default=False,
+        ),
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Batch size.")] = 64,
     micro_batches: Annotated[int, typer.Option(help="Pieces that a batch is cut into, to save memory.")] = 1,
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 4e-3,

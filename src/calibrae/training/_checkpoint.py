@@ -31,6 +31,10 @@ class TrainState:
         best_epoch: its epoch.
         history: a row per epoch.
         sums: running sums of the epoch that is under way.
+        round_start: step at which the round of the learning rate began.
+        round_end: its last step; 0 in the first round.
+        round_epoch: epochs that were finished when it began.
+        is_settled: whether no further round is needed.
     """
 
     epoch: int = 0
@@ -41,6 +45,10 @@ class TrainState:
     best_epoch: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
     sums: dict[str, float] = field(default_factory=dict)
+    round_start: int = 0
+    round_end: int = 0
+    round_epoch: int = 0
+    is_settled: bool = False
 
 
 def save_checkpoint(path: Path, state: TrainState, parts: dict[str, Any]) -> None:

@@ -21,6 +21,10 @@ class AbstractReporter(ABC):
         """Training begins, perhaps in the middle."""
 
     @abstractmethod
+    def retarget(self, total_steps: int) -> None:
+        """The run takes another number of steps than it seemed at first."""
+
+    @abstractmethod
     def step(self, step: int, terms: Mapping[str, float]) -> None:
         """One optimiser step is done."""
 
@@ -42,6 +46,9 @@ class Silent(AbstractReporter):
     """Says nothing."""
 
     def start(self, total_steps: int, done: int) -> None:
+        pass
+
+    def retarget(self, total_steps: int) -> None:
         pass
 
     def step(self, step: int, terms: Mapping[str, float]) -> None:
@@ -103,6 +110,10 @@ class Bar(AbstractReporter):
         )
         self._task = self._progress.add_task("", total=total_steps, completed=done)
         self._progress.start()
+
+    def retarget(self, total_steps: int) -> None:
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, total=total_steps)
 
     def step(self, step: int, terms: Mapping[str, float]) -> None:
         if self._progress is not None and self._task is not None:

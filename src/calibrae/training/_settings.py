@@ -18,13 +18,13 @@ class TrainSettings:
     """Settings of one training run; all are stored in `config.toml`.
 
     Attributes:
-        epochs: passes over the training set.
+        epochs: passes over the training set; `None`: until the validation loss has settled, or 18,000 steps are over.
         batch_size: examples per optimiser step, over all micro-batches.
         micro_batches: number of pieces that a batch is cut into to save memory. The loss is that of the whole batch: an optimal
             scale is first computed over all of them, at the cost of one more forward pass.
         lr: peak learning rate of AdamW.
         weight_decay: AdamW's weight decay, for matrices (not for biases or the scale).
-        lr_warmup: share of all steps over which the learning rate rises; it then falls as a cosine to zero.
+        lr_warmup: share of all steps over which the learning rate rises; it then falls as a cosine to zero; in each round anew.
         grad_clip_norm: largest norm of the gradient of the loss in nats per data dimension; 0 for none.
         horizontal_flip: mirror training examples left to right at random. It changes what is modelled: not for digits or text.
         ema_decay: decay per step of an exponential moving average of the weights, which is then validated and kept; 0 for none.
@@ -41,7 +41,7 @@ class TrainSettings:
             the run trains.
     """
 
-    epochs: int = 20
+    epochs: int | None = None
     batch_size: int = 64
     micro_batches: int = 1
     lr: float = 4e-3
@@ -61,7 +61,8 @@ class TrainSettings:
     retain_memory: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "micro_batches", "eval_batch_size"):
+        self._require("epochs", "at least 1, or None", self.epochs is None or self.epochs >= 1)
+        for name in ("batch_size", "micro_batches", "eval_batch_size"):
             self._require(name, "at least 1", getattr(self, name) >= 1)
         for name in ("weight_decay", "grad_clip_norm", "patience"):
             self._require(name, "0 or more", getattr(self, name) >= 0)

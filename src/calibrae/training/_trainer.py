@@ -34,6 +34,7 @@ from ..models import VAE, ELBOSummary, optimal_scale_of, scale_over
 from ..objectives import Objective
 from ..runs import RunFolder, save_model
 from ._average import averaged
+from ._budget import Budget
 from ._checkpoint import Keeper, TrainState
 from ._hardware import quiet_fabric
 from ._interrupt import interruptible
@@ -104,9 +105,23 @@ class Trainer:
         return replace(settings, batch_size=count, micro_batches=min(settings.micro_batches, count))
 
     @property
-    def total_steps(self) -> int:
-        """Optimiser steps of the whole run."""
-        return self.settings.epochs * self.pieces.steps_per_epoch
+    def budget(self) -> Budget:
+        """Length of the run."""
+        return Budget(self.settings.epochs, self.pieces.steps_per_epoch)
+
+    @property
+    def round_end(self) -> int:
+        """Last step of the round of the learning rate, after which the run may be over."""
+        return self.state.round_end or self.budget.first
+
+    def rate(self) -> float:
+        """Share of the peak learning rate at the step that comes."""
+        start = self.state.round_start
+        return rate_at(self.state.step - start, self.round_end - start, self.settings.lr_warmup)
+
+    def take_best(self) -> None:
+        """Go on from the weights of the best epoch."""
+        self.model.load_state_dict(self.keeper.load_best(self.device))
 
     @property
     def eval_batch(self) -> int:
@@ -137,7 +152,7 @@ class Trainer:
             self._restore()
         else:
             self.save()
-        self.reporter.start(self.total_steps, self.state.step)
+        self.reporter.start(self.round_end, self.state.step)
         tracker = Tracker(self.keeper.folder.path / "tensorboard")
         try:
             with interruptible() as interrupt:
@@ -153,7 +168,9 @@ class Trainer:
         state, settings = self.state, self.settings
         if settings.patience and state.epoch - state.best_epoch >= settings.patience:
             return True
-        return state.epoch >= min(settings.epochs, self.stop_after or settings.epochs)
+        if self.stop_after is not None and state.epoch >= self.stop_after:
+            return True
+        return state.epoch >= settings.epochs if settings.epochs is not None else state.is_settled
 
     def _show_data(self) -> None:
         """Show the model the data: shape, step, mean, deviation; and start a learned scale at the decoder's residuals.
@@ -192,7 +209,7 @@ class Trainer:
 
     def _validator(self) -> Validator:
         settings = self.settings
-        validated = settings.epochs * len(self.data.view("validation"))
+        validated = self.budget.first // self.pieces.steps_per_epoch * len(self.data.view("validation"))
         uncompiled = settings.compile == "off" or settings.acceleration == "off"
         seed, expected = settings.seed, 0 if uncompiled else validated
         is_averaged = self.average is not None
@@ -214,7 +231,7 @@ class Trainer:
         scale = optimal_scale_of(self.model)
         if scale is not None:
             scale.release()
-        self.optimisers = build_optimisers(self.model, settings, self.total_steps)
+        self.optimisers = build_optimisers(self.model, settings, self.budget.first)
         loss = PieceLoss(self.model, self.objective, self.data.preparation)
         # one process: Fabric places and precision-wraps; called through its wrapper, a small network's step would take 5 % longer
         _, *wrapped = self.fabric.setup(loss, *self.optimisers)
@@ -223,7 +240,7 @@ class Trainer:
         eager = EagerStep(
             loss,
             self.optimisers,
-            self.total_steps,
+            self.budget.first,
             settings.grad_clip_norm,
             self.fabric.autocast,
             self.fabric.backward,
@@ -253,7 +270,7 @@ class Trainer:
                 count, why = choose_threads(trial, self.device)
             torch.set_num_threads(count)
             said = f"{count} thread{'s' if count > 1 else ''} ({why}), "
-        return step, said + choose_compile(self.settings.compile, trial, self.total_steps)
+        return step, said + choose_compile(self.settings.compile, trial, self.budget.first)
 
     def batches(self) -> Generator[list[Piece], None, None]:
         """Batches of the epoch that are left, in main memory; made while a device computes, unless the processor does."""
@@ -280,7 +297,7 @@ class Trainer:
         """
         self.save()
         message = (
-            f"interrupted after step {self.state.step} of {self.total_steps}; nothing is lost. Go on with: calibrae train "
+            f"interrupted after step {self.state.step} of {self.round_end}; nothing is lost. Go on with: calibrae train "
             f"{self.data.source.name} --out {self.keeper.folder.path} --resume"
         )
         self.reporter.say(message)
@@ -304,14 +321,14 @@ class Trainer:
 
     def row(self, summary: ELBOSummary) -> dict[str, float]:
         """Row of the history for the epoch that has just been validated."""
-        state, share = self.state, rate_at(self.state.step, self.total_steps, self.settings.lr_warmup)
+        state, share = self.state, self.rate()
         row = {
             "epoch": state.epoch,
             "step": state.step,
             "seconds": round(state.seconds, 3),
             "lr": share * self.settings.lr,
         }
-        row |= self.objective.schedule(state.step, self.total_steps)
+        row |= self.objective.schedule(state.step, self.budget.first)
         row |= {f"train_{name}": value for name, value in self.means(state.sums).items() if name != "sigma"}
         row |= {f"validation_{name}": value for name, value in self.validate.columns(summary).items()}
         scale = self.kept.likelihood.scale

@@ -12,7 +12,9 @@ from ..training import AbstractReporter
 FEW_STEPS = 500
 
 
-def announce(model: VAE, data: Data, objective: Objective, reporter: AbstractReporter, steps: int) -> None:
+def announce(
+    model: VAE, data: Data, objective: Objective, reporter: AbstractReporter, steps: int, *, until_settled: bool
+) -> None:
     """Say what is trained on what, with which objective, and what its beta is called elsewhere."""
     sizes = {split: len(data.view(split)) for split in ("train", "validation", "test")}
     parameters = sum(p.numel() for p in model.parameters())
@@ -33,7 +35,7 @@ def announce(model: VAE, data: Data, objective: Objective, reporter: AbstractRep
             reporter.say(
                 "note: the optimal scale is that of single samples, which is the ELBO's optimum; --sigma learned follows this objective"
             )
-    if steps < FEW_STEPS:
+    if steps < FEW_STEPS and not until_settled:
         reporter.say(f"Only {steps} steps. Most models improve for several thousand: try more --epochs.")
 
 

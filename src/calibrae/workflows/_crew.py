@@ -91,8 +91,11 @@ class Crew:
         for folder in self.folder.iterdir():
             if (folder / "history.csv").exists():
                 run = RunFolder(folder)
-                done += len(run.read_history())
-                total += int(run.read_config()["training"]["epochs"])
+                epochs = len(run.read_history())
+                done += epochs
+                total += int(
+                    run.read_config()["training"].get("epochs") or epochs + 1
+                )  # until it has settled: one more
         return done, max(total, 1)
 
     def _worker(self) -> None:

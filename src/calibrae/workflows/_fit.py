@@ -68,7 +68,7 @@ def fit(
         model: any `VAE`; trained in place. Submodules in eval mode stay so.
         data: a name, a path, an array `[N, *data]`, a tensor, a dict of arrays, or a Dataset.
         out: run folder; by default a new temporary one.
-        epochs: passes over the training set.
+        epochs: passes over the training set; by default until the validation loss has settled, or 18,000 steps are over.
         condition: condition of each example, for a conditional model: an array `[N]` or `[N, k]`, a dict of such by split, or the name
             of a column, or `class` for folders of pictures, or `label` for label files. Classes become one-hot, numbers standardised.
         objective: loss to minimise; by default the model's.
@@ -205,7 +205,14 @@ class _Job:
             trainer = Trainer(
                 self.model, self.data, folder, self.settings, self.objective, self.reporter, self.stop_after
             )
-            announce(self.model, self.data, self.objective, self.reporter, trainer.total_steps)
+            announce(
+                self.model,
+                self.data,
+                self.objective,
+                self.reporter,
+                trainer.round_end,
+                until_settled=self.settings.epochs is None,
+            )
             return trainer, trainer.run(resume=resume)
         except BaseException as error:
             if not resume and not (folder.checkpoints / "last.pt").exists():

@@ -88,7 +88,8 @@ def _place_of(data: Data) -> str | None:
 def write_end(run: Run, settings: TrainSettings, state: TrainState) -> None:
     """Complete `run.json`."""
     known = run.folder.read_run()
-    known |= {"finished": len(run.history) >= settings.epochs or bool(settings.patience), "epochs": len(run.history)}
+    ended = state.is_settled if settings.epochs is None else len(run.history) >= settings.epochs
+    known |= {"finished": ended or bool(settings.patience), "epochs": len(run.history)}
     known |= {"selected_epoch": state.best_epoch, "selected_by": "validation_loss", "seed": settings.seed}
     known |= {"training_seconds": run.history[-1]["seconds"]} if run.history else {}
     replace_json(run.path / "run.json", known)
