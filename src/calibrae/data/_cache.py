@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -47,12 +47,12 @@ def key_of(*parts: object) -> str:
     return digest.hexdigest()
 
 
-def hash_files(files: Iterable[Path], root: Path, **options: Any) -> str:
-    """Hash of the names (relative to `root`) and contents of files, and of the options they are decoded with."""
+def hash_files(files: Sequence[Path], root: Path, *, named: bool = True, **options: Any) -> str:
+    """Hash of the names (relative to `root`, where they matter) and contents of files, and of the options they are decoded with."""
     digest = hashlib.blake2b(digest_size=16)
     _add(digest, json.dumps({"revision": REVISION, **options}, sort_keys=True, default=str).encode())
     for file in files:
-        _add(digest, os.fsencode(file.relative_to(root).as_posix()))
+        _add(digest, os.fsencode(file.relative_to(root).as_posix()) if named else b"")
         content = hashlib.blake2b(digest_size=16)
         with file.open("rb") as stream:
             while chunk := stream.read(CHUNK):

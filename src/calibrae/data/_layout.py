@@ -20,6 +20,8 @@ def laid_out(raw: Raw) -> Raw:
         DataError: for no examples, no numbers, NaN, or numbers whose digits would be lost.
     """
     notes: list[str] = []
+    halves = any(array.dtype == np.float16 for array in raw.parts.values())
+    resolution = float(np.finfo(np.float16).eps) if halves else raw.resolution
     parts: dict[Part, Array] = {p: _numbers(a, p, notes) for p, a in raw.parts.items() if len(a)}
     if not parts:
         raise DataError(f"{raw.name} holds no examples.")
@@ -34,7 +36,7 @@ def laid_out(raw: Raw) -> Raw:
         name = f"{raw.name} ({part})" if len(parts) > 1 else raw.name
         require_finite(name, array, raw.columns)
         _require_exact(name, array)
-    return replace(raw, parts=parts, notes=tuple(dict.fromkeys((*raw.notes, *notes))))
+    return replace(raw, parts=parts, resolution=resolution, notes=tuple(dict.fromkeys((*raw.notes, *notes))))
 
 
 def _numbers(array: Array, part: str, notes: list[str]) -> Array:

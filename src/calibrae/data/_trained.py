@@ -60,11 +60,7 @@ def _by_name(raw: Raw, schema: Schema, notes: list[str]) -> Raw:
         return raw
     if not schema.is_named or raw.columns == schema.columns:
         return raw
-    missing = [name for name in schema.columns if name not in raw.columns]
-    if missing:
-        raise DataError(
-            f"{raw.name} must have the columns that the model was trained on; missing: {listed(missing)}; got {listed(raw.columns)}."
-        )
+    require_columns(raw.name, raw.columns, schema.columns)
     extra = [name for name in raw.columns if name not in schema.columns]
     if extra:
         notes.append(f"{counted(len(extra), 'column')} that the model does not know left out: {listed(extra)}")
@@ -73,6 +69,15 @@ def _by_name(raw: Raw, schema: Schema, notes: list[str]) -> Raw:
     order = [raw.columns.index(name) for name in schema.columns]
     parts: dict[Part, Array] = {part: array[:, order] for part, array in raw.parts.items()}
     return replace(raw, parts=parts, columns=schema.columns, fingerprint="")
+
+
+def require_columns(name: str, given: Sequence[str], known: Sequence[str]) -> None:
+    """Raise `DataError` unless all known columns are given."""
+    missing = [column for column in known if column not in given]
+    if missing:
+        raise DataError(
+            f"{name} must have the columns that the model was trained on; missing: {listed(missing)}; got {listed(list(given))}."
+        )
 
 
 def _same_shape(raw: Raw, schema: Schema, notes: list[str]) -> Raw:

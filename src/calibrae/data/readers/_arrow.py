@@ -11,7 +11,8 @@ import numpy as np
 from ...errors import DataError
 from .. import _cache
 from .._layout import EXACT
-from .._source import Array, Part, counted, listed, part_of
+from .._source import Array, Part, Request, counted, listed, part_of
+from .._trained import require_columns
 
 UNIT = b"unit"  # key of a field's metadata
 
@@ -56,6 +57,20 @@ def numeric_names(name: str, schema: Any, left_out: Sequence[str] = ()) -> list[
             f"{name}: every column must have a name of its own; got {listed(double)} more than once. Rename them."
         )
     return names
+
+
+def unknown_columns(name: str, names: Iterable[str], request: Request) -> list[str]:
+    """Columns that a trained model does not know, which are left out; none for data to train on.
+
+    Raises:
+        DataError: if columns that it knows are missing.
+    """
+    trained, condition = request.trained, request.options.condition
+    if trained is None or not trained.is_named:
+        return []
+    given = list(names)
+    require_columns(name, given, trained.columns)
+    return [column for column in given if column not in trained.columns and column != condition]
 
 
 def index_column(name: str, first: Any, names: Sequence[str]) -> tuple[str, str] | None:

@@ -18,7 +18,16 @@ from ...errors import DataError, first_line
 from .. import _cache
 from .._registry import reads_files
 from .._source import Array, Part, Raw, Request, listed
-from ._arrow import grouped, index_column, labels_of, numeric_names, require_column, stacked, through_cache
+from ._arrow import (
+    grouped,
+    index_column,
+    labels_of,
+    numeric_names,
+    require_column,
+    stacked,
+    through_cache,
+    unknown_columns,
+)
 from ._labels import labelled
 
 BLOCK = 1 << 24  # bytes read at once
@@ -53,7 +62,7 @@ class _Dialect:
 @reads_files("CSV files", (".csv", ".tsv", ".tab", ".dat"), rank=40)
 def read_csv(files: Sequence[Path], root: Path, request: Request) -> Raw:
     """CSV files of one table."""
-    condition, trained = request.options.condition, request.trained
+    condition = request.options.condition
     groups, notes = grouped(files, root)
     dialects = {file: _dialect(file, request.options.header) for file in files}
     first = dialects[files[0]]
@@ -61,11 +70,11 @@ def read_csv(files: Sequence[Path], root: Path, request: Request) -> Raw:
     if condition is not None:
         require_column(files[0].name, first.names, condition)
     is_named = first.has_header
-    if trained is not None and trained.is_named and is_named:
-        extra = [name for name in first.names if name not in trained.columns and name not in left_out]
-        left_out += extra
-        if extra:
-            notes.append(f"columns that the model does not know left out: {listed(extra)}")
+    if is_named:
+        unknown = unknown_columns(files[0].name, first.names, request)
+        left_out += unknown
+        if unknown:
+            notes.append(f"columns that the model does not know left out: {listed(unknown)}")
     table = _opened(files[0], first)
     for name, note in _index_of(files[0], first, left_out):
         left_out.append(name)
@@ -73,7 +82,7 @@ def read_csv(files: Sequence[Path], root: Path, request: Request) -> Raw:
     names = numeric_names(files[0].name, table.schema, left_out)
     folder = root if root.is_dir() else root.parent
     options = {"columns": names, "parts": list(groups), "header": request.options.header}
-    key = _cache.hash_files(files, folder, kind="csv", **options)
+    key = _cache.hash_files(files, folder, named=len(files) > 1, kind="csv", **options)
 
     def blocks(members: Sequence[Path]) -> Iterator[Array]:
         for file in members:

@@ -6,8 +6,8 @@ from typing import Any
 
 from ...errors import DataError, first_line
 from .._registry import reads
-from .._source import Raw, Request
-from ._arrow import index_column, labels_of, numbers, numeric_names, require_column, units_of
+from .._source import Raw, Request, listed
+from ._arrow import index_column, labels_of, numbers, numeric_names, require_column, units_of, unknown_columns
 
 
 def is_frame(data: Any) -> bool:
@@ -33,11 +33,10 @@ def read_frame(data: Any, request: Request) -> Raw:
     if index is not None:
         left_out.append(index[0])
         notes.append(index[1])
-    if request.trained is not None and request.trained.is_named:
-        left_out += [c for c in table.column_names if c not in request.trained.columns and c not in left_out]
-        extra = [c for c in left_out if c != condition and (index is None or c != index[0])]
-        if extra:
-            notes.append(f"columns that the model does not know left out: {', '.join(extra[:5])}")
+    unknown = [c for c in unknown_columns(name, table.column_names, request) if c not in left_out]
+    if unknown:
+        left_out += unknown
+        notes.append(f"columns that the model does not know left out: {listed(unknown)}")
     names = numeric_names(name, table.schema, left_out)
     values = numbers(name, [table.column(title) for title in names], names)
     return Raw(name, {"all": values}, "", tuple(names), units_of(table.schema), labels=labels, notes=tuple(notes))  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ import numpy as np
 from ...errors import DataError, first_line
 from .. import _cache
 from .._registry import reads_files
-from .._source import Array, Part, Raw, Request, counted
+from .._source import Array, Part, Raw, Request, counted, listed
 from ._arrow import (
     grouped,
     index_column,
@@ -24,6 +24,7 @@ from ._arrow import (
     stacked,
     through_cache,
     units_of,
+    unknown_columns,
 )
 from ._labels import labelled
 from ._pictures import MAGIC, Openers, decode, open_bytes
@@ -79,13 +80,13 @@ def _column(file: Path, name: str) -> Array:
 def _table(files: Sequence[Path], groups: dict[Part, list[Path]], root: Path, request: Request) -> Raw:
     import pyarrow.parquet as pq
 
-    condition, trained = request.options.condition, request.trained
+    condition = request.options.condition
     schema = _reading(files[0], _schema)
     left_out = [condition] if condition is not None else []
     if condition is not None:
         require_column(files[0].name, schema.names, condition)
-    if trained is not None and trained.is_named:
-        left_out += [name for name in schema.names if name not in trained.columns]
+    unknown = unknown_columns(files[0].name, schema.names, request)
+    left_out += unknown
     first = _reading(files[0], lambda f: pq.read_table(f, columns=schema.names[:1])).column(0) if schema.names else None
     notes: list[str] = []
     if first is not None and not kind_words(first.type) and schema.names[0] not in left_out:
@@ -95,7 +96,12 @@ def _table(files: Sequence[Path], groups: dict[Part, list[Path]], root: Path, re
             notes.append(index[1])
     names = numeric_names(files[0].name, schema, left_out)
     key = _cache.hash_files(
-        files, root if root.is_dir() else root.parent, kind="parquet", columns=names, parts=list(groups)
+        files,
+        root if root.is_dir() else root.parent,
+        named=len(files) > 1,
+        kind="parquet",
+        columns=names,
+        parts=list(groups),
     )
 
     def blocks(members: Sequence[Path]) -> Iterator[Array]:
@@ -111,9 +117,8 @@ def _table(files: Sequence[Path], groups: dict[Part, list[Path]], root: Path, re
     parts, _ = through_cache(key, groups, blocks, dict)
     if not parts:
         raise DataError(f"{root} holds no rows. Check the files.")
-    extra = [c for c in left_out if c != condition and c in schema.names and not any(c in n for n in notes)]
-    if trained is not None and extra:
-        notes.append(f"columns that the model does not know left out: {', '.join(extra[:5])}")
+    if unknown:
+        notes.append(f"columns that the model does not know left out: {listed(unknown)}")
     return Raw(str(root), parts, key, tuple(names), units_of(schema), notes=tuple(notes))
 
 
@@ -149,7 +154,7 @@ def _holds_images(file: Path, column: str) -> bool:
 
 def _pictures(files: Sequence[Path], groups: dict[Part, list[Path]], root: Path, column: str, request: Request) -> Raw:
     folder = root if root.is_dir() else root.parent
-    key = _cache.hash_files(files, folder, kind="pictures", column=column, parts=list(groups))
+    key = _cache.hash_files(files, folder, named=len(files) > 1, kind="pictures", column=column, parts=list(groups))
     parts: dict[Part, Openers] = {part: _cell_openers(members, column) for part, members in groups.items()}
     return decode(str(root), key, parts, request)
 

@@ -119,10 +119,11 @@ class _Inventory:
                 yield f"{kind.name} were read; {counted(len(found), 'file')} of {name} left out ({listed([f.name for f in found], 3)})"
         strangers = Counter(file.suffix.lower() or "without a suffix" for file in self.unknown)
         if strangers:
-            each = ", ".join(f"{suffix} ({count})" for suffix, count in strangers.most_common(5))
+            common = sorted(strangers.items(), key=lambda item: (-item[1], item[0]))
+            each = listed([f"{suffix} ({count})" for suffix, count in common])
             yield f"{counted(sum(strangers.values()), 'other file')} left out: {each}"
         if self.dead:
-            yield f"{counted(len(self.dead), 'link')} that lead nowhere left out: {listed([shown(Path(n)) for n in self.dead])}"
+            yield f"{counted(len(self.dead), 'dead link')} left out: {listed([shown(Path(n)) for n in self.dead])}"
 
 
 PICTURES_RANK = 20  # tables and arrays come after it
