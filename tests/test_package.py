@@ -80,15 +80,30 @@ def test_the_python_of_the_pages_runs(block, tmp_path, monkeypatch):
     exec(compile(block, "docs", "exec"), {})
 
 
-def _make_pages():
-    spec = importlib.util.spec_from_file_location("make_pages", ROOT / "docs" / "make_pages.py")
+def _tool(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
+@pytest.mark.slow
+def test_the_outputs_of_the_readme_are_those_of_its_commands():
+    outputs, page = _tool("make_outputs"), (ROOT / "README.md").read_text(encoding="utf-8")
+    assert outputs.BLOCK.search(page)
+    assert list(outputs.differences(page, outputs.page_with_outputs(page))) == []
+
+
+def test_outputs_that_went_stale_are_noticed():
+    differences = _tool("make_outputs").differences
+    assert list(differences("ELBO 39.61 nats", "ELBO 39.2 nats")) == []
+    assert list(differences("ELBO 39.61 nats", "ELBO 20.1 nats"))
+    assert list(differences("ELBO 39.61 nats", "bound 39.61 nats"))
+    assert list(differences("one", "one\ntwo"))
+
+
 def test_the_page_of_conventions_is_that_of_the_catalogue():
-    assert (ROOT / "docs" / "conventions.md").read_text(encoding="utf-8") == _make_pages().conventions_page()
+    assert (ROOT / "docs" / "conventions.md").read_text(encoding="utf-8") == _tool("make_pages").conventions_page()
 
 
 def test_the_worked_example_prints_what_its_page_says(capsys):
@@ -100,7 +115,7 @@ def test_the_worked_example_prints_what_its_page_says(capsys):
 
 def test_the_corpus_table_is_that_of_what_the_audits_found():
     page = (ROOT / "docs" / "audit.md").read_text(encoding="utf-8")
-    assert page == _make_pages().audit_page(page)
+    assert page == _tool("make_pages").audit_page(page)
 
 
 def test_files_and_functions_stay_small():

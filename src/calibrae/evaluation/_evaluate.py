@@ -27,6 +27,7 @@ from ._ticks import Tick, ticker
 from ._weigh import draws_itself
 
 LATENT_STREAM = 6
+DENSITY_ABOVE_ONE = "an ELBO above 0 (a loss below 0) is right: it is the logarithm of a density, which exceeds 1 where values vary little"
 
 
 def evaluate_model(
@@ -80,6 +81,8 @@ def evaluate_model(
             model, data, split, importance_samples, seed=seed, batch_size=batch_size, limit=limit, tick=tick
         )
         notes = notes if is_reliable(weighted) else (*notes, effective_remark(weighted))
+    if summary.is_bound and summary.elbo > 0:
+        notes = (DENSITY_ABOVE_ONE, *notes)
     found = _record(model, data, split, seed, summary, weighted, linear, likelihoods, notes)
     return replace(
         found,

@@ -93,6 +93,7 @@ class Bar(AbstractReporter):
     def __init__(self) -> None:
         self._progress: Progress | None = None
         self._task: TaskID | None = None
+        self._explained = False
 
     def start(self, total_steps: int, done: int) -> None:
         if not sys.stderr.isatty():
@@ -123,6 +124,9 @@ class Bar(AbstractReporter):
         terms = {name.removeprefix("validation_"): v for name, v in row.items() if name.startswith("validation_")}
         terms |= {"sigma": row["sigma"]} if "sigma" in row else {}
         differs = "elbo" in terms and abs(terms["loss"] + terms["elbo"]) > 0.05
+        if terms.get("elbo", 0.0) > 0 and not self._explained:
+            self._explained = True
+            self.say("note: an ELBO above 0, a negative loss, is right: a density exceeds 1 where values vary little")
         mark = (f"  loss {terms['loss']:.1f}" if differs else "") + ("  best" if best else "")
         self.say(f"epoch {row['epoch']:>3.0f}  {row['seconds']:>6.0f} s  validation {format_terms(terms)}{mark}")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import DataError
+from ...errors import DataError, first_line
 from .. import _cache
 from .._mapped import in_memory_if_small
 from .._registry import reads_files
@@ -99,10 +99,8 @@ def load_numpy(path: Path) -> Array:
     """One `.npy` file, memory-mapped if it is large."""
     try:
         array: Array = in_memory_if_small(np.load(path, mmap_mode="r", allow_pickle=False))
-    except (ValueError, OSError, EOFError, TypeError, SyntaxError, OverflowError, MemoryError) as error:
-        raise DataError(
-            f"{path} cannot be read as a NumPy file: {str(error).splitlines()[0] if str(error) else error!r}."
-        ) from error
+    except Exception as error:  # NumPy raises many kinds for damaged headers
+        raise DataError(f"{path} cannot be read as a NumPy file: {_plainly(error)}.") from error
     return array
 
 
@@ -111,5 +109,9 @@ def _load_npz(path: Path) -> dict[str, Array]:
         with np.load(path, allow_pickle=False) as stored:
             return {key: stored[key] for key in stored.files}
     except Exception as error:  # zip, zlib and NumPy raise many kinds for damaged files
-        words = str(error).splitlines()[0] if str(error) else repr(error)
-        raise DataError(f"{path} cannot be read as a NumPy file: {words}.") from error
+        raise DataError(f"{path} cannot be read as a NumPy file: {_plainly(error)}.") from error
+
+
+def _plainly(error: Exception) -> str:
+    """First line of a message, with what cannot be printed written out."""
+    return ascii(first_line(error, 200))[1:-1]

@@ -1,0 +1,76 @@
+"""Write the outputs of commands on the pages: run every line that begins with `$ calibrae` and put what it prints below it.
+
+Run it from the repository: `python docs/make_outputs.py`. With `--check` nothing is written: words must be the same, and numbers near, as they
+depend a little on the machine. The tests check README.md so.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+BLOCK = re.compile(r"```\n(\$ calibrae .*?)```", re.DOTALL)
+NUMBER = re.compile(r"(?<![\w.])-?\d+(?:[.,]\d+)*")
+NEAR, SMALL = 0.15, 1.0  # share of a number, and nats, by which a machine may differ
+
+
+def commands(block: str) -> list[str]:
+    """Commands of a block."""
+    return [line.removeprefix("$ ") for line in block.splitlines() if line.startswith("$ ")]
+
+
+def made(block: str, folder: Path) -> str:
+    """The block with what its commands print now, run in a folder."""
+    lines = []
+    for command in commands(block):
+        words = [sys.executable, "-m", *shlex.split(command)]
+        done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True)  # noqa: S603 (commands of our own pages)
+        lines += [f"$ {command}", *done.stdout.rstrip().splitlines()]
+    return "\n".join(lines) + "\n"
+
+
+def page_with_outputs(text: str) -> str:
+    """A page with the outputs of all its blocks, which share a folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        return BLOCK.sub(lambda found: f"```\n{made(found.group(1), Path(folder))}```", text)
+
+
+def differences(old: str, new: str) -> Iterator[str]:
+    """Lines that differ by more than a machine may: other words, or numbers that are not near."""
+    before, after = old.splitlines(), new.splitlines()
+    if len(before) != len(after):
+        yield f"{len(after)} lines in place of {len(before)}"
+        return
+    for one, other in zip(before, after, strict=True):
+        numbers = [[float(n.replace(",", "")) for n in NUMBER.findall(line)] for line in (one, other)]
+        same_words = NUMBER.sub("#", one) == NUMBER.sub("#", other)
+        near = all(abs(a - b) <= NEAR * abs(a) + SMALL for a, b in zip(*numbers, strict=False))
+        if not (same_words and near):
+            yield f"{one!r} is now {other!r}"
+
+
+def main(check: bool) -> int:
+    """Write or check all pages; returns the number of those that differ."""
+    wrong = 0
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        if not BLOCK.search(text):
+            continue
+        new = page_with_outputs(text)
+        found = list(differences(text, new))
+        wrong += bool(found)
+        print(page.name, *(found or ["as before"]), sep="\n  ")
+        if not check:
+            page.write_text(new, encoding="utf-8")
+    return wrong if check else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main("--check" in sys.argv[1:]))
