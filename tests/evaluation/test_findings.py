@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
-from calibrae.evaluation import Calibration, Evaluation, Evidence, LatentDiagnosis, Outside, Residuals, findings
+import calibrae as cb
+from calibrae.data import View, load_data
+from calibrae.evaluation import (
+    Calibration,
+    Evaluation,
+    Evidence,
+    LatentDiagnosis,
+    Outside,
+    Residuals,
+    findings,
+    linear_vae_at_ppca,
+    training_spectrum,
+)
 
 
 def evaluation(**changes) -> Evaluation:
@@ -105,3 +119,46 @@ def test_a_collapsed_model_is_told_to_calibrate_sigma_only_if_it_did_not(choice,
     collapsed = replace(WELL, scale_choice=choice, **CASES["posterior-collapse"])
     (found,) = [finding for finding in findings(collapsed) if finding.code == "posterior-collapse"]
     assert ("--sigma optimal" in found.remedy) is advised
+
+
+def sound(seed: int, n: int = 1500):
+    """Data of a linear Gaussian model, and the linear VAE that is their closed-form optimum."""
+    rng = np.random.default_rng(seed)
+    weight = rng.normal(size=(2, 8))
+    weight /= np.linalg.norm(weight, axis=0)
+    data = load_data(rng.normal(size=(n, 2)) @ weight + 0.5 * rng.normal(size=(n, 8)))
+    return data, linear_vae_at_ppca(training_spectrum(data, 2).ppca(2), (8,)).float()
+
+
+@pytest.mark.parametrize("n", [60, 400, 1500])
+def test_nothing_is_found_in_sound_data(n):
+    """In a hundred draws at most one finding: benchmarks/false_alarms.py counts a thousand."""
+    alarms = [f.code for seed in range(33) for f in cb.diagnose(*reversed(sound(seed, n)), seed=seed)]
+    assert len(alarms) <= 1, alarms
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        (lambda data, model: (data, scaled(model, 0.7)), "miscalibrated"),
+        (lambda data, model: (data, scaled(model, 1.4)), "miscalibrated"),
+        (lambda data, model: (shifted(data), model), "data-outside-range"),
+    ],
+)
+def test_planted_faults_are_found(fault, code):
+    for seed in range(5):
+        data, model = fault(*sound(seed))
+        assert code in [finding.code for finding in cb.diagnose(model, data, seed=seed)]
+
+
+def scaled(model, factor):
+    """The model with another sigma."""
+    model.likelihood.scale._log_scale.add_(math.log(factor))
+    return model
+
+
+def shifted(data):
+    """The data with a test split in other units."""
+    view = data.views["test"]
+    rows = view.slice(0, len(view)).numpy() * 100
+    return replace(data, views={**data.views, "test": View(rows)})

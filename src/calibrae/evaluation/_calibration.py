@@ -23,6 +23,7 @@ MOST_CHANNELS = 32
 NUMBERS_AT_ONCE = 1 << 20
 RIGHT_WITHIN = 0.05  # of a sigma
 UNIFORM_WITHIN = 0.05  # KS distance
+SURE = 3.0  # standard errors beyond these, before anything is said
 NORMAL_KURTOSIS = 3.0
 
 
@@ -55,13 +56,13 @@ class Residuals:
 
     @property
     def is_right(self) -> bool:
-        """Tell whether sigma is within 5 % of the spread of the residuals."""
-        return abs(self.spread - 1.0) <= RIGHT_WITHIN
+        """Tell whether sigma is within 5 % of the spread of the residuals, as far as so many examples can tell."""
+        return abs(self.spread - 1.0) <= RIGHT_WITHIN + SURE * float(self.standard_errors.get("spread", 0.0))
 
     @property
     def has_right_shape(self) -> bool:
-        """Tell whether the probability integral transform is within 0.05 of a uniform one."""
-        return self.ks <= UNIFORM_WITHIN
+        """Tell whether the probability integral transform is within 0.05 of a uniform one, as far as so many examples can tell."""
+        return self.ks <= UNIFORM_WITHIN + SURE * float(self.standard_errors.get("ks", 0.0))
 
 
 @dataclass(frozen=True)

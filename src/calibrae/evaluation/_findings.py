@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from .._types import SEVERITIES, Finding
 from ._advice import advice, best_epoch, is_below, is_over_fitted, is_still_falling, late_share
@@ -15,6 +16,7 @@ from ._record import Evaluation
 OVERFITTED = 0.01  # nats per data dimension between training and test
 SURE = 4.0  # standard errors
 AT_FLOOR = 1.02
+FEWEST_TOLD = 30  # test examples from which the shape of residuals and codes can be told
 OUTSIDE, OFTENER, FEWEST_OUTSIDE = 0.01, 10.0, 5  # share of values; times what chance gives; examples
 
 
@@ -67,11 +69,22 @@ class Evidence:
     scale_choice: str | None = None
 
 
+Check: TypeAlias = Callable[[Evidence], Finding | None]
+
+
 def findings(evidence: Evidence) -> list[Finding]:
     """All that is wrong, most important first; empty if nothing is."""
-    checks = (
-        _outside, _collapse, _sigma_at_floor, _below_baseline, _too_short, _over_fitted, _miscalibrated, _holes, _unused, _wrong_shape,
-    )  # fmt: skip
+    checks: tuple[Check, ...] = (
+        _outside,
+        _collapse,
+        _sigma_at_floor,
+        _below_baseline,
+        _too_short,
+        _over_fitted,
+        _unused,
+    )
+    if evidence.test.n >= FEWEST_TOLD:
+        checks += (_miscalibrated, _holes, _wrong_shape)
     found = [finding for check in checks if (finding := check(evidence)) is not None]
     return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
 

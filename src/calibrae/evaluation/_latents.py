@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -28,6 +28,8 @@ QUERIES_AT_ONCE = 50
 RARE = 0.01  # quantile of the posterior samples below which a prior sample is in a hole
 RESAMPLED = 200
 KL_SAMPLES = 64  # of each example, where the KL has no closed form
+SURE = 3.0  # standard errors
+Holes: TypeAlias = tuple[float | None, float | None]  # a share, and its error
 MANY_HOLES = 0.1  # share of prior samples in holes from which samples look worse than reconstructions
 
 
@@ -88,8 +90,8 @@ class LatentDiagnosis:
 
     @property
     def has_holes(self) -> bool:
-        """Tell whether more than a tenth of the prior's samples fall where no data are coded."""
-        return self.hole_share is not None and self.hole_share > MANY_HOLES
+        """Tell whether more than a tenth of the prior's samples fall where no data are coded, beyond the error of that share."""
+        return _has_holes((self.hole_share, self.standard_errors.get("hole_share")))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for JSON."""
@@ -148,7 +150,7 @@ def _diagnosed(model: VAE, codes: _Codes, generator: torch.Generator) -> LatentD
     notes = list(codes.notes)
     if log_marginals is not None:
         found["total_correlation"] = log_q - log_marginals
-    holes: tuple[float | None, float | None] = (None, None)
+    holes: Holes = (None, None)
     p = codes.prior
     if p is None:
         notes.append(NO_ONE_PRIOR)
@@ -165,7 +167,7 @@ def _diagnosed(model: VAE, codes: _Codes, generator: torch.Generator) -> LatentD
     means = {name: float(values.mean()) for name, values in found.items()}
     errors = _errors(found, codes) | ({} if holes[1] is None else {"hole_share": holes[1]})
     total = float(codes.kl.mean())
-    collapse, sentence = _verdict(total, active, means["mutual_information"], math.log(mixture.count), holes[0])
+    collapse, sentence = _verdict(total, active, means["mutual_information"], math.log(mixture.count), holes)
     return LatentDiagnosis(
         kl=total,
         kl_per_dim=None if codes.kl_per_dim is None else codes.kl_per_dim.mean(0),
@@ -342,11 +344,17 @@ def _hole_share(usual: Tensor, drawn: Tensor, generator: torch.Generator) -> tup
     return _share_below(drawn, usual), float(torch.tensor(shares, dtype=torch.float64).std())
 
 
+def _has_holes(holes: Holes) -> bool:
+    """Tell whether a share of holes lies above a tenth by more than its error can explain."""
+    share, error = holes
+    return share is not None and share - SURE * (error or 0.0) > MANY_HOLES
+
+
 def _share_below(drawn: Tensor, usual: Tensor) -> float:
     return float((drawn < torch.quantile(usual, RARE)).double().mean())
 
 
-def _verdict(kl: float, active: Tensor, information: float, cap: float, holes: float | None) -> tuple[str, str]:
+def _verdict(kl: float, active: Tensor, information: float, cap: float, holes: Holes) -> tuple[str, str]:
     """Collapse, and the sentence."""
     used, latents = int(active.sum()), len(active)
     unused = latents - used
@@ -357,8 +365,8 @@ def _verdict(kl: float, active: Tensor, information: float, cap: float, holes: f
         )
     capped = " (at its estimator's cap, so it may be more)" if information > 0.95 * cap else ""
     first = f"The code holds {kl:.1f} nats in {used} of {latents} latents; mutual information {information:.1f} nats{capped}."
-    if holes is not None and holes > MANY_HOLES:
-        first += f" {100 * holes:.0f} % of prior samples fall into holes, where no data are coded: expect samples worse than reconstructions."
+    if _has_holes(holes):
+        first += f" {100 * (holes[0] or 0.0):.0f} % of prior samples fall into holes, where no data are coded: expect samples worse than reconstructions."
     if unused:
         return "partial", f"{first} {unused} latents are unused: fewer would do."
     return "none", first

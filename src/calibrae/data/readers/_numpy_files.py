@@ -106,7 +106,7 @@ def load_numpy(path: Path) -> Array:
 
 def _load_npz(path: Path) -> dict[str, Array]:
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             return {key: stored[key] for key in stored.files}
     except Exception as error:  # zip, zlib and NumPy raise many kinds for damaged files
         raise DataError(f"{path} cannot be read as a NumPy file: {_plainly(error)}.") from error
