@@ -17,7 +17,7 @@ def test_what_the_page_says_of_adding_works(monkeypatch):
 
     monkeypatch.setattr(_registry, "_CLASSES", {kind: dict(known) for kind, known in _registry._CLASSES.items()})
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.S)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     names: dict[str, object] = {}
@@ -27,4 +27,5 @@ def test_what_the_page_says_of_adding_works(monkeypatch):
     finally:
         torch.set_num_threads(before)
     assert names["sevens"].shape == (8, 1, 8, 8)  # type: ignore[attr-defined]
+    assert names["small"].evaluate(names["measured"]).n == 80  # type: ignore[attr-defined]
     assert "train_nll" in names["run"].history[0]  # type: ignore[attr-defined]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from .. import functional
 from .._noise import ExampleNoise, mixed_seed
-from .._types import AnySplit
+from .._types import AnySplit, DataSpec
 from ..data import Data, counted, listed
 from ..errors import ArgumentError, DataError
 from ..functional import error_of_mean
@@ -185,15 +185,7 @@ def _record(
         bits = functional.bits_per_dim(-elbo, spec.data_dim, spec.density_levels)
     scale = model.likelihood.scale
     variance = summary.posterior_mean_var
-    errors = {name: value for name, value in summary.standard_errors.items() if name != "elbo"}
-    if bits is not None and summary.n > 1:
-        errors["bits_per_dim"] = summary.standard_error / (spec.data_dim * math.log(2.0))
     compared, simple = likelihoods or (None, None)
-    if compared is not None and simple is not None and len(compared) > 1:
-        errors["ppca_log_likelihood_nats"] = error_of_mean(simple)
-        errors["baseline_log_likelihood_nats"] = error_of_mean(compared)
-        if bound:
-            errors["elbo_minus_baseline_nats"] = error_of_mean(summary.elbos - compared)
     return Evaluation(
         n=summary.n,
         data_dim=spec.data_dim,
@@ -222,5 +214,19 @@ def _record(
         importance_samples=weighted.samples if weighted else 0,
         effective_samples=float(weighted.effective_samples.mean()) if weighted else None,
         notes=notes,
-        standard_errors=errors,
+        standard_errors=_errors(summary, spec, likelihoods),
     )
+
+
+def _errors(summary: ELBOSummary, spec: DataSpec, likelihoods: tuple[Tensor, Tensor] | None) -> dict[str, Any]:
+    """Standard errors of the means by name; none of a single example."""
+    errors: dict[str, Any] = {name: value for name, value in summary.standard_errors.items() if name != "elbo"}
+    if summary.is_bound and spec.density_levels is not None and summary.n > 1:
+        errors["bits_per_dim"] = summary.standard_error / (spec.data_dim * math.log(2.0))
+    if likelihoods is not None and summary.n > 1:
+        compared, simple = likelihoods
+        errors["ppca_log_likelihood_nats"] = error_of_mean(simple)
+        errors["baseline_log_likelihood_nats"] = error_of_mean(compared)
+        if summary.is_bound:
+            errors["elbo_minus_baseline_nats"] = error_of_mean(summary.elbos - compared)
+    return errors

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import TYPE_CHECKING, final
+
+if TYPE_CHECKING:
+    from ._trainer import Trainer
 
 STEPS = 18_000  # of a run whose epochs are not given: twenty epochs of 57,000 examples
 FIRST_EPOCHS = 20  # of the first round
@@ -75,3 +78,18 @@ class Budget:
 def losses_of(history: Sequence[Mapping[str, float]]) -> list[float]:
     """Validation losses of the rows of a history."""
     return [row["validation_loss"] for row in history]
+
+
+def close_round(trainer: Trainer) -> None:
+    """Begin another round of the learning rate, of a run without a number of epochs, if the last one helped and steps are left."""
+    state, budget = trainer.state, trainer.budget
+    if state.step < trainer.round_end or state.is_settled:
+        return
+    end = budget.next_round(state.round_start, trainer.round_end)
+    state.is_settled = end is None or not budget.has_progressed(losses_of(state.history), state.round_epoch)
+    if state.is_settled or end is None:
+        return
+    trainer.take_best()
+    state.round_start, state.round_end, state.round_epoch = state.step, end, state.epoch
+    trainer.reporter.retarget(end)
+    trainer.reporter.say(f"not settled yet: another round of {end - state.step:,} steps, from epoch {state.best_epoch}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import NonFiniteError
 from ..models import optimal_scale_of
-from ._budget import losses_of
+from ._budget import close_round
 from ._optimiser import set_rates
 from ._progress import REFRESH_EVERY
 
@@ -99,18 +99,3 @@ def close_epoch(trainer: Trainer, tracker: Tracker) -> None:
     trainer.keeper.folder.write_history(state.history)
     tracker.log(row, state.step)
     trainer.reporter.epoch(row, is_best)
-
-
-def close_round(trainer: Trainer) -> None:
-    """Begin another round of the learning rate, of a run without a number of epochs, if the last one helped and steps are left."""
-    state, budget = trainer.state, trainer.budget
-    if state.step < trainer.round_end or state.is_settled:
-        return
-    end = budget.next_round(state.round_start, trainer.round_end)
-    state.is_settled = end is None or not budget.has_progressed(losses_of(state.history), state.round_epoch)
-    if state.is_settled or end is None:
-        return
-    trainer.take_best()
-    state.round_start, state.round_end, state.round_epoch = state.step, end, state.epoch
-    trainer.reporter.retarget(end)
-    trainer.reporter.say(f"not settled yet: another round of {end - state.step:,} steps, from epoch {state.best_epoch}")

@@ -61,7 +61,7 @@ class TrainSettings:
     retain_memory: bool = False
 
     def __post_init__(self) -> None:
-        self._require("epochs", "at least 1, or None", self.epochs is None or self.epochs >= 1)
+        self._require("epochs", "at least 1", self.epochs is None or self.epochs >= 1)
         for name in ("batch_size", "micro_batches", "eval_batch_size"):
             self._require(name, "at least 1", getattr(self, name) >= 1)
         for name in ("weight_decay", "grad_clip_norm", "patience"):
