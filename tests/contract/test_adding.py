@@ -27,5 +27,5 @@ def test_what_the_page_says_of_adding_works(monkeypatch):
     finally:
         torch.set_num_threads(before)
     assert names["sevens"].shape == (8, 1, 8, 8)  # type: ignore[attr-defined]
-    assert names["small"].evaluate(names["measured"]).n == 80  # type: ignore[attr-defined]
+    assert names["small"].encode(names["measured"]).shape == (80, 1)  # type: ignore[attr-defined]
     assert "train_nll" in names["run"].history[0]  # type: ignore[attr-defined]

@@ -105,7 +105,9 @@ def test_evaluation_does_not_depend_on_the_batch_size(run, batch_size):
     reference |= {f"error of {name}": value for name, value in reference.pop("standard_errors").items()}
     other |= {f"error of {name}": value for name, value in other.pop("standard_errors").items()}
     for key, value in reference.items():
-        assert other[key] == (pytest.approx(value, rel=1e-5) if isinstance(value, float | list) and key != "notes" else value), key
+        assert other[key] == (
+            pytest.approx(value, rel=1e-5) if isinstance(value, float | list) and key != "notes" else value
+        ), key
 
 
 def test_evaluation_is_deterministic_for_a_seed(run):

@@ -14,6 +14,7 @@ from ._options import (
     DeviceOption,
     HeaderFlag,
     JsonFlag,
+    OwnSplitOption,
     ResizeOption,
     RunPath,
     Seed,
@@ -22,6 +23,7 @@ from ._options import (
     SplitOption,
     check_split,
     reading,
+    split_of,
 )
 from ._print import print_findings, print_json, progress
 
@@ -33,7 +35,7 @@ def score(
     data: Annotated[
         str | None, typer.Argument(help="Data to score; by default the run's own.", show_default=False)
     ] = None,
-    split: SplitOption = "test",
+    split: OwnSplitOption = None,
     importance_samples: Annotated[int, typer.Option(help="Samples K of the bound on -log p(x).")] = 50,
     csv: Annotated[
         str | None, typer.Option(help="CSV to write; by default scores.csv in the run's folder.", show_default=False)
@@ -57,12 +59,12 @@ def score(
 
     with progress() as tick:
         found = score_run(
-            run, data, split=check_split(split), importance_samples=importance_samples, seed=seed, limit=limit,
+            run, data, split=split_of(split, data), importance_samples=importance_samples, seed=seed, limit=limit,
             options=reading(run, size, resize, skip_broken, header), device=device, tick=tick,
         )  # fmt: skip
     table = save_scores_csv(found, Path(csv) if csv else Path(run) / "scores.csv")
     picture = draw_scores(found, column_names(run), Path(out) if out else Path(run) / "scores.png")
-    elements = found.attribution.per_element
+    elements = found.attribution.per_element if arrays else None
     if arrays and elements is None:
         raise typer.BadParameter("--arrays: the elements of this likelihood are not independent given z; drop it.")
     numbers = save_arrays(elements, Path(arrays), column_names(run)) if arrays and elements is not None else None
@@ -71,11 +73,11 @@ def score(
     mean = float(found.nll.mean())
     if json:
         print_json(
-            {"n": len(found.nll), "importance_samples": found.samples, "seed": found.seed, "split": split, "mean_nll_nats": mean, "highest": top, "notes": list(found.notes)}
+            {"n": len(found.nll), "importance_samples": found.samples, "seed": found.seed, "split": found.split, "mean_nll_nats": mean, "highest": top, "notes": list(found.notes)}
             | written
         )  # fmt: skip
         return
-    source = f" of the {split} split" if data is None else ""
+    source = f" of the {found.split} split" if data is None else ""
     typer.echo(
         f"{len(found.nll)} examples{source}, mean -log p(x) at most {mean:.2f} nats (K = {found.samples}); the most unusual:"
     )

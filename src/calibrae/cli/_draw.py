@@ -16,16 +16,16 @@ from ._options import (
     HeaderFlag,
     JsonFlag,
     OutOption,
+    OwnSplitOption,
     ResizeOption,
     RunPath,
     Seed,
     SizeOption,
     SkipBrokenFlag,
-    SplitOption,
-    check_split,
     condition_value,
     integers,
     reading,
+    split_of,
 )
 from ._print import print_json
 
@@ -135,7 +135,7 @@ def reconstruct(
     run: RunPath,
     n: Annotated[int, typer.Option("-n", "--n", help="How many.")] = 32,
     data: DataOption = None,
-    split: SplitOption = "test",
+    split: OwnSplitOption = None,
     columns: Columns = 8,
     out: OutOption = None,
     arrays: ArraysOption = None,
@@ -148,16 +148,17 @@ def reconstruct(
     json: JsonFlag = False,
 ) -> None:
     """Reconstruct examples at the posterior mean; each row of originals stands above its reconstructions."""
+    chosen_split = split_of(split, data)
     from ..workflows import about_new_data, examples, load, run_data
     from ..workflows import reconstruct as rebuild
 
     _require_suffixes(out, arrays)
     model = load(run, device=device)
     found = run_data(run, data, reading(run, size, resize, skip_broken, header))
-    batch = examples(found, check_split(split), n, seed)
+    batch = examples(found, chosen_split, n, seed)
     how: dict[str, Any] = {"columns": columns, "reference": batch.x, "title": "reconstructions"}
-    named = found.names(check_split(split), n)
-    _say_notes(json, about_new_data(found, check_split(split)) if data else ())
+    named = found.names(chosen_split, n)
+    _say_notes(json, about_new_data(found, chosen_split) if data else ())
     _finish(run, rebuild(model, batch.x, batch.context), out, arrays, json, "reconstructions.png", named, **how)
 
 
@@ -168,7 +169,7 @@ def encode(
     ] = None,
     what: Annotated[str, typer.Option(help="mean, sample or log_std.")] = "mean",
     data: DataOption = None,
-    split: SplitOption = "test",
+    split: OwnSplitOption = None,
     seed: Seed = 0,
     size: SizeOption = None,
     resize: ResizeOption = None,
@@ -178,6 +179,7 @@ def encode(
     json: JsonFlag = False,
 ) -> None:
     """Write the code of every example of a split; a .csv names the examples and the latents."""
+    chosen_split = split_of(split, data)
     from ..workflows import about_new_data, load, require_suffix, run_data, save_arrays
     from ..workflows import encode as codes_of
 
@@ -185,14 +187,16 @@ def encode(
         require_suffix(Path(out), NUMBERS)
     chosen: Any = what
     found = run_data(run, data, reading(run, size, resize, skip_broken, header))
-    codes = codes_of(load(run, device=device), found, check_split(split), what=chosen, seed=seed)
+    codes = codes_of(load(run, device=device), found, chosen_split, what=chosen, seed=seed)
     latents = [f"z{i}" for i in range(codes.shape[1])]
-    place = save_arrays(codes, _place(run, out, "codes.npy"), latents, found.names(check_split(split)))
-    _say_notes(json, about_new_data(found, check_split(split)) if data else ())
+    place = save_arrays(codes, _place(run, out, "codes.npy"), latents, found.names(chosen_split))
+    _say_notes(json, about_new_data(found, chosen_split) if data else ())
     if json:
-        print_json({"codes": str(place), "n": len(codes), "latent_dim": codes.shape[1], "split": split, "what": what})
+        print_json(
+            {"codes": str(place), "n": len(codes), "latent_dim": codes.shape[1], "split": chosen_split, "what": what}
+        )
     else:
-        which = "all" if split == "all" else f"the {split} split's"
+        which = "all" if chosen_split == "all" else f"the {chosen_split} split's"
         typer.echo(f"wrote {place}: {which} {len(codes):,} examples x {codes.shape[1]} latents ({what})")
 
 
@@ -201,7 +205,7 @@ def interpolate(
     between: Annotated[str, typer.Option(help="Positions of 2 or 4 examples, e.g. 0,5 or 0,1,2,3.")] = "0,1",
     steps: Steps = 10,
     data: DataOption = None,
-    split: SplitOption = "test",
+    split: OwnSplitOption = None,
     out: OutOption = None,
     arrays: ArraysOption = None,
     seed: Seed = 0,
@@ -209,11 +213,12 @@ def interpolate(
     json: JsonFlag = False,
 ) -> None:
     """Walk in a straight line between the codes of 2 examples, or over the square of 4."""
+    chosen_split = split_of(split, data)
     from ..workflows import interpolate as walk
     from ..workflows import load, run_data
 
     _require_suffixes(out, arrays)
-    corners = run_data(run, data).gather(check_split(split), integers(between, "--between"), seed)
+    corners = run_data(run, data).gather(chosen_split, integers(between, "--between"), seed)
     x = walk(load(run, device=device), corners, steps)
     _finish(run, x, out, arrays, json, "interpolation.png", columns=steps, walks=True, title="interpolation")
 

@@ -10,6 +10,13 @@ RunPath = Annotated[str, typer.Argument(help="Folder of a trained run.", show_de
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Seed = Annotated[int, typer.Option(help="Seed of all noise.")]
 SplitOption = Annotated[str, typer.Option(help="train, validation, test or all.")]
+OwnSplitOption = Annotated[
+    str | None,
+    typer.Option(
+        help="train, validation, test or all; by default all of the data that are given, or the run's own test split.",
+        show_default=False,
+    ),
+]
 OutOption = Annotated[
     str | None,
     typer.Option(
@@ -95,6 +102,11 @@ def check_split(split: str) -> Any:
     if split not in ("train", "validation", "test", "all"):
         raise typer.BadParameter(f"--split must be train, validation, test or all; got {split!r}.")
     return split
+
+
+def split_of(split: str | None, data: str | None) -> Any:
+    """The split that was asked for; by default all of other data, or the test split of the run's own."""
+    return check_split(split) if split is not None else "all" if data is not None else "test"
 
 
 def integers(text: str, name: str) -> list[int]:

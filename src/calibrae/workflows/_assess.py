@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ EXAMPLES = 5000  # of each split that a diagnosis looks at
 PICTURED = 8
 
 
-@dataclass(frozen=True)
+@dataclass
 class Scores:
     """Scores: how unusual examples are.
 
@@ -55,7 +56,8 @@ class Scores:
         bits_per_dim: score in bits per dimension, for integer data.
         samples: `K`.
         seed: seed of all noise.
-        attribution: where the reconstruction term comes from.
+        split: split that was scored.
+        attribute: from positions among them, or `None` for all, to where the reconstruction term comes from.
         notes: which examples were scored, how they were read, and what had to be done for some.
     """
 
@@ -64,8 +66,14 @@ class Scores:
     bits_per_dim: Tensor | None
     samples: int
     seed: int
-    attribution: Attribution
+    split: AnySplit
+    attribute: Callable[[Sequence[int] | None], Attribution] = field(repr=False)
     notes: tuple[str, ...] = ()
+
+    @cached_property
+    def attribution(self) -> Attribution:
+        """Where the reconstruction term of each example comes from, and the examples themselves: computed when it is asked for."""
+        return self.attribute(None)
 
     @property
     def order(self) -> list[int]:
@@ -237,7 +245,7 @@ def score(
     run: str | Path | Run | VAE,
     data: Any = None,
     *,
-    split: AnySplit = "test",
+    split: AnySplit | None = None,
     importance_samples: int = 50,
     seed: int = 0,
     limit: int | None = None,
@@ -252,7 +260,7 @@ def score(
     Args:
         run: a run folder, what `fit` returned, or a model with a fixed scale and its data.
         data: other data than the run's own.
-        split: `train`, `validation`, `test` or `all`.
+        split: `train`, `validation`, `test` or `all`; by default all of the data that are given, or the run's own test split.
         importance_samples: `K` of the bound.
         seed: seed of all noise.
         limit: so many examples only, evenly spaced.
@@ -268,20 +276,20 @@ def score(
     """
     opened = Opened(run, data, options, model, device, condition)
     trained, use = opened.model, opened.data
-    names = use.names(split, limit)
-    bound = split_bounds(trained, use, split, importance_samples, seed=seed, limit=limit, tick=tick).log_likelihood
-    bound, far = _with_prior(trained, use, split, bound, importance_samples, seed=seed, limit=limit)
+    chosen = split or ("test" if data is None else "all")
+    names = use.names(chosen, limit)
+    bound = split_bounds(trained, use, chosen, importance_samples, seed=seed, limit=limit, tick=tick).log_likelihood
+    bound, far = _with_prior(trained, use, chosen, bound, importance_samples, seed=seed, limit=limit)
     levels = use.spec.density_levels
     bits = None if levels is None else functional.bits_per_dim(-bound, use.spec.data_dim, levels)
-    return Scores(
-        names,
-        -bound,
-        bits,
-        importance_samples,
-        seed,
-        attribute(trained, use.batches(split, use.rows_at_once(512), seed, limit)),
-        (*opened.notes(split), *far),
-    )
+
+    def where(positions: Sequence[int] | None) -> Attribution:
+        if positions is None:
+            return attribute(trained, use.batches(chosen, use.rows_at_once(512), seed, limit))
+        rows = use.positions(chosen, limit)[torch.as_tensor(positions, dtype=torch.long)]
+        return attribute(trained, [use.gather(chosen, rows, seed)])
+
+    return Scores(names, -bound, bits, importance_samples, seed, chosen, where, (*opened.notes(chosen), *far))
 
 
 def _with_prior(
@@ -314,14 +322,14 @@ def _with_prior(
 def draw_scores(scores: Scores, data_names: Sequence[str], path: Path) -> Path:
     """The most unusual examples, their reconstructions, and where they differ most."""
     top = scores.order[:PICTURED]
-    found = scores.attribution
+    found = scores.attribute(top)
     titles = [f"{scores.names[i]}: {float(scores.nll[i]):.1f} nats" for i in top]
     elements = found.per_element
     if elements is None:
         raise ArgumentError(
             "the elements of this likelihood are not independent given z: there is no picture of where a score comes from."
         )
-    return save_scores(found.x[top], found.x_hat[top], elements[top], titles, path, data_names)
+    return save_scores(found.x, found.x_hat, elements, titles, path, data_names)
 
 
 def save_scores_csv(scores: Scores, path: Path) -> Path:

@@ -154,7 +154,7 @@ class Run:
         self,
         data: Any = None,
         *,
-        split: AnySplit = "test",
+        split: AnySplit | None = None,
         importance_samples: int = 50,
         seed: int = 0,
         condition: Any = None,
