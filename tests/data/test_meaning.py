@@ -106,7 +106,16 @@ def test_columns_are_told_apart():
         np.where(RNG.random(n) < 0.6, 0.0, RNG.normal(size=n)), 1.7e9 + RNG.integers(0, 1000, n), RNG.integers(-10, 10, n) * 1e9,
     ], axis=1)  # fmt: skip
     kinds = [column.kind for column in open_source(table).schema.fields]
-    assert kinds == ["whole", "whole", "lattice", "continuous", "continuous", "whole", "continuous"]
+    assert kinds == ["whole", "whole", "lattice", "continuous", "continuous", "whole", "whole"]
+    assert [column.step > 0 for column in open_source(table).schema.fields] == [
+        True,
+        True,
+        True,
+        False,
+        False,
+        True,
+        False,
+    ]
     notes = " ".join(open_source(table).notes)
     assert "column 3 in steps of 0.1" in notes
     assert "column 5 is 0 in " in notes  # an atom: about 60 %
@@ -182,3 +191,24 @@ def test_values_come_back_in_their_units():
     np.testing.assert_allclose(
         back[:, 2], table[:, 2], rtol=0, atol=1e-6
     )  # float32's digits of the spread, not of the offset
+
+
+def test_wide_whole_numbers_come_back_whole():
+    """Identifiers and weights of surveys: a step of 1 is too fine to dequantise, and they are integers all the same."""
+    table = np.stack([RNG.integers(10_000, 5_000_000, 400), RNG.integers(0, 9, 400)], axis=1)
+    data = load_data(table)
+    back = data.preparation.in_units(next(iter(data.batches("all", 400))).x)
+    assert back.dtype == np.int64
+    np.testing.assert_array_equal(back[:, 1], table[:, 1])
+    np.testing.assert_allclose(back[:, 0], table[:, 0], atol=2)
+    assert "taken as continuous" in " ".join(data.source.notes)
+
+
+def test_volumes_train_with_an_mlp(tmp_path):
+    volumes = RNG.random((60, 1, 4, 5, 6)).astype(np.float32)
+    model = cb.build("sigma-vae", data_shape=(1, 4, 5, 6), latent_dim=2)
+    run = cb.fit(model, volumes, tmp_path / "r", epochs=1, quiet=True, compile="off", threads=1)
+    assert run.sample(3).shape == (3, 1, 4, 5, 6)
+    assert (run.path / "reconstructions.png").stat().st_size > 500
+    with pytest.raises(cb.errors.ArgumentError, match="conv network needs"):
+        cb.build("sigma-vae", data_shape=(1, 4, 5, 6), network="conv")

@@ -22,7 +22,7 @@ from ._source import Array, Part
 
 CHUNK = 1 << 22
 INDEX = "index.json"
-REVISION = 2  # of what readers make of the same files; a new one makes older entries unused
+REVISION = 2  # of what is made of the same data, by readers and by what is kept; a new one makes older entries unused
 
 
 def cache_root() -> Path:
@@ -223,7 +223,7 @@ def cached_arrays(identity: tuple[object, ...], compute: Callable[[], dict[str, 
 
 def cache_file(identity: tuple[object, ...], suffix: str) -> Path:
     """Key of what depends on an identity alone; its `repr` is the key."""
-    return cache_root() / (hashlib.blake2b(repr(identity).encode(), digest_size=16).hexdigest() + suffix)
+    return cache_root() / (hashlib.blake2b(repr((REVISION, *identity)).encode(), digest_size=16).hexdigest() + suffix)
 
 
 def read_arrays(file: Path) -> dict[str, Array] | None:

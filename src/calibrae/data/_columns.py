@@ -12,6 +12,7 @@ from ._scan import chunks, sampled
 from ._schema import Column
 from ._source import Array, counted, listed
 
+WHOLE = 1 << 40  # range up to which float64 values that are whole are taken for integers
 ATOM = 0.1  # share of the rows that hold one and the same value
 REPEATED = 2  # rows a distinct value, on average, from which few values are taken for a lattice
 LABEL_COLUMNS = frozenset({"label", "labels", "target", "class", "y"})
@@ -63,6 +64,8 @@ def read_columns(
         low, high, unit = float(profile.low[i]), float(profile.high[i]), units.get(name, "")
         if profile.whole[i] and high - low < FINEST:
             return Column(name, "whole", low, 1.0, int(high - low) + 1, unit, dtype)
+        if profile.whole[i] and high - low < WHOLE:  # a step of 1 is too fine to matter
+            return Column(name, "whole", low, unit=unit, dtype=dtype)
         if i in found:
             step, start = found[i].step, found[i].low
             start -= round((start - low) / step) * step
@@ -89,17 +92,20 @@ def say_columns(arrays: Sequence[Array], fields: Sequence[Column], *, conditione
         fields: the columns.
         conditioned: whether a condition was named.
     """
-    whole = [f.name for f in fields if f.kind == "whole"]
+    whole = [f.name for f in fields if f.kind == "whole" and f.step]
+    wide = [f.name for f in fields if f.kind == "whole" and not f.step]
     lattices = [f"{f.name} in steps of {f.step:.4g}" for f in fields if f.kind == "lattice"]
     if whole:
         yield f"whole numbers in {counted(len(whole), 'column')} of {len(fields)} ({listed(whole)}): dequantised with a step of 1"
+    if wide:
+        yield f"whole numbers over a wide range in {counted(len(wide), 'column')} of {len(fields)} ({listed(wide)}): taken as continuous"
     if lattices:
         yield (
             f"few values at equal distances in {counted(len(lattices), 'column')} of {len(fields)} ({listed(lattices)}): "
             "dequantised with that step"
         )
     seen = np.concatenate([sampled(array) for array in arrays])
-    atoms = [said for i, f in enumerate(fields) if f.kind == "continuous" for said in _atom(seen[:, i], f.name)]
+    atoms = [said for i, f in enumerate(fields) if not f.step for said in _atom(seen[:, i], f.name)]
     if atoms:
         yield (
             f"a value that many rows share exactly, in {counted(len(atoms), 'column')} of {len(fields)} ({listed(atoms)}): a density "

@@ -123,12 +123,14 @@ class Preparation:
     def _on_steps(self, values: Tensor) -> Array:
         """Continuous values as they are, others rounded down to the step that the noise was added to."""
         restored: Array = values.numpy()
-        if self.schema is None or not bool((self.step > 0).any()):
+        if self.schema is None or self.schema.layout != "table":
             return restored
         for i, column in enumerate(self.schema.fields):
+            here = (slice(None), i)
             if column.step:
-                here = (slice(None), i)
                 restored[here] = np.floor((restored[here] - column.low) / column.step) * column.step + column.low
+            elif column.kind == "whole":
+                restored[here] = np.rint(restored[here])
         return restored.astype(np.int64) if self.schema.is_whole else restored
 
     def _of_levels(self, levels: Array) -> Array:

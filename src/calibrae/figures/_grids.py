@@ -43,7 +43,7 @@ def image_grid(x: Tensor, columns: int) -> Array:
 
 
 def save_grid(x: Tensor, path: Path, columns: int, *, reference: Tensor | None = None, title: str = "") -> Path:
-    """Draw examples: pictures as a grid, signals as lines.
+    """Draw examples: pictures as a grid, the middle slices of volumes too, signals as lines.
 
     Args:
         x: `[N, *data]`.
@@ -52,6 +52,9 @@ def save_grid(x: Tensor, path: Path, columns: int, *, reference: Tensor | None =
         reference: originals; each is drawn over or beside its counterpart.
         title: title of line panels.
     """
+    if x.ndim == 5:
+        middle = x.shape[2] // 2
+        x, reference = x[:, :, middle], None if reference is None else reference[:, :, middle]
     if x.ndim == 4:
         columns = min(columns, len(x))
         if reference is not None:

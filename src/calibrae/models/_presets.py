@@ -85,7 +85,7 @@ def build(
 
     Args:
         name: one of the four.
-        data_shape: `(C, H, W)`, `(C, L)` or `(D,)`.
+        data_shape: `(C, H, W)`, `(C, L)`, `(D,)`, or `(C, D, H, W)` for an mlp.
         latent_dim: `d`.
         network: `auto`, `linear`, `mlp` or `conv`.
         likelihood: `gaussian`, `laplace`, `bernoulli` (binary data), `gaussian-per-example`, or an object.

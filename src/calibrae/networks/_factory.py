@@ -42,7 +42,7 @@ class NetworkOptions:
 
 
 def resolve_network(name: str, data_shape: Shape) -> str:
-    """Network that `auto` stands for: `conv` for pictures and signals of 16 or more pixels a side, else `mlp`.
+    """Network that `auto` stands for: `conv` for pictures and signals of 16 or more pixels a side, else `mlp`, also for volumes.
 
     Examples:
         >>> resolve_network("auto", (3, 32, 32)), resolve_network("auto", (13,))
@@ -50,15 +50,15 @@ def resolve_network(name: str, data_shape: Shape) -> str:
     """
     if name not in NETWORKS:
         raise ArgumentError(f"`network` must be one of {', '.join(NETWORKS)}; got {name!r}.")
-    if not data_shape or min(data_shape) < 1 or len(data_shape) > 3:
+    if not data_shape or min(data_shape) < 1 or len(data_shape) > 4:
         raise ArgumentError(
-            f"`data_shape` must be (C, H, W), (C, L) or (D,) with positive sides; got {tuple(data_shape)}."
+            f"`data_shape` must be (C, D, H, W), (C, H, W), (C, L) or (D,) with positive sides; got {tuple(data_shape)}."
         )
-    if name == "conv" and len(data_shape) == 1:
+    if name == "conv" and len(data_shape) not in (2, 3):
         raise ArgumentError(f"a conv network needs (C, H, W) or (C, L); got {tuple(data_shape)}. Take network='mlp'.")
     if name != "auto":
         return name
-    return "conv" if len(data_shape) > 1 and max(data_shape[1:]) >= CONV_FROM else "mlp"
+    return "conv" if len(data_shape) in (2, 3) and max(data_shape[1:]) >= CONV_FROM else "mlp"
 
 
 @final
