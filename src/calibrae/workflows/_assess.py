@@ -150,6 +150,7 @@ def evaluate_full(
         history=opened.history,
         tick=tick,
     )
+    first = replace(first, notes=(*first.notes, *opened.notes(split)))
     if first.elbo_nats is None:
         raise ArgumentError(
             "a plain autoencoder has no density, so there is nothing to estimate beyond its error. Drop --full."

@@ -282,8 +282,14 @@ class Opened:
             self.data = data if isinstance(data, Data) else run_data(run.path, data, options, condition)
 
     def notes(self, split: AnySplit) -> tuple[str, ...]:
-        """Which examples are taken of other data than the run's own, and how they were read."""
-        return about_new_data(self.data, split) if self.is_new else ()
+        """How the data were read, and which examples are taken of other data than the run's own."""
+        if self.is_new:
+            return about_new_data(self.data, split)
+        return (
+            self.data.source.notes
+            if self.path is None
+            else tuple(stored_data(RunFolder.open(self.path)).get("notes", ()))
+        )
 
     @property
     def history(self) -> list[dict[str, float]]:
