@@ -14,7 +14,7 @@ from ..errors import ArgumentError
 Number = TypeVar("Number", float, Tensor)
 
 
-def bits_per_dim(nats: Number, data_dim: int, levels: float = 256) -> Number:
+def bits_per_dim(nats: Number, data_dim: int, levels: float | int = 256) -> Number:
     r"""Bits per dimension of integer data from the NLL of its dequantised copy on [0, 1].
 
     $$\frac{\text{nats}}{D \log 2} + \log_2 \text{levels}$$

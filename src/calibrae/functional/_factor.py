@@ -37,11 +37,11 @@ class FactorAnalysis:
 
 
 def factor_analysis(
-    mean: Float[Tensor, " D"],
-    covariance: Float[Tensor, "D D"],
-    start: Float[Tensor, "D d"],
+    mean: Tensor,
+    covariance: Tensor,
+    start: Tensor,
     *,
-    groups: Float[Tensor, " D"] | None = None,
+    groups: Tensor | None = None,
     min_noise: float = 1e-12,
 ) -> FactorAnalysis:
     r"""The maximum-likelihood factor analysis, by EM (Rubin & Thayer 1982).
@@ -122,7 +122,7 @@ def _mean_log_likelihood(covariance: Tensor, weight: Tensor, noise: Tensor) -> f
     return float(-0.5 * (len(noise) * math.log(2.0 * math.pi) + log_det + quadratic))
 
 
-def factor_log_likelihood(model: FactorAnalysis, x: Float[Tensor, "b D"]) -> Float[Tensor, " b"]:
+def factor_log_likelihood(model: FactorAnalysis, x: Tensor) -> Float[Tensor, " b"]:
     r"""Exact `log p(x)` of each example under a factor analysis, in nats: $x \sim N(b, W W^T + \Psi)$, nothing dropped.
 
     Args:
