@@ -18,6 +18,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 BLOCK = re.compile(r"```\n(\$ calibrae .*?)```", re.DOTALL)
 NUMBER = re.compile(r"(?<![\w.])-?\d+(?:[.,]\d+)*")
+BOTH = " 2>&1"  # of a command whose progress is shown too
 NEAR, SMALL = 0.15, 1.0  # share of a number, and nats, by which a machine may differ
 
 
@@ -30,9 +31,10 @@ def made(block: str, folder: Path) -> str:
     """The block with what its commands print now, run in a folder."""
     lines = []
     for command in commands(block):
-        words = [sys.executable, "-m", *shlex.split(command)]
+        words = [sys.executable, "-m", *shlex.split(command.removesuffix(BOTH))]
         done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True)  # noqa: S603 (commands of our own pages)
-        lines += [f"$ {command}", *done.stdout.rstrip().splitlines()]
+        both = done.stderr + done.stdout if command.endswith(BOTH) else done.stdout
+        lines += [f"$ {command}", *both.rstrip().splitlines()]
     return "\n".join(lines) + "\n"
 
 

@@ -88,10 +88,17 @@ def _tool(name):
 
 
 @pytest.mark.slow
-def test_the_outputs_of_the_readme_are_those_of_its_commands():
-    outputs, page = _tool("make_outputs"), (ROOT / "README.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", ["README.md", "docs/numbers.md", "docs/training.md"])
+def test_the_outputs_on_a_page_are_those_of_its_commands(name):
+    outputs, page = _tool("make_outputs"), (ROOT / name).read_text(encoding="utf-8")
     assert outputs.BLOCK.search(page)
     assert list(outputs.differences(page, outputs.page_with_outputs(page))) == []
+
+
+def test_no_page_with_commands_is_forgotten():
+    outputs = _tool("make_outputs")
+    found = {page.name for page in outputs.PAGES if outputs.BLOCK.search(page.read_text(encoding="utf-8"))}
+    assert found == {"README.md", "numbers.md", "training.md"}
 
 
 def test_outputs_that_went_stale_are_noticed():

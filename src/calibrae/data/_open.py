@@ -64,7 +64,7 @@ def keep_source(source: Source) -> str | None:
     """Keep data that came from Python in the cache, so that their run can be evaluated from its folder; returns their place.
 
     Returns:
-        `cache:KEY`; `None` if they are over a gigabyte.
+        `cache:KEY`; `None` if they are over a gigabyte, or the cache cannot be written, which no training needs.
     """
     size = sum(array.nbytes for array in source.parts.values())
     if size > MOST_KEPT:
@@ -83,7 +83,10 @@ def keep_source(source: Source) -> str | None:
         blocks: dict[Any, Any] = {part: [array] for part, array in source.parts.items()}
         for number, by_part in enumerate(labels.values()):
             blocks |= {f"labels{number}@{part}": [values] for part, values in by_part.items()}
-        _cache.write(key, blocks, lambda: facts)
+        try:
+            _cache.write(key, blocks, lambda: facts)
+        except DataError:
+            return None
     return KEPT + key
 
 

@@ -21,6 +21,9 @@ from ._records import StoredRequest, keep_baseline, keep_place, stored_request, 
 from ._run import Run
 from ._stored import require_same, run_condition
 
+NOT_KEPT = (
+    "the data are not kept with the run (over a gigabyte, or the cache cannot be written): evaluate(run, data=...)"
+)
 SETTINGS = tuple(field.name for field in fields(TrainSettings))
 
 
@@ -202,6 +205,8 @@ class _Job:
             if not resume:
                 RunFolder.create(self.place, overwrite=overwrite)
                 write_start(folder, self.model, self.data, self.options, self.settings, self.objective, self.request)
+                if folder.read_config()["data"].get("source") is None:
+                    self.reporter.say(f"note: {NOT_KEPT}")
             trainer = Trainer(
                 self.model, self.data, folder, self.settings, self.objective, self.reporter, self.stop_after
             )
