@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ._lattice import FINEST, MOST_VALUES, Lattice, distinct, find_lattice
+from ._layout import EXACT
 from ._scan import chunks, sampled
 from ._schema import Column
 from ._source import Array, counted, listed
@@ -62,9 +63,11 @@ def read_columns(
 
     def column(i: int, name: str) -> Column:
         low, high, unit = float(profile.low[i]), float(profile.high[i]), units.get(name, "")
-        if profile.whole[i] and high - low < FINEST:
+        if profile.whole[i] and high - low < FINEST and max(abs(low), abs(high)) <= EXACT:
             return Column(name, "whole", low, 1.0, int(high - low) + 1, unit, dtype)
-        if profile.whole[i] and high - low < WHOLE:  # a step of 1 is too fine to matter
+        if (
+            profile.whole[i] and high - low < WHOLE and max(abs(low), abs(high)) <= EXACT
+        ):  # a step of 1 is too fine to matter
             return Column(name, "whole", low, unit=unit, dtype=dtype)
         if i in found:
             step, start = found[i].step, found[i].low

@@ -176,6 +176,8 @@ def with_condition(source: Source, condition: Any) -> Source:
         if given is not None and part not in given:
             raise DataError(f"the condition lacks the part {part}; it has {', '.join(map(str, given))}.")
         values = condition if given is None else given[part]
+        if np.ma.isMaskedArray(values) and np.ma.getmaskarray(values).any():
+            raise DataError("the condition must have no masked entries. Drop those examples, or fill them.")
         values = values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
         if values.ndim not in (1, 2) or len(values) != len(array):
             raise DataError(
@@ -204,10 +206,12 @@ def labels_by_split(source: Source, views: Mapping[Split, View], name: str) -> d
                 f"{len(by_part.get(part, ()))} of them."
             )
     labels: dict[AnySplit, Array] = {}
+    everything = np.concatenate([by_part[part] for part in source.parts])
     for split, view in views.items():
-        owner = next(p for p, array in source.parts.items() if array is view.array)
-        labels[split] = by_part[owner] if view.index is None else by_part[owner][view.index]
-    labels["all"] = np.concatenate([by_part[part] for part in source.parts])
+        owner = next((p for p, array in source.parts.items() if array is view.array), None)
+        mine = everything if owner is None else by_part[owner]  # of all parts, joined
+        labels[split] = mine if view.index is None else mine[view.index]
+    labels["all"] = everything
     return labels
 
 

@@ -160,7 +160,7 @@ class Data:
             limit: so many examples only, evenly spaced; the same as those of `batches`.
         """
         view, parts = self.view(split).spaced(limit), self.source.parts
-        owners = list(parts) if split == "all" else [next(p for p, array in parts.items() if array is view.array)]
+        owners = [part for part, array in parts.items() if array is view.array] or list(parts)  # of all parts, joined
         prefix = len(owners) > 1
         found = [
             f"{part} {name}" if prefix else name
@@ -277,7 +277,7 @@ def load_data(
     source = open_source(data, options, None if preparation is None else preparation.schema)
     if condition is not None:
         source, options = with_condition(source, condition), replace(options, condition=GIVEN)
-    views, provenance = split_views(source, options) if split or "all" not in source.parts else unsplit_views(source)
+    views, provenance = split_views(source, options) if split else unsplit_views(source)
     if preparation is None:
         source = _with_notes(source, duplicates(views))
     else:

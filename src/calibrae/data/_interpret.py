@@ -55,6 +55,14 @@ class _Reading:
         self.first = next(iter(self.parts.values()))
         self.shape = tuple(int(side) for side in self.first.shape[1:])
         self.dtype = np.result_type(*(array.dtype for array in self.parts.values()))
+        kinds = {array.dtype.kind.replace("i", "u") for array in self.parts.values()}
+        if len(self.shape) > 1 and (
+            len(kinds) > 1 or (self.raw.encoded and len({a.dtype for a in self.parts.values()}) > 1)
+        ):
+            came = ", ".join(f"{part} {array.dtype}" for part, array in self.parts.items())
+            raise DataError(
+                f"{self.raw.name}: all parts must hold numbers of one kind; got {came}. Bring them to one scale."
+            )
         self.resolution = max(resolution_of(array, self.raw.resolution) for array in self.parts.values())
 
     @property

@@ -57,6 +57,8 @@ class Lattice:
 
     def between(self, values: Array, resolution: float) -> Array:
         """Which values lie between two points of the lattice, were it to go on without end."""
+        if self.low and resolution * max(abs(self.low), 1.0) > self.step / 8:  # the type is too coarse to tell
+            return np.ones(np.shape(values), dtype=bool)
         k = self.position(values)
         # half a spacing of the type where the value was rounded, and as much where it was computed
         allowed = SLACK + resolution * np.maximum(np.abs(values), abs(self.low)) / self.step
@@ -90,6 +92,8 @@ def find_lattice(values: Array, resolution: float) -> Lattice | None:
     apart = np.diff(values)
     apart = apart[apart > 4 * resolution * np.abs(values).max()]  # less: one value, computed in two ways
     if not len(apart):
+        return None
+    if float(apart.min()) < 8 * resolution * np.abs(values).max():  # the grid of the type itself
         return None
     for divisor in DIVISORS:
         count = round(width / float(apart.min()) * divisor)

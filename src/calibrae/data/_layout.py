@@ -8,25 +8,49 @@ import numpy as np
 
 from ..errors import DataError
 from ._scan import require_finite, value_range
-from ._source import Array, Part, Raw
+from ._schema import Schema
+from ._source import Array, Part, Raw, listed
 
 EXACT = 1 << 53  # the largest whole number up to which float64 holds all
 
 
-def laid_out(raw: Raw) -> Raw:
+def laid_out(raw: Raw, trained: Schema | None = None) -> Raw:
     """Arrays `[N, D]`, `[N, C, L]`, `[N, C, H, W]` or `[N, C, D, H, W]` of finite numbers, all of one shape.
+
+    Args:
+        raw: as a reader gives them.
+        trained: schema of the data that a model was trained on, whose shape settles what is a channel.
 
     Raises:
         DataError: for no examples, no numbers, NaN, or numbers whose digits would be lost.
     """
     notes: list[str] = []
+    for part, array in raw.parts.items():
+        if array.ndim == 0:
+            raise DataError(f"{raw.name}: data must be [N, D] or more, examples first; got a single number ({part}).")
+        if not len(array) and len(raw.parts) > 1:
+            raise DataError(f"{raw.name}: the part {part} holds no examples. Leave it out.")
+        if (
+            array.dtype == np.bool_
+            and trained is not None
+            and trained.layout != "table"
+            and trained.levels not in (None, 2)
+        ):
+            raise DataError(
+                f"{raw.name} holds bits; the model was trained on {trained.levels} levels. Bring the data to that range."
+            )
     halves = any(array.dtype == np.float16 for array in raw.parts.values())
     resolution = float(np.finfo(np.float16).eps) if halves else raw.resolution
     parts: dict[Part, Array] = {p: _numbers(a, p, notes) for p, a in raw.parts.items() if len(a)}
     if not parts:
         raise DataError(f"{raw.name} holds no examples.")
-    parts = {part: _channels_first(array, raw.encoded, notes) for part, array in parts.items()}
+    parts = {part: _channels_first(array, raw.encoded, notes, trained) for part, array in parts.items()}
     shapes = {array.shape[1:] for array in parts.values()}
+    double = sorted({name for name in raw.columns if raw.columns.count(name) > 1})
+    if double:
+        raise DataError(
+            f"{raw.name}: every column must have a name of its own; got {listed(double)} more than once. Rename them."
+        )
     if len(shapes) > 1:
         raise DataError(f"{raw.name}: all parts must have examples of one shape; got {sorted(shapes)}.")
     shape = next(iter(shapes))
@@ -52,7 +76,16 @@ def _numbers(array: Array, part: str, notes: list[str]) -> Array:
     return array
 
 
-def _channels_first(array: Array, encoded: bool, notes: list[str]) -> Array:
+def _channels_first(array: Array, encoded: bool, notes: list[str], trained: Schema | None) -> Array:
+    if trained is not None and array.shape[1:] == trained.shape:
+        return array
+    if (
+        trained is not None
+        and trained.layout == "pictures"
+        and array.shape[1:] == trained.shape[1:]
+        and trained.shape[0] == 1
+    ):
+        return array[:, None]
     if array.ndim < 2 or array.ndim > 5:
         raise DataError(
             f"data must be [N, D], [N, C, L], [N, C, H, W] or [N, C, D, H, W]; got {array.shape}. Reshape them, examples first."

@@ -10,7 +10,7 @@ from .._noise import mixed_seed
 from .._types import Split
 from ..errors import DataError
 from ._source import DataOptions, Part, Source, counted
-from ._view import View
+from ._view import Joined, View
 
 MOST_VALIDATION, MOST_TEST = 5_000, 10_000
 MOST_COMPARED = 1 << 30  # bytes in which equal examples are looked for
@@ -18,15 +18,22 @@ ROWS = 4096
 
 
 def unsplit_views(source: Source) -> tuple[dict[Split, View], dict[str, str]]:
-    """Each split is all examples."""
+    """Given parts as they are; each other split is all examples."""
     names: tuple[Split, ...] = ("train", "validation", "test")
-    return {name: View(source.parts["all"]) for name in names}, dict.fromkeys(names, "all examples, as given")
+    parts = list(source.parts.values())
+    everything = View(parts[0] if len(parts) == 1 else Joined(parts))
+    views = {name: View(source.parts[name]) if name in source.parts else everything for name in names}
+    return views, {name: "given" if name in source.parts else "all examples, as given" for name in names}
 
 
 def split_views(source: Source, options: DataOptions) -> tuple[dict[Split, View], dict[str, str]]:
     """Given parts as they are; what is missing is held out of the training examples."""
     parts: dict[Part, View] = {part: View(array) for part, array in source.parts.items()}
     provenance = {str(part): "given" for part in parts}
+    if {"all", "train"} <= parts.keys():
+        raise DataError(
+            f"{source.name}: data beside a training part must belong to one of train, validation, test. Name their part."
+        )
     if "all" in parts:
         parts["train"] = parts.pop("all")
         provenance["train"] = "all examples"

@@ -28,7 +28,7 @@ def read_as(raw: Raw, schema: Schema) -> Source:
     Raises:
         DataError: for data of another shape or kind.
     """
-    raw = laid_out(_one_alone(raw, schema))
+    raw = laid_out(_one_alone(raw, schema), schema)
     notes = list(raw.notes)
     if schema.layout == "table":
         raw = _by_name(raw, schema, notes)
@@ -97,7 +97,7 @@ def _on_scale(raw: Raw, schema: Schema, fingerprint: str, notes: list[str]) -> d
     """Values as the levels that the model was trained on, or as continuous floats."""
     floats = any(array.dtype.kind == "f" for array in raw.parts.values())
     if schema.levels is None:
-        if not floats and not raw.encoded:
+        if not floats:
             raise DataError(f"{raw.name} holds integers; the model was trained on floats. Convert the data.")
         return dict(raw.parts)
     lattices = [_lattice(column) for column in schema.fields]
@@ -121,8 +121,17 @@ def _of_integers(raw: Raw, schema: Schema, trained: list[Lattice], notes: list[s
     """Lattice of integers; `None` where they are levels already."""
     lows, highs = zip(*(value_range(array) for array in raw.parts.values()), strict=True)
     assert schema.levels is not None
+    unsigned = all(array.dtype.kind == "u" for array in raw.parts.values())
     if trained[0].step == 1.0 and trained[0].low != 0.0:
+        if raw.encoded and unsigned:
+            raise DataError(
+                f"{raw.name} holds unsigned integers; the model was trained on signed ones from {trained[0].low:g}. Convert them."
+            )
         return trained
+    if raw.encoded and schema.levels > 256 and all(array.dtype == np.uint8 for array in raw.parts.values()):
+        raise DataError(
+            f"{raw.name} holds 8 bits a channel; the model was trained on {schema.levels} levels. Convert them to 16 bits."
+        )
     if max(highs) >= schema.levels or min(lows) < 0:
         raise DataError(
             f"{raw.name} holds integers from {min(lows):g} to {max(highs):g}; the model was trained on {schema.levels} levels, 0 to "
@@ -139,7 +148,7 @@ def _of_floats(raw: Raw, schema: Schema, notes: list[str]) -> list[Lattice]:
     low, top = schema.fields[0].low, schema.levels - 1
     whole = Lattice(low, 1.0, schema.levels)
     lows, highs = zip(*(value_range(array) for array in raw.parts.values()), strict=True)
-    if max(highs) > 1.0 or min(lows) < 0.0 or schema.levels == 2:
+    if low < 0.0 or max(highs) > 1.0 or min(lows) < 0.0 or schema.levels == 2:
         return [whole]
     notes.append(f"floats on [0, 1] for a model of integers: read as k/{top}")
     return [Lattice(0.0, 1.0 / top, schema.levels)]

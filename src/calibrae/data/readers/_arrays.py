@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...errors import DataError
+from ...errors import DataError, first_line
 from .._registry import reads
 from .._schema import Schema
 from .._source import Array, Raw, Request
@@ -61,7 +61,16 @@ def plain_array(data: Any) -> tuple[Array, float | None, tuple[str, ...]]:
 
 def _of_tensor(data: torch.Tensor) -> tuple[Array, float | None, tuple[str, ...]]:
     notes: tuple[str, ...] = ()
-    data = data.detach().cpu()
+    try:
+        data = data.detach().cpu()
+        if data.dtype.itemsize == 1 and data.is_floating_point():
+            data = data.float()
+    except (NotImplementedError, RuntimeError, TypeError) as error:
+        raise DataError(
+            f"this tensor cannot be read: {first_line(error, 200)} Pass a plain tensor in memory."
+        ) from error
+    if data.is_nested:
+        raise DataError("a nested tensor holds examples of several shapes. Bring them to one shape.")
     if data.layout != torch.strided:
         data, notes = data.to_dense(), ("a sparse tensor was made dense",)
     if data.is_complex() or data.is_quantized:

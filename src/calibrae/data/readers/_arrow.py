@@ -81,12 +81,17 @@ def index_column(name: str, first: Any, names: Sequence[str]) -> tuple[str, str]
         first: values of the first column, where they are few enough to look at.
         names: names of all columns.
     """
-    if len(names) < 2 or not (names[0] == "" or names[0].startswith(("Unnamed: 0", "__index_level_"))):
+    if len(names) < 2 or not (names[0] == "" or names[0].startswith("Unnamed: 0")):
         return None
     values = np.asarray(first)
-    if values.dtype.kind not in "iuf" or not np.array_equal(values, np.arange(len(values)) + values[:1]):
+    if values.dtype.kind not in "iuf" or len(np.unique(values)) < len(values) or not (values == np.rint(values)).all():
         return None
-    return names[0], f"the first column counts the rows and has no name in {name}: left out as an index"
+    return names[0], f"the first column has no name and numbers the rows in {name}: left out as an index"
+
+
+def index_levels(names: Iterable[str]) -> list[str]:
+    """Columns in which pandas stored an index without a name."""
+    return [name for name in names if name.startswith("__index_level_")]
 
 
 def units_of(schema: Any) -> dict[str, str]:
@@ -104,17 +109,35 @@ def numbers(name: str, columns: Sequence[Any], names: Sequence[str]) -> Array:
 
     whole = all((pt.is_integer(c.type) or pt.is_boolean(c.type)) and not c.null_count for c in columns)
     if whole:
-        return np.stack([_plain(c).astype(np.int64) for c in columns], axis=1)
+        plain = [_plain(c) for c in columns]
+        for title, values in zip(names, plain, strict=True):
+            if len(values) and max(abs(int(values.min())), abs(int(values.max()))) > EXACT:
+                raise too_large(name, title)
+        return np.stack([values.astype(np.int64) for values in plain], axis=1)
     found = []
     for column, title in zip(columns, names, strict=True):
         values = _plain(column).astype(np.float64)
         if pt.is_integer(column.type) and len(values) and np.nanmax(np.abs(values), initial=0.0) > EXACT:
-            raise DataError(
-                f"{name}: integers must be at most 2^53 in size, as float64 holds no more digits; the column {title!r} has larger "
-                "ones. Subtract a constant, or drop it if it is an identifier."
-            )
+            raise too_large(name, title)
         found.append(values)
     return np.stack(found, axis=1)
+
+
+def too_large(name: str, title: str) -> DataError:
+    """Error for integers whose last digits float64 cannot hold."""
+    return DataError(
+        f"{name}: integers must be at most 2^53 in size, as float64 holds no more digits; the column {title!r} has larger ones. Subtract "
+        "a constant, or drop it if it is an identifier."
+    )
+
+
+def resolution_of_columns(schema: Any, names: Sequence[str]) -> float | None:
+    """Relative spacing of the coarsest floats among some columns; `None` where all are float64 or integers."""
+    import pyarrow as pa
+
+    eps = {pa.float16(): 2.0**-10, pa.float32(): 2.0**-23}
+    found = [eps[field.type] for field in schema if field.name in names and field.type in eps]
+    return max(found, default=None)
 
 
 def _plain(column: Any) -> Array:

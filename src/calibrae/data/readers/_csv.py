@@ -16,6 +16,7 @@ import numpy as np
 
 from ...errors import DataError, first_line
 from .. import _cache
+from .._layout import EXACT
 from .._registry import reads_files
 from .._source import Array, Part, Raw, Request, listed
 from ._arrow import (
@@ -26,11 +27,13 @@ from ._arrow import (
     require_column,
     stacked,
     through_cache,
+    too_large,
     unknown_columns,
 )
 from ._labels import labelled
 
 BLOCK = 1 << 24  # bytes read at once
+MISSING = frozenset({"", "?", "-", "na", "n/a", "nan", "null", "none"})  # marks of what is missing, which are no names
 LOOKED_AT = 100  # lines that the dialect is found from
 MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "blanks"}
@@ -49,6 +52,7 @@ class _Dialect:
         names: of the columns.
         has_header: whether the first line holds them.
         notes: whatever is not usual.
+        skipped: blank lines, and a line `sep=;`, before the first.
     """
 
     encoding: str
@@ -57,6 +61,7 @@ class _Dialect:
     names: tuple[str, ...]
     has_header: bool
     notes: tuple[str, ...]
+    skipped: int = 0
 
 
 @reads_files("CSV files", (".csv", ".tsv", ".tab", ".dat"), rank=40)
@@ -64,7 +69,8 @@ def read_csv(files: Sequence[Path], root: Path, request: Request) -> Raw:
     """CSV files of one table."""
     condition = request.options.condition
     groups, notes = grouped(files, root)
-    dialects = {file: _dialect(file, request.options.header) for file in files}
+    known = request.trained.columns if request.trained is not None and request.trained.is_named else ()
+    dialects = {file: _dialect(file, request.options.header, known) for file in files}
     first = dialects[files[0]]
     left_out = [condition] if condition is not None else []
     if condition is not None:
@@ -105,7 +111,7 @@ def read_csv(files: Sequence[Path], root: Path, request: Request) -> Raw:
 # -- the dialect
 
 
-def _dialect(file: Path, header: bool | None) -> _Dialect:
+def _dialect(file: Path, header: bool | None, known: Sequence[str] = ()) -> _Dialect:
     """Find how a file is written.
 
     Raises:
@@ -114,9 +120,11 @@ def _dialect(file: Path, header: bool | None) -> _Dialect:
     encoding, notes = _encoding(file)
     try:
         with file.open(encoding=encoding, newline="") as stream:
-            lines = [line for line in itertools.islice(stream, LOOKED_AT) if line.strip()]
+            head = list(itertools.islice(stream, LOOKED_AT))
     except (OSError, UnicodeError) as error:
         raise DataError(f"{file} cannot be read: {first_line(error, 200)}") from error
+    skipped = sum(1 for _ in itertools.takewhile(_says_nothing, head))
+    lines = [line for line in head[skipped:] if line.strip()]
     if not lines:
         raise DataError(f"{file} is empty. Check the file.")
     if any("\0" in line for line in lines):
@@ -128,10 +136,10 @@ def _dialect(file: Path, header: bool | None) -> _Dialect:
         notes.append(f"columns parted by {SEPARATORS[separator]}")
     if decimal == ",":
         notes.append("numbers with a decimal comma")
-    has_header, said = _has_header(rows, decimal, header)
+    has_header, said = _has_header(rows, decimal, header, known)
     notes.extend(said)
     names = _names(rows[0]) if has_header else tuple(f"column {i + 1}" for i in range(len(rows[0])))
-    return _Dialect(encoding, separator, decimal, names, has_header, tuple(notes))
+    return _Dialect(encoding, separator, decimal, names, has_header, tuple(notes), skipped)
 
 
 def _encoding(file: Path) -> tuple[str, list[str]]:
@@ -194,12 +202,21 @@ def _is_number(cell: str, decimal: str) -> bool:
     return True
 
 
-def _has_header(rows: Sequence[Sequence[str]], decimal: str, asked: bool | None) -> tuple[bool, list[str]]:
+def _says_nothing(line: str) -> bool:
+    return not line.strip() or line.lower().startswith("sep=")
+
+
+def _has_header(
+    rows: Sequence[Sequence[str]], decimal: str, asked: bool | None, known: Sequence[str]
+) -> tuple[bool, list[str]]:
     """Whether the first line holds names, and notes where that is a guess."""
     first = rows[0]
     if asked is not None:
         return asked, []
-    if not all(_is_number(cell, decimal) for cell in first if cell) or not any(first):
+    if known and set(known) <= set(first):  # the names that a model was trained on
+        return True, []
+    told = [cell for cell in first if cell.lower() not in MISSING]
+    if not all(_is_number(cell, decimal) for cell in told) or not told:
         return True, []
     shown = listed(list(first), 3)
     whole = [int(cell) for cell in first if re.fullmatch(r"\d+", cell)]
@@ -231,7 +248,7 @@ def _opened(file: Path, dialect: _Dialect, kinds: Any = None) -> Any:
         return pv.open_csv(
             _stream(file, dialect),
             pv.ReadOptions(
-                column_names=list(dialect.names), skip_rows=int(dialect.has_header), block_size=BLOCK,
+                column_names=list(dialect.names), skip_rows=int(dialect.has_header) + (0 if dialect.separator == " " else dialect.skipped), block_size=BLOCK,
                 encoding="utf-8" if dialect.encoding == "utf-8-sig" or dialect.separator == " " else dialect.encoding,
             ),
             pv.ParseOptions(delimiter=dialect.separator),
@@ -286,12 +303,21 @@ def _batches(file: Path, dialect: _Dialect) -> Iterator[Any]:
 
 
 def _blocks(file: Path, dialect: _Dialect, names: Sequence[str], left_out: Sequence[str]) -> Iterator[Array]:
+    import pyarrow.types as pt
+
+    whole = [
+        names.index(f.name) for f in _opened(file, dialect, {}).schema if pt.is_integer(f.type) and f.name in names
+    ]
     here = numeric_names(file.name, _opened(file, dialect).schema, left_out)
     if sorted(here) != sorted(names):
         raise DataError(
             f"{file.name} must have the columns of the other files, {listed(list(names))}; got {listed(here)}."
         )
-    yield from stacked(file.name, _batches(file, dialect), names)
+    for block in stacked(file.name, _batches(file, dialect), names):
+        large = [names[i] for i in whole if np.nanmax(np.abs(block[:, i]), initial=0.0) > EXACT]
+        if large:
+            raise too_large(file.name, large[0])
+        yield block
 
 
 def _index_of(file: Path, dialect: _Dialect, left_out: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ...errors import DataError, first_line
 from .._registry import reads
-from .._source import Raw, Request, listed
-from ._arrow import index_column, labels_of, numbers, numeric_names, require_column, units_of, unknown_columns
+from .._source import Array, Part, Raw, Request, listed
+from ._arrow import (
+    index_column,
+    labels_of,
+    numbers,
+    numeric_names,
+    require_column,
+    resolution_of_columns,
+    units_of,
+    unknown_columns,
+)
 
 
 def is_frame(data: Any) -> bool:
@@ -23,7 +33,7 @@ def read_frame(data: Any, request: Request) -> Raw:
     name = type(data).__name__
     table = as_arrow(data, name)
     condition = request.options.condition
-    labels = {}
+    labels: dict[str, Mapping[Part, Array]] = {}
     if condition is not None:
         require_column(name, table.column_names, condition)
         labels = {condition: {"all": labels_of(name, table.column(condition), condition)}}
@@ -39,7 +49,16 @@ def read_frame(data: Any, request: Request) -> Raw:
         notes.append(f"columns that the model does not know left out: {listed(unknown)}")
     names = numeric_names(name, table.schema, left_out)
     values = numbers(name, [table.column(title) for title in names], names)
-    return Raw(name, {"all": values}, "", tuple(names), units_of(table.schema), labels=labels, notes=tuple(notes))  # type: ignore[arg-type]
+    return Raw(
+        name,
+        {"all": values},
+        "",
+        tuple(names),
+        units_of(table.schema),
+        labels=labels,
+        notes=tuple(notes),
+        resolution=resolution_of_columns(table.schema, names),
+    )
 
 
 def as_arrow(data: Any, name: str) -> Any:
@@ -61,7 +80,7 @@ def as_arrow(data: Any, name: str) -> Any:
             return data.to_arrow()
         data = data.rename(columns=str) if hasattr(data, "rename") else data
         return pa.Table.from_pandas(data, preserve_index=False)
-    except (pa.ArrowException, TypeError, ValueError) as error:
+    except Exception as error:  # pandas and Arrow raise many kinds
         raise DataError(
             f"{name}: its columns cannot be read: {first_line(error, 200)} Give each column one type."
         ) from error

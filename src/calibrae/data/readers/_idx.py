@@ -69,6 +69,12 @@ def read_idx_files(files: Sequence[Path], root: Path, request: Request) -> Raw:
             array = array[:, None]
         part = (part_of(file.name) or "all") if len(files) > 1 else "all"
         add_part(parts if array.ndim > 1 else labels, part, array, file.name)
+    notes: tuple[str, ...] = ()
+    if "train" in parts and "all" in parts:
+        notes = ("pictures of files whose names tell no part were added to the training set",)
+        parts["train"] = np.concatenate([parts["train"], parts.pop("all")])
+        if "train" in labels and "all" in labels:
+            labels["train"] = np.concatenate([labels["train"], labels.pop("all")])
     if not parts:
         raise DataError(f"{root} holds only IDX files of labels. Add the files of images.")
-    return labelled(Raw(str(root), pool(parts)), pool(labels, parts), request.options)
+    return labelled(Raw(str(root), pool(parts), notes=notes), pool(labels, parts), request.options)

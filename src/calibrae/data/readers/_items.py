@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset
 
-from ...errors import DataError
+from ...errors import DataError, first_line
 from .. import _cache
 from .._registry import reads
-from .._source import Array, Raw, Request, listed
+from .._source import Array, Part, Raw, Request, listed
 from ._arrays import plain_array
 
 ROWS = 4096
@@ -60,7 +60,7 @@ def from_items(name: str, items: Iterable[Any], request: Request) -> Raw:
         DataError: for no examples, or examples that differ in shape.
     """
     iterator = iter(items)
-    first = next(iterator, None)
+    first = next(_guarded(name, iterator), None)
     if first is None:
         raise DataError(f"{name} yields no examples.")
     labels: list[Any] = []
@@ -68,21 +68,33 @@ def from_items(name: str, items: Iterable[Any], request: Request) -> Raw:
     condition = request.options.condition
     if condition is not None:
         every = _collecting(name, every, condition, labels)
-    reading = _Items(name)
+    reading = _Items(name, request)
     key = _cache.write(None, {"all": reading.blocks(every)}, dict)
     arrays = _cache.read(key)[0]
-    found = {} if condition is None else {condition: {"all": np.array(labels)}}
     return Raw(
-        name, {"all": arrays["all"]}, key, reading.columns, labels=found, notes=reading.notes(),  # type: ignore[arg-type]
+        name, {"all": arrays["all"]}, key, reading.columns, labels=_labels(name, condition, labels), notes=reading.notes(),
         resolution=reading.resolution, encoded=reading.pictures > 0,
     )  # fmt: skip
+
+
+def _labels(name: str, condition: str | None, labels: list[Any]) -> dict[str, dict[Part, Array]]:
+    if condition is None:
+        return {}
+    try:
+        return {condition: {"all": np.array(labels)}}
+    except ValueError as error:
+        raise DataError(
+            f"{name}: the condition {condition!r} must have one shape for all items: {first_line(error, 120)}."
+        ) from error
 
 
 class _Items:
     """The examples of one iterable, with what was seen of them."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, request: Request) -> None:
         self.name = name
+        self.request = request
+        self.kind = ""
         self.columns: tuple[str, ...] = ()
         self.resolution: float | None = None
         self.pictures = 0
@@ -98,9 +110,10 @@ class _Items:
     def blocks(self, items: Iterable[Any]) -> Iterator[Array]:
         rows: list[Array] = []
         shape = None
-        for i, item in enumerate(items):
+        for i, item in enumerate(_guarded(self.name, items)):
             row = self._row(item, i)
             shape = row.shape if shape is None else shape
+            self._require_kind(row, i)
             if row.shape != shape:
                 raise DataError(
                     f"{self.name}: all examples must have one shape; example 0 has {shape}, example {i} {row.shape}. Resize them."
@@ -112,10 +125,23 @@ class _Items:
         if rows:
             yield np.stack(rows)
 
+    def _require_kind(self, row: Array, i: int) -> None:
+        """Pictures and signals of bytes among others of floats are on two scales."""
+        kind = str(row.dtype) if self.pictures else row.dtype.kind
+        self.kind = self.kind or kind
+        if kind != self.kind and row.ndim > 1:
+            raise DataError(
+                f"{self.name}: all examples must hold numbers of one kind; example {i} is {row.dtype}, those before it are not. Bring them "
+                "to one scale."
+            )
+
     def _row(self, item: Any, i: int) -> Array:
+        if i and self.columns:
+            item = self._in_order(item, i)
         found, columns = example(item)
         if i == 0:
             self.columns = columns
+            self.said.extend(_left_out(item, self.request.options.condition))
         if hasattr(found, "getbands"):
             return self._picture(found)
         array, resolution, notes = plain_array(_numbers_of(found))
@@ -128,23 +154,73 @@ class _Items:
             )
         return array
 
+    def _in_order(self, item: Any, i: int) -> Any:
+        """A row as a dict, in the order of the first one's keys."""
+        condition = self.request.options.condition
+        if not isinstance(item, Mapping) or {k for k in map(str, item) if k != condition} != set(self.columns):
+            raise DataError(
+                f"{self.name}: every item must have the entries of the first, {listed(self.columns)}; item {i} has others."
+            )
+        return {name: value for name in self.columns for key, value in item.items() if str(key) == name}
+
     def _picture(self, picture: Any) -> Array:
         from ._pictures import GREY_MODES, picture_array
 
         self.pictures += 1
+        options, trained = self.request.options, self.request.trained
+        size = options.size
+        if trained is not None and trained.layout == "pictures":
+            size, self.grey = size or (trained.shape[1], trained.shape[2]), trained.shape[0] == 1
         if self.grey is None:
             self.grey = picture.mode in GREY_MODES
+        if self.grey and trained is None and picture.mode not in GREY_MODES:
+            raise DataError(
+                f"{self.name}: the first picture is grey, and picture {self.pictures - 1} has colours. Convert them to one mode."
+            )
         deep = picture.mode.startswith("I;16")
         if picture.mode in ("I", "F"):
             return np.asarray(picture)[None]
-        array, is_clear = picture_array(picture, None, grey=self.grey and picture.mode in GREY_MODES, deep=deep)
+        if size is not None and (picture.height, picture.width) != size:
+            self.said.append(f"pictures of other sizes were brought to {size[0]} x {size[1]}")
+        array, is_clear = picture_array(picture, size, grey=bool(self.grey), deep=deep, resize=options.resize)
         self.clear += is_clear
         return array
+
+
+def _guarded(name: str, items: Iterable[Any]) -> Iterator[Any]:
+    """The items; an error that one of them raises names it."""
+    iterator, i = iter(items), 0
+    while True:
+        try:
+            item = next(iterator)
+        except StopIteration:
+            return
+        except DataError:
+            raise
+        except Exception as error:  # whatever a Dataset raises
+            raise DataError(
+                f"item {i} of {name} cannot be read: {first_line(error, 200)}. Mend or leave out that item."
+            ) from error
+        yield item
+        i += 1
+
+
+def _left_out(item: Any, condition: str | None) -> Iterator[str]:
+    """Notes on what a dict or tuple holds beside its example."""
+    if isinstance(item, Mapping) and any(key in item for key in KEYS):
+        used = next(key for key in KEYS if key in item)
+        rest = [str(key) for key in item if key not in (used, condition)]
+        if rest:
+            yield f"the entry {used!r} of each item was read; left out: {listed(rest)}"
+    elif isinstance(item, tuple) and len(item) > 1 and not np.isscalar(item[0]) and condition is None:
+        yield "the first of each item's parts was read; what follows it was left out"
 
 
 def _numbers_of(item: Any) -> Any:
     """A list of numbers as an array; anything else as it is."""
     if isinstance(item, list | tuple):
+        if item and all(isinstance(part, torch.Tensor) for part in item):
+            return torch.stack(list(item))
         try:
             return np.asarray(item)
         except ValueError as error:
@@ -172,9 +248,23 @@ def example(item: Any) -> tuple[Any, tuple[str, ...]]:
         raise DataError(
             f"a Dataset of dicts must have a key image, img, x or data, or numbers alone; got {listed(list(map(str, item)))}."
         )
-    if isinstance(item, tuple | list) and len(item) and not np.isscalar(item[0]):
+    if isinstance(item, tuple | list) and len(item) and not np.isscalar(item[0]) and not _is_nested(item):
         return item[0], ()
     return item, ()
+
+
+def _is_nested(item: Any) -> bool:
+    """Tell whether a list is one array of numbers, written out, or a row of single tensors."""
+    if isinstance(item, tuple):
+        return False
+    if all(isinstance(part, torch.Tensor) and part.ndim == 0 for part in item):
+        return True
+    if not all(isinstance(part, list | tuple) for part in item):
+        return False
+    try:
+        return np.asarray(item).dtype.kind in "biuf"
+    except ValueError:
+        return False
 
 
 def _collecting(name: str, items: Iterable[Any], condition: str, labels: list[Any]) -> Iterator[Any]:

@@ -41,8 +41,11 @@ def read_loader(loader: DataLoader[Any], request: Request) -> Raw:
 
 
 def _unbatched(loader: DataLoader[Any]) -> Iterator[Any]:
+    as_list: bool | None = None  # as the first batch tells; the last one may be shorter
     for batch in loader:
-        yield from _rows(batch)
+        if as_list is None:
+            as_list = isinstance(batch, tuple | list) and _is_list_of_examples(batch, loader.batch_size)
+        yield from batch if as_list else _rows(batch)
 
 
 def _rows(batch: Any) -> Iterator[Any]:
@@ -51,8 +54,22 @@ def _rows(batch: Any) -> Iterator[Any]:
         for values in zip(*(batch[name] for name in names), strict=True):
             yield dict(zip(names, values, strict=True))
     elif isinstance(batch, tuple | list):
-        yield from zip(*batch, strict=False)
+        first = batch[0]
+        parts = [
+            part for part in batch if hasattr(part, "__len__") and not isinstance(part, str) and len(part) == len(first)
+        ]
+        yield from zip(*parts, strict=True)
     elif hasattr(batch, "__len__") and hasattr(batch, "__getitem__"):
         yield from (batch[i] for i in range(len(batch)))
     else:
         raise DataError(f"a DataLoader must yield batches of examples; got {type(batch).__name__}. Pass its dataset.")
+
+
+def _is_list_of_examples(batch: Any, size: int | None) -> bool:
+    """Tell whether a collate function left the examples as a list, and did not put them together."""
+    if not len(batch) or any(part is None or isinstance(part, str) for part in batch):
+        return False
+    if all(isinstance(part, Mapping | tuple) or hasattr(part, "getbands") for part in batch):
+        return True
+    shapes = {tuple(part.shape) for part in batch if hasattr(part, "shape")}
+    return len(batch) == size and size > 2 and len(shapes) == 1 and all(hasattr(part, "shape") for part in batch)

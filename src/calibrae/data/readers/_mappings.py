@@ -36,13 +36,13 @@ def read_mapping(data: Mapping[Any, Any], request: Request) -> Raw:
                 f"a dict of data must map train, validation or test to arrays, frames or Datasets; got {key!r}: {type(value).__name__}."
             )
         raws[part] = found
-    if "train" not in raws:
+    if "train" not in raws and request.trained is None:
         raise DataError(f"a dict of data must have the key train; got {names}.")
     return _joined(raws)
 
 
 def _joined(raws: Mapping[Part, Raw]) -> Raw:
-    first = raws["train"]
+    first = raws["train"] if "train" in raws else next(iter(raws.values()))
     parts: dict[Part, Array] = {part: _in_order(raw, first, part) for part, raw in raws.items()}
     labels: dict[str, dict[Part, Array]] = {}
     for part, raw in raws.items():

@@ -15,6 +15,7 @@ from .._registry import reads_files
 from .._source import Array, Part, Raw, Request, counted, listed, part_of, speaks_of_labels
 from ._arrays import with_batch
 from ._labels import add_part, labelled, pool
+from ._pictures import split_by_folder
 
 BLOCK = 256
 
@@ -57,7 +58,7 @@ def read_npy(files: Sequence[Path], root: Path, request: Request) -> Raw:
     parts: dict[Part, Array] = {}
     labels: dict[Part, Array] = {}
     for file, part in named.items():
-        if part is not None and part_of(file.parent.name) is None:
+        if part is not None and file.parent == root:
             add_part(labels if speaks_of_labels(file.stem) else parts, part, load_numpy(file), file.name)
     if "train" in parts:
         unused = [file.name for file, part in named.items() if part is None]
@@ -69,27 +70,43 @@ def read_npy(files: Sequence[Path], root: Path, request: Request) -> Raw:
 
 
 def _one_each(files: Sequence[Path], root: Path) -> Raw:
-    """A folder of one array an example, in the order of the names."""
-    key = _cache.hash_files(files, root, kind="one .npy an example")
+    """A folder of one array an example, in the order of the names; its folders tell the parts."""
+    groups, notes, _ = split_by_folder(files, root)
+    key = _cache.hash_files(
+        files, root, kind="one .npy an example", parts={part: len(group) for part, group in groups.items()}
+    )
     if not _cache.has(key):
-        _cache.write(key, {"all": _stacked(files)}, dict)
-    array = _cache.read(key)[0]["all"]
-    if array.ndim == 3 and array.dtype.kind == "f":
-        array = array[:, None]  # slices [H, W]
-    note = f"one array of shape {array.shape[1:]} an example, {counted(len(files), 'file')} in the order of their names"
-    return Raw(str(root), {"all": array}, key, names={"all": [file.name for file in files]}, notes=(note,))
+        _cache.write(key, {part: _stacked(group, files[0]) for part, group in groups.items()}, dict)
+    arrays = _cache.read(key)[0]
+    parts: dict[Part, Array] = {part: _as_pictures(arrays[part]) for part in groups}
+    shape = next(iter(parts.values())).shape[1:]
+    notes.append(f"one array of shape {shape} an example, {counted(len(files), 'file')} in the order of their names")
+    names = {part: [str(file.relative_to(root)) for file in group] for part, group in groups.items()}
+    return Raw(str(root), parts, key, names=names, notes=tuple(notes))
 
 
-def _stacked(files: Sequence[Path]) -> Iterator[Array]:
-    first = load_numpy(files[0])
+def _as_pictures(array: Array) -> Array:
+    """Slices `[N, H, W]` of floats with a channel."""
+    return array[:, None] if array.ndim == 3 and array.dtype.kind == "f" else array
+
+
+def _stacked(files: Sequence[Path], example: Path) -> Iterator[Array]:
+    first = load_numpy(example)
     rest = iter(files)
     while group := list(itertools.islice(rest, BLOCK)):
         arrays = [load_numpy(file) for file in group]
         wrong = next((f for f, a in zip(group, arrays, strict=True) if a.shape != first.shape), None)
+        other = next(
+            (f for f, a in zip(group, arrays, strict=True) if a.dtype.kind != first.dtype.kind and a.ndim > 1), None
+        )
+        if wrong is None and other is not None:
+            raise DataError(
+                f"arrays of one folder must hold numbers of one kind; {example.name} and {other.name} differ. Convert them to one."
+            )
         if wrong is not None:
             shape = load_numpy(wrong).shape
             raise DataError(
-                f"a folder of one .npy an example must hold arrays of one shape; {files[0].name} has {first.shape}, {wrong.name} has "
+                f"a folder of one .npy an example must hold arrays of one shape; {example.name} has {first.shape}, {wrong.name} has "
                 f"{shape}. Stack the examples into one array, and save it with numpy.save."
             )
         yield np.stack(arrays)

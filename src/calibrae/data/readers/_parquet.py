@@ -17,10 +17,12 @@ from .._source import Array, Part, Raw, Request, counted, listed
 from ._arrow import (
     grouped,
     index_column,
+    index_levels,
     kind_words,
     labels_of,
     numeric_names,
     require_column,
+    resolution_of_columns,
     stacked,
     through_cache,
     units_of,
@@ -89,6 +91,10 @@ def _table(files: Sequence[Path], groups: dict[Part, list[Path]], root: Path, re
     left_out += unknown
     first = _reading(files[0], lambda f: pq.read_table(f, columns=schema.names[:1])).column(0) if schema.names else None
     notes: list[str] = []
+    levels = index_levels(schema.names)
+    if levels:
+        left_out += levels
+        notes.append("the index of a data frame was left out")
     if first is not None and not kind_words(first.type) and schema.names[0] not in left_out:
         index = index_column(files[0].name, first.to_numpy(), schema.names)
         if index is not None:
@@ -119,7 +125,15 @@ def _table(files: Sequence[Path], groups: dict[Part, list[Path]], root: Path, re
         raise DataError(f"{root} holds no rows. Check the files.")
     if unknown:
         notes.append(f"columns that the model does not know left out: {listed(unknown)}")
-    return Raw(str(root), parts, key, tuple(names), units_of(schema), notes=tuple(notes))
+    return Raw(
+        str(root),
+        parts,
+        key,
+        tuple(names),
+        units_of(schema),
+        notes=tuple(notes),
+        resolution=resolution_of_columns(schema, names),
+    )
 
 
 def _batches(file: Path, table: Any) -> Iterator[Any]:

@@ -63,7 +63,7 @@ def read_pictures(files: Sequence[Path], root: Path, request: Request) -> Raw:
         if request.trained is None:
             raise DataError(f"{root} is one picture; a model needs many. Pass the folder that holds them.")
         root = root.parent
-    groups, split_notes, home = _split(files, root)
+    groups, split_notes, home = split_by_folder(files, root)
     parts: dict[Part, Openers] = {part: _file_openers(group, root) for part, group in groups.items()}
     key = _cache.hash_files(files, root, kind="pictures", parts={p: len(g) for p, g in groups.items()})
     raw = decode(str(root), key, parts, request, keep_names=True)
@@ -71,26 +71,32 @@ def read_pictures(files: Sequence[Path], root: Path, request: Request) -> Raw:
     return _with_classes(raw, home) if request.options.condition == CLASS else raw
 
 
-def _split(files: Sequence[Path], root: Path) -> tuple[dict[Part, list[Path]], list[str], tuple[str, ...]]:
-    """Pictures by part, notes, and the folders that all of them share.
+def split_by_folder(files: Sequence[Path], root: Path) -> tuple[dict[Part, list[Path]], list[str], tuple[str, ...]]:
+    """Files by part, as their folders tell, notes, and the folders that all of them share.
 
     The folders that tell parts are those of the first level on which there are several.
     """
     below = [file.relative_to(root).parts[:-1] for file in files]
-    shared = tuple(itertools.takewhile(bool, _shared(below)))
+    shared = tuple(_shared(below))
     first = [path[len(shared)] if len(path) > len(shared) else "" for path in below]
-    exact = {name: PART_NAMES.get(name.lower()) for name in set(first)}
-    if set(exact.values()) == {None} and all(first):  # names such as train_images, if all folders have such names
-        exact = {name: part_of(name) for name in exact}
-        exact = exact if all(exact.values()) else {}
+    told = {name: PART_NAMES.get(name.lower()) for name in set(first)}
+    if not any(told.values()):  # names such as train_images, if all folders but strangers have such names
+        told = {name: part_of(name) for name in told}
+        told = told if {"train", "test"} <= set(told.values()) else {}
     groups: dict[Part, list[Path]] = {}
     for file, name in zip(files, first, strict=True):
-        groups.setdefault(exact.get(name) or "all", []).append(file)
-    if "train" in groups:
+        groups.setdefault(told.get(name) or "all", []).append(file)
+    if "train" in groups and len(groups) > 1:
+        notes = [f"splits as given by the folders {', '.join(sorted(name for name, part in told.items() if part))}"]
         if "all" in groups:
+            strangers = sorted({name or "." for name in first if not told.get(name)})
+            notes.append(
+                f"{counted(len(groups['all']), 'file')} of other folders ({listed(strangers)}) were added to the training set"
+            )
             groups["train"] = groups.pop("all") + groups["train"]
-        folders = sorted(name for name, part in exact.items() if part)
-        return groups, [f"splits as given by the folders {', '.join(folders)}"], shared
+        return groups, notes, shared
+    if set(groups) == {"train"}:
+        return groups, ["all files lie in a folder called train: the rest is split off it"], shared
     elsewhere = sorted({name for path in below for name in path if PART_NAMES.get(name.lower())})
     notes = [f"folders called {listed(elsewhere)} were not taken as splits: put them side by side"] if elsewhere else []
     return {"all": list(files)}, notes, shared

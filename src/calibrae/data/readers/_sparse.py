@@ -25,7 +25,7 @@ def is_annotated(data: Any) -> bool:
     return hasattr(data, "X") and hasattr(data, "shape")
 
 
-@reads("a sparse matrix", is_sparse, rank=25)
+@reads("a sparse matrix", is_sparse, rank=19)
 def read_sparse(data: Any, _: Request) -> Raw:
     """A sparse matrix `[N, D]`, made dense a block of rows at a time, in the cache."""
     if len(data.shape) != 2:
@@ -43,13 +43,19 @@ def _dense_blocks(matrix: Any) -> Iterator[Array]:
         yield np.asarray(matrix[start : start + rows].toarray())
 
 
-@reads("annotated data (AnnData)", is_annotated, rank=24)
+@reads("annotated data (AnnData)", is_annotated, rank=18)
 def read_annotated(data: Any, request: Request) -> Raw:
     """The matrix of annotated data, with the names of its variables; a column of `obs` as the condition."""
     matrix, name = data.X, type(data).__name__
+    if matrix is None:
+        raise DataError(f"{name} has no matrix X. Fill it, or pass the layer that is meant.")
     raw = read_sparse(matrix, request) if is_sparse(matrix) else None
     array = raw.parts["all"] if raw is not None else np.asarray(matrix)
-    columns = tuple(map(str, getattr(data, "var_names", ())))
+    columns = (
+        tuple(map(str, getattr(data, "var_names", None) or ()))
+        if not hasattr(getattr(data, "var_names", None), "tolist")
+        else tuple(map(str, data.var_names.tolist()))
+    )
     if len(columns) != (array.shape[1] if array.ndim == 2 else -1):
         columns = ()
     notes = (*(() if raw is None else raw.notes), "the matrix X of annotated data was read")

@@ -14,8 +14,9 @@ import numpy as np
 from ...errors import DataError
 from .. import _cache
 from .._registry import reads_files
-from .._source import Array, Raw, Request, counted, listed
+from .._source import Array, Part, Raw, Request, counted, listed
 from ._paths import shown
+from ._pictures import split_by_folder
 
 BLOCK = 64
 
@@ -26,13 +27,15 @@ class _Sounds:
 
     skip: bool
     root: Path
-    kept: list[str] = field(default_factory=list)
+    kept: dict[Part, list[str]] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
     shapes: Counter[tuple[int, ...]] = field(default_factory=Counter)
     rates: Counter[int] = field(default_factory=Counter)
+    types: Counter[str] = field(default_factory=Counter)
 
-    def blocks(self, files: Sequence[Path]) -> Iterator[Array]:
+    def blocks(self, files: Sequence[Path], part: Part) -> Iterator[Array]:
         rows: list[Array] = []
+        kept = self.kept.setdefault(part, [])
         for file in files:
             name = shown(file.relative_to(self.root))
             try:
@@ -40,7 +43,8 @@ class _Sounds:
             except Exception:  # SciPy raises many kinds for damaged files
                 self.broken.append(name)
                 continue
-            self.kept.append(name)
+            kept.append(name)
+            self.types[str(samples.dtype)] += 1
             self.shapes[samples.shape] += 1
             self.rates[rate] += 1
             self._require_one()
@@ -57,6 +61,8 @@ class _Sounds:
             yield np.stack(rows)
 
     def _require_one(self) -> None:
+        if len(self.types) > 1:
+            raise DataError(f"all sounds must be of one type; got {listed(list(self.types))}. Convert them to one.")
         if len(self.shapes) > 1 or len(self.rates) > 1:
             came = listed([f"{c} x {n} samples ({k})" for (c, n), k in self.shapes.most_common()], 3)
             raise DataError(
@@ -65,7 +71,9 @@ class _Sounds:
             )
 
     def facts(self) -> dict[str, Any]:
-        notes = [f"sounds of {counted(len(self.kept), 'file')} at {next(iter(self.rates), 0)} Hz, one example each"]
+        notes = [
+            f"sounds of {counted(sum(map(len, self.kept.values())), 'file')} at {next(iter(self.rates), 0)} Hz, one example each"
+        ]
         if self.broken:
             notes.append(f"{counted(len(self.broken), 'broken file')} left out: {listed(self.broken)}")
         return {"names": self.kept, "notes": notes}
@@ -77,16 +85,20 @@ def read_waves(files: Sequence[Path], root: Path, request: Request) -> Raw:
     if root.is_file():
         root = root.parent
     skip = request.options.skip_broken
-    key = _cache.hash_files(files, root, kind="sounds", skip=skip)
+    groups, notes, _ = split_by_folder(files, root)
+    key = _cache.hash_files(
+        files, root, kind="sounds", skip=skip, parts={part: len(group) for part, group in groups.items()}
+    )
     if not _cache.has(key):
         sounds = _Sounds(skip, root)
-        _cache.write(key, {"all": sounds.blocks(files)}, sounds.facts)
+        blocks: dict[Part, Iterator[Array]] = {part: sounds.blocks(group, part) for part, group in groups.items()}
+        _cache.write(key, blocks, sounds.facts)
     arrays, facts = _cache.read(key)
     if not arrays:
         raise DataError(f"{root}: no sound could be read. Check the files.")
-    return Raw(
-        str(root), {"all": arrays["all"]}, key, names={"all": facts["names"]}, notes=tuple(facts["notes"]), encoded=True
-    )
+    present = {part: arrays[part] for part in groups if part in arrays}
+    names = {part: facts["names"][part] for part in present}
+    return Raw(str(root), present, key, names=names, notes=(*notes, *facts["notes"]), encoded=True)
 
 
 def _samples(file: Path) -> tuple[int, Array]:
