@@ -303,7 +303,7 @@ def test_observation_noise_has_the_decoders_spread():
         ({"sigma_shared": "pixel"}, "`sigma_shared` must be one of all, channel, element"),
         ({"sigma": "best"}, "'learned' or 'optimal'|cannot be made"),
         ({"network": "conv"}, "network='mlp'"),
-        ({"data_shape": (1, 2, 3, 4)}, r"\(C, H, W\)"),
+        ({"data_shape": (1, 2, 3, 4, 5)}, r"\(C, H, W\)"),
         ({"context_dim": -1}, "not negative"),
     ],
 )

@@ -23,7 +23,7 @@ MOST_CHANNELS = 32
 NUMBERS_AT_ONCE = 1 << 20
 RIGHT_WITHIN = 0.05  # of a sigma
 UNIFORM_WITHIN = 0.05  # KS distance
-SURE = 3.0  # standard errors beyond these, before anything is said
+SURE, SURE_OF_KS = 3.0, 2.0  # standard errors beyond these, before anything is said; that of the distance is too large
 NORMAL_KURTOSIS = 3.0
 
 
@@ -62,7 +62,7 @@ class Residuals:
     @property
     def has_right_shape(self) -> bool:
         """Tell whether the probability integral transform is within 0.05 of a uniform one, as far as so many examples can tell."""
-        return self.ks <= UNIFORM_WITHIN + SURE * float(self.standard_errors.get("ks", 0.0))
+        return self.ks <= UNIFORM_WITHIN + SURE_OF_KS * float(self.standard_errors.get("ks", 0.0))
 
 
 @dataclass(frozen=True)
