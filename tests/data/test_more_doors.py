@@ -260,3 +260,50 @@ def test_a_dict_of_one_part_is_new_data(part):
     found = load_data({part: BYTES[:7]}, None, known.preparation, split=False)
     assert len(found.view("test")) == 7
     assert found.names("test") == [str(i) for i in range(7)]
+
+
+def test_one_row_or_picture_of_any_kind():
+    frame = pd.DataFrame({"a": RNG.normal(size=40), "b": RNG.normal(size=40)})
+    known = load_data(frame)
+    want = load_data(frame.iloc[:1], None, known.preparation, split=False).source.parts["all"]
+    for one in (frame.iloc[0], frame.iloc[0].to_dict(), frame.iloc[0].tolist(), frame.to_numpy()[0]):
+        np.testing.assert_array_equal(load_data(one, None, known.preparation, split=False).source.parts["all"], want)
+    pictures_known = load_data([picture() for _ in range(20)])
+    assert load_data(picture(), None, pictures_known.preparation, split=False).source.parts["all"].shape == (1, 1, 8, 8)
+    with pytest.raises(DataError, match="a model needs many"):
+        open_source(picture())
+
+
+def test_a_series_without_a_name_is_the_only_column():
+    values = pd.Series(RNG.normal(size=40))
+    known = load_data(values)
+    found = load_data(values.rename("h"), None, known.preparation, split=False)
+    assert any("only column" in note for note in found.source.notes)
+
+
+def test_labels_beside_one_array(tmp_path):
+    np.save(tmp_path / "data.npy", BYTES)
+    np.save(tmp_path / "labels.npy", np.arange(20) % 3)
+    assert open_source(tmp_path).parts["all"].shape == BYTES.shape
+    assert load_data(tmp_path, condition="label").condition.values == (0, 1, 2)
+
+
+def test_labels_of_broken_pictures_are_left_out(tmp_path):
+    import io
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    cells = []
+    for i in range(12):
+        stream = io.BytesIO()
+        picture().save(stream, "png")
+        cells.append({"bytes": b"broken" if i == 3 else stream.getvalue(), "path": None})
+    pq.write_table(pa.table({"img": cells, "label": list(range(12))}), tmp_path / "t.parquet")
+    source = open_source(tmp_path / "t.parquet", DataOptions(skip_broken=True, condition="label"))
+    assert source.labels["label"]["all"].tolist() == [i for i in range(12) if i != 3]
+
+
+def test_an_empty_path_is_no_folder():
+    with pytest.raises(DataError, match="is empty"):
+        open_source("")

@@ -128,7 +128,8 @@ class Preparation:
         for i, column in enumerate(self.schema.fields):
             here = (slice(None), i)
             if column.step:
-                restored[here] = np.floor((restored[here] - column.low) / column.step) * column.step + column.low
+                steps = np.floor((restored[here] - column.low) / column.step)
+                restored[here] = _tidy(steps * column.step + column.low)
             elif column.kind == "whole":
                 restored[here] = np.rint(restored[here])
         return restored.astype(np.int64) if self.schema.is_whole else restored
@@ -177,6 +178,13 @@ class Preparation:
 
 def _number(value: float) -> Tensor:
     return torch.tensor(value, dtype=torch.float64)
+
+
+def _tidy(values: Array) -> Array:
+    """Values of a lattice without the rounding of its step: to 12 digits of the largest."""
+    largest = float(np.abs(values).max(initial=0.0))
+    found: Array = np.round(values, 12 - math.ceil(math.log10(largest))) if largest > 0 else values
+    return found
 
 
 def prepare(source: Source, train: View, options: DataOptions) -> Preparation:

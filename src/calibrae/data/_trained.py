@@ -16,6 +16,7 @@ from ._scan import chunks, value_range
 from ._schema import Column, Schema
 from ._source import Array, Part, Raw, Source, counted, listed
 
+UNNAMED = "value"  # name of the column of a Series without a name
 BEYOND = 0.5  # share of the trained range by which new values may lie outside it
 
 
@@ -60,6 +61,9 @@ def _by_name(raw: Raw, schema: Schema, notes: list[str]) -> Raw:
         return raw
     if not schema.is_named or raw.columns == schema.columns:
         return raw
+    if len(raw.columns) == len(schema.columns) == 1 and UNNAMED in (raw.columns[0], schema.columns[0]):
+        notes.append(f"the only column, {raw.columns[0]!r}, was taken for {schema.columns[0]!r}")
+        return replace(raw, columns=schema.columns)
     require_columns(raw.name, raw.columns, schema.columns)
     extra = [name for name in raw.columns if name not in schema.columns]
     if extra:

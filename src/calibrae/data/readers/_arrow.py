@@ -69,6 +69,8 @@ def unknown_columns(name: str, names: Iterable[str], request: Request) -> list[s
     if trained is None or not trained.is_named:
         return []
     given = list(names)
+    if len(given) == len(trained.columns) == 1:  # the only column may have another name
+        return []
     require_columns(name, given, trained.columns)
     return [column for column in given if column not in trained.columns and column != condition]
 

@@ -8,6 +8,7 @@ from typing import Any
 from ...errors import DataError, first_line
 from .._registry import reads
 from .._source import Array, Part, Raw, Request, listed
+from .._trained import UNNAMED
 from ._arrow import (
     index_column,
     labels_of,
@@ -31,6 +32,10 @@ def is_frame(data: Any) -> bool:
 def read_frame(data: Any, request: Request) -> Raw:
     """A data frame by its columns, as CSV and Parquet files are read."""
     name = type(data).__name__
+    trained = request.trained
+    is_series = hasattr(data, "to_frame") and not hasattr(data, "columns")
+    if is_series and trained is not None and set(trained.columns) <= set(map(str, getattr(data, "index", ()))):
+        data = data.to_frame().T.infer_objects()  # one row of a frame
     table = as_arrow(data, name)
     condition = request.options.condition
     labels: dict[str, Mapping[Part, Array]] = {}
@@ -74,7 +79,7 @@ def as_arrow(data: Any, name: str) -> Any:
     if isinstance(data, pa.RecordBatch):
         return pa.Table.from_batches([data])
     if hasattr(data, "to_frame") and not hasattr(data, "columns"):
-        data = data.to_frame(name=data.name if getattr(data, "name", None) is not None else "value")
+        data = data.to_frame(name=data.name if getattr(data, "name", None) is not None else UNNAMED)
     try:
         if hasattr(data, "to_arrow"):
             return data.to_arrow()

@@ -37,10 +37,24 @@ def read_items(data: Any, request: Request) -> Raw:
     They are written to the cache as they come, so they may be more than memory holds.
     """
     name = type(data).__name__
+    if request.trained is not None and isinstance(data, list | tuple) and data and all(map(np.isscalar, data)):
+        data = [np.asarray(data)]  # one row
     if not is_indexed(data):
         return from_items(name, data, request)
     raw = from_items(name, (data[i] for i in range(len(data))), request)
     return replace(raw, notes=(*raw.notes, *_changing(data)))
+
+
+def _is_picture(data: Any) -> bool:
+    return hasattr(data, "getbands") and hasattr(data, "convert")
+
+
+@reads("a picture of Pillow, for a trained model", _is_picture, rank=85)
+def read_picture(data: Any, request: Request) -> Raw:
+    """One picture, brought to the size and colour that a model was trained on."""
+    if request.trained is None:
+        raise DataError("this is one picture; a model needs many. Pass a list of them, or the folder that holds them.")
+    return from_items("picture", [data], request)
 
 
 def _changing(data: Any) -> Iterator[str]:

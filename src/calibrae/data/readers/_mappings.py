@@ -9,6 +9,7 @@ from ...errors import DataError
 from .. import _cache
 from .._registry import read, reads
 from .._source import Array, Part, Raw, Request, Source, listed, part_of
+from ._items import from_items
 
 
 def _is_mapping(data: Any) -> bool:
@@ -23,6 +24,9 @@ def read_mapping(data: Mapping[Any, Any], request: Request) -> Raw:
         DataError: for other keys, no training data, or parts with other columns.
     """
     names = ", ".join(map(str, data))
+    trained = request.trained
+    if trained is not None and trained.is_named and set(trained.columns) <= set(map(str, data)):
+        return from_items("row", [data], request)
     raws: dict[Part, Raw] = {}
     for key, value in data.items():
         part = part_of(str(key))

@@ -64,9 +64,12 @@ def read_npy(files: Sequence[Path], root: Path, request: Request) -> Raw:
         unused = [file.name for file, part in named.items() if part is None]
         notes = (f"arrays that were left out: {listed(unused)}",) if unused else ()
         return labelled(Raw(str(root), parts, notes=notes), labels, request.options)
-    if len(files) == 1:
-        return Raw(str(files[0]), {"all": load_numpy(files[0])})
-    return _one_each(files, root)
+    told = [file for file in files if speaks_of_labels(file.stem) and file.parent == root]
+    others = [file for file in files if file not in told]
+    if len(others) == 1:
+        found: dict[Part, Array] = {"all": load_numpy(told[0]).reshape(-1)} if len(told) == 1 else {}
+        return labelled(Raw(str(root), {"all": load_numpy(others[0])}), found, request.options)
+    return _one_each(others, root)
 
 
 def _one_each(files: Sequence[Path], root: Path) -> Raw:

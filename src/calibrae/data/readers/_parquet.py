@@ -54,7 +54,18 @@ def read_parquet(files: Sequence[Path], root: Path, request: Request) -> Raw:
     if condition is None:
         return raw
     labels = {part: np.concatenate([_column(file, condition) for file in members]) for part, members in groups.items()}
+    if column:  # rows whose pictures are broken were left out
+        labels = {part: values[_kept_rows(groups[part], raw.names.get(part, ()))] for part, values in labels.items()}
     return labelled(raw, labels, request.options, condition)
+
+
+def _kept_rows(files: Sequence[Path], names: Sequence[str]) -> Array:
+    """Which rows of some files were decoded."""
+    import pyarrow.parquet as pq
+
+    known = set(names)
+    rows = (f"{file.name} row {i}" for file in files for i in range(_reading(file, pq.read_metadata).num_rows))
+    return np.array([row in known for row in rows])
 
 
 def _schema(file: Path) -> Any:
@@ -170,7 +181,7 @@ def _pictures(files: Sequence[Path], groups: dict[Part, list[Path]], root: Path,
     folder = root if root.is_dir() else root.parent
     key = _cache.hash_files(files, folder, named=len(files) > 1, kind="pictures", column=column, parts=list(groups))
     parts: dict[Part, Openers] = {part: _cell_openers(members, column) for part, members in groups.items()}
-    return decode(str(root), key, parts, request)
+    return decode(str(root), key, parts, request, keep_names=True)
 
 
 def _cell_openers(files: list[Path], column: str) -> Openers:

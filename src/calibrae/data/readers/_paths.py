@@ -28,6 +28,8 @@ def read_path(data: str | Path, request: Request) -> Raw:
     Raises:
         DataError: if there is nothing there that a reader knows.
     """
+    if not str(data).strip():
+        raise DataError("the path of the data is empty. Name a file or a folder; the current one is called `.`.")
     path = Path(data).expanduser()
     if not path.exists():
         hint = " The link leads nowhere." if path.is_symlink() else " Check the spelling."
