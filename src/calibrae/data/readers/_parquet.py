@@ -91,60 +91,53 @@ def _column(file: Path, name: str) -> Array:
 
 
 def _table(files: Sequence[Path], groups: dict[Part, list[Path]], root: Path, request: Request) -> Raw:
+    schema = _reading(files[0], _schema)
+    left_out, notes = _left_out(files[0], schema, request)
+    names = numeric_names(files[0].name, schema, left_out)
+    folder = root if root.is_dir() else root.parent
+    options = {"kind": "parquet", "columns": names, "parts": list(groups)}
+    key = _cache.hash_files(files, folder, named=len(files) > 1, **options)
+    parts, _ = through_cache(key, groups, lambda members: _blocks(members, names, left_out), dict)
+    if not parts:
+        raise DataError(f"{root} holds no rows. Check the files.")
+    resolution = resolution_of_columns(schema, names)
+    return Raw(str(root), parts, key, tuple(names), units_of(schema), notes=tuple(notes), resolution=resolution)
+
+
+def _left_out(file: Path, schema: Any, request: Request) -> tuple[list[str], list[str]]:
+    """Columns that are not modelled: the condition, an index, what a trained model does not know; and notes."""
     import pyarrow.parquet as pq
 
-    condition = request.options.condition
-    schema = _reading(files[0], _schema)
+    condition, notes = request.options.condition, []
     left_out = [condition] if condition is not None else []
     if condition is not None:
-        require_column(files[0].name, schema.names, condition)
-    unknown = unknown_columns(files[0].name, schema.names, request)
-    left_out += unknown
-    first = _reading(files[0], lambda f: pq.read_table(f, columns=schema.names[:1])).column(0) if schema.names else None
-    notes: list[str] = []
+        require_column(file.name, schema.names, condition)
+    unknown = unknown_columns(file.name, schema.names, request)
     levels = index_levels(schema.names)
+    left_out += [*unknown, *levels]
     if levels:
-        left_out += levels
         notes.append("the index of a data frame was left out")
+    first = _reading(file, lambda f: pq.read_table(f, columns=schema.names[:1])).column(0) if schema.names else None
     if first is not None and not kind_words(first.type) and schema.names[0] not in left_out:
-        index = index_column(files[0].name, first.to_numpy(), schema.names)
+        index = index_column(file.name, first.to_numpy(), schema.names)
         if index is not None:
             left_out.append(index[0])
             notes.append(index[1])
-    names = numeric_names(files[0].name, schema, left_out)
-    key = _cache.hash_files(
-        files,
-        root if root.is_dir() else root.parent,
-        named=len(files) > 1,
-        kind="parquet",
-        columns=names,
-        parts=list(groups),
-    )
-
-    def blocks(members: Sequence[Path]) -> Iterator[Array]:
-        for file in members:
-            here = numeric_names(file.name, _reading(file, _schema), left_out)
-            if sorted(here) != sorted(names):
-                raise DataError(
-                    f"{file.name} must have the columns of the other files, {names[:5]}...; got {here[:5]}..."
-                )
-            table = _reading(file, pq.ParquetFile)
-            yield from stacked(file.name, _batches(file, table), names)
-
-    parts, _ = through_cache(key, groups, blocks, dict)
-    if not parts:
-        raise DataError(f"{root} holds no rows. Check the files.")
     if unknown:
         notes.append(f"columns that the model does not know left out: {listed(unknown)}")
-    return Raw(
-        str(root),
-        parts,
-        key,
-        tuple(names),
-        units_of(schema),
-        notes=tuple(notes),
-        resolution=resolution_of_columns(schema, names),
-    )
+    return left_out, notes
+
+
+def _blocks(files: Sequence[Path], names: list[str], left_out: Sequence[str]) -> Iterator[Array]:
+    import pyarrow.parquet as pq
+
+    for file in files:
+        here = numeric_names(file.name, _reading(file, _schema), left_out)
+        if sorted(here) != sorted(names):
+            raise DataError(
+                f"{file.name} must have the columns of the other files, {listed(names)}; got {listed(here)}."
+            )
+        yield from stacked(file.name, _batches(file, _reading(file, pq.ParquetFile)), names)
 
 
 def _batches(file: Path, table: Any) -> Iterator[Any]:
