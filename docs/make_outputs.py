@@ -19,6 +19,7 @@ PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 BLOCK = re.compile(r"```\n(\$ calibrae .*?)```", re.DOTALL)
 NUMBER = re.compile(r"(?<![\w.])-?\d+(?:[.,]\d+)*")
 BOTH = " 2>&1"  # of a command whose progress is shown too
+SECONDS = re.compile(r" +\d+ s\b")  # of a machine
 NEAR, SMALL = 0.15, 1.0  # share of a number, and nats, by which a machine may differ
 
 
@@ -46,7 +47,7 @@ def page_with_outputs(text: str) -> str:
 
 def differences(old: str, new: str) -> Iterator[str]:
     """Lines that differ by more than a machine may: other words, or numbers that are not near."""
-    before, after = old.splitlines(), new.splitlines()
+    before, after = (SECONDS.sub(" s", text).splitlines() for text in (old, new))
     if len(before) != len(after):
         yield f"{len(after)} lines in place of {len(before)}"
         return

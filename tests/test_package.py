@@ -107,6 +107,7 @@ def test_outputs_that_went_stale_are_noticed():
     assert list(differences("ELBO 39.61 nats", "ELBO 20.1 nats"))
     assert list(differences("ELBO 39.61 nats", "bound 39.61 nats"))
     assert list(differences("one", "one\ntwo"))
+    assert list(differences("epoch 1   1 s  ELBO 3.1", "epoch 1  90 s  ELBO 3.1")) == []
 
 
 def test_the_page_of_conventions_is_that_of_the_catalogue():

@@ -112,7 +112,7 @@ def outcome(name: str, content: bytes, folder: Path) -> str:
 
     Args:
         name: name of the file, which tells its kind.
-        content: of the file.
+        content: content of the file.
         folder: an empty one.
     """
     file = folder / name

@@ -25,7 +25,7 @@ from ._options import (
     reading,
     split_of,
 )
-from ._print import print_findings, print_json, progress
+from ._print import print_findings, print_json, progress, say_notes
 
 SHOWN = 10
 
@@ -83,8 +83,7 @@ def score(
     )
     for row in top:
         typer.echo(f"{row['nll_nats']:>14.2f}  {row['example']}")
-    for note in found.notes:
-        typer.echo(f"note: {note}")
+    say_notes(json, found.notes)
     for path in written.values():
         typer.echo(f"wrote {path}")
 

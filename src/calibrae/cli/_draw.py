@@ -27,18 +27,13 @@ from ._options import (
     reading,
     split_of,
 )
-from ._print import print_json
+from ._print import print_json, say_notes
 
 Columns = Annotated[int, typer.Option(help="Columns of the grid.", min=1)]
 Steps = Annotated[int, typer.Option(help="Points on each walk.", min=2)]
 
 
 NUMBERS, PICTURE = (".csv", ".npy"), ".png"
-
-
-def _say_notes(json: bool, notes: Sequence[str]) -> None:
-    for note in () if json else notes:
-        typer.echo(f"note: {note}")
 
 
 def _report(json: bool, **paths: Any) -> None:
@@ -158,7 +153,7 @@ def reconstruct(
     batch = examples(found, chosen_split, n, seed)
     how: dict[str, Any] = {"columns": columns, "reference": batch.x, "title": "reconstructions"}
     named = found.names(chosen_split, n)
-    _say_notes(json, about_new_data(found, chosen_split) if data else ())
+    say_notes(json, about_new_data(found, chosen_split) if data else ())
     _finish(run, rebuild(model, batch.x, batch.context), out, arrays, json, "reconstructions.png", named, **how)
 
 
@@ -190,7 +185,7 @@ def encode(
     codes = codes_of(load(run, device=device), found, chosen_split, what=chosen, seed=seed)
     latents = [f"z{i}" for i in range(codes.shape[1])]
     place = save_arrays(codes, _place(run, out, "codes.npy"), latents, found.names(chosen_split))
-    _say_notes(json, about_new_data(found, chosen_split) if data else ())
+    say_notes(json, about_new_data(found, chosen_split) if data else ())
     if json:
         print_json(
             {"codes": str(place), "n": len(codes), "latent_dim": codes.shape[1], "split": chosen_split, "what": what}

@@ -44,3 +44,9 @@ def progress() -> Iterator[Callable[[str, int, int], None] | None]:
             bar.update(tasks[stage], completed=done)
 
         yield tick
+
+
+def say_notes(json: bool, notes: Sequence[str]) -> None:
+    """Print notes on how data were read; in JSON they have a key of their own."""
+    for note in () if json else notes:
+        typer.echo(f"note: {note}")

@@ -26,3 +26,4 @@ from ._source import listed as listed
 from ._view import View as View
 from .readers import KEPT as KEPT
 from .readers import NAMES as NAMES
+from .readers import is_frame as is_frame

@@ -39,7 +39,7 @@ class FileKind:
         suffixes: how such files are called, for messages.
         accepts: tells whether a file is of this kind.
         read: reads the files of one folder, or one file.
-        rank: of several kinds in a folder, that of the lowest rank is read.
+        rank: place in the order of kinds: that of the lowest rank is read where a folder holds several.
         is_nested: whether a folder's folders are searched too.
     """
 

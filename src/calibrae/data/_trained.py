@@ -44,13 +44,16 @@ def read_as(raw: Raw, schema: Schema) -> Source:
 
 
 def _one_alone(raw: Raw, schema: Schema) -> Raw:
-    """One example without a dimension for the batch, with it."""
-    alone = {
-        p: a[None] for p, a in raw.parts.items() if a.shape == schema.shape and (a.ndim != 2 or len(schema.shape) == 2)
+    """One example without a dimension for the batch, with it; a grey picture also without its channel."""
+    grey = schema.shape[1:] if schema.layout == "pictures" and schema.shape[0] == 1 else None
+    lead = {
+        array.shape: 1 if array.shape == schema.shape else 2 if array.shape == grey else 0
+        for array in raw.parts.values()
     }
-    if len(alone) < len(raw.parts):
+    if not all(lead.values()):
         return raw
-    return replace(raw, parts=alone, notes=(*raw.notes, "one example came, without a dimension for the batch"))
+    parts: dict[Part, Array] = {p: a.reshape((1,) * lead[a.shape] + a.shape) for p, a in raw.parts.items()}
+    return replace(raw, parts=parts, notes=(*raw.notes, "one example came, without a dimension for the batch"))
 
 
 def _by_name(raw: Raw, schema: Schema, notes: list[str]) -> Raw:

@@ -29,7 +29,7 @@ def save_curves(history: Rows, path: Path, baseline: tuple[str, float] | None = 
         loss.plot(epochs, elbos, color=BLUE, linestyle=":", label="validation -ELBO")
     if baseline is not None:
         name, nats = baseline
-        loss.axhline(-nats, color=ORANGE, linestyle="--", linewidth=1.0, label=name)
+        loss.axhline(-nats, color=ORANGE, linestyle="--", linewidth=1.0, label=name.partition(" with ")[0])
     loss.set_title("objective, nats" if has_elbo else "-log p(x|z), nats", fontsize=10)
     loss.legend(fontsize=8, frameon=False)
     part, title = ("kl", "KL, nats") if has_elbo else ("nll", "-log p(x|z), nats")

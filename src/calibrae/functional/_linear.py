@@ -17,7 +17,7 @@ class LinearBaseline:
     Attributes:
         ppca: probabilistic PCA, with one sigma.
         factor: factor analysis, with a sigma for each element or channel; `None` where one sigma is compared.
-        shared: what shares a sigma in it: `all`, `channel` or `element`.
+        shared: extent of one sigma in it: `all`, `channel` or `element`.
         is_exact: whether its eigenvalues are.
     """
 

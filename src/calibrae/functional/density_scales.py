@@ -70,7 +70,7 @@ class Reported:
         levels_nats: NLL of an example on the scale of levels, nats: at least that of the integers.
         nats: NLL of an example on each scale that needs no data, nats.
         bits_per_dim: bits per dimension of the integers; `None` where the number does not tell.
-        sentence: what the number is.
+        sentence: meaning of the number, in a sentence.
     """
 
     levels_nats: float

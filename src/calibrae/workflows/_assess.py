@@ -58,7 +58,7 @@ class Scores:
         seed: seed of all noise.
         split: split that was scored.
         attribute: from positions among them, or `None` for all, to where the reconstruction term comes from.
-        notes: which examples were scored, how they were read, and what had to be done for some.
+        notes: sentences on the examples that were scored, how they were read, and what some of them needed.
     """
 
     names: list[str]

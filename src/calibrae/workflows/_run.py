@@ -12,13 +12,13 @@ from torch import Tensor
 
 from .._types import AnySplit, Split
 from ..acceleration import find_device
-from ..data import Condition, Data, DataOptions, Preparation, Schema, load_data, open_source
+from ..data import Condition, Data, DataOptions, Preparation, Schema, is_frame, load_data, open_source
 from ..errors import ArgumentError, RunError
 from ..evaluation import Evaluation, Tick, evaluate_model
 from ..models import VAE
 from ..runs import RunFolder, load_baseline, load_model
 from ._stored import about_new_data, run_condition, run_data, run_preparation, stored_data
-from ._units import frame_like, is_data_frame
+from ._units import frame_like
 
 if TYPE_CHECKING:
     from ..audit import AuditRecord
@@ -209,7 +209,7 @@ class Run:
         chosen = examples(self._use(data, condition), split if data is None else "all", n)
         found = self.in_units(reconstruct(self.model, chosen.x, chosen.context))
         schema = self.preparation.schema
-        if data is not None and schema is not None and schema.layout == "table" and is_data_frame(data):
+        if data is not None and schema is not None and schema.layout == "table" and is_frame(data):
             return frame_like(data, found, schema)
         return found
 

@@ -28,9 +28,9 @@ def frame_like(frame: Any, values: np.ndarray, schema: Schema) -> Any:
     """Values `[N, D]` as a data frame of the kind that came, its index too; whole numbers as integers.
 
     Args:
-        frame: what came: a data frame of pandas or polars, or an Arrow table.
+        frame: data frame of pandas or polars, or Arrow table, that came.
         values: in the units of the data.
-        schema: of the table.
+        schema: schema of the table.
     """
     whole = whole_columns(schema)
     columns = {
@@ -41,11 +41,6 @@ def frame_like(frame: Any, values: np.ndarray, schema: Schema) -> Any:
         return type(frame).from_pydict(columns)
     index = {"index": frame.index} if hasattr(frame, "index") and len(frame) == len(values) else {}
     return type(frame)(columns, **index)
-
-
-def is_data_frame(data: Any) -> bool:
-    """Tell whether this is a data frame with columns."""
-    return (hasattr(data, "columns") and hasattr(data, "to_numpy")) or hasattr(type(data), "from_pydict")
 
 
 def require_suffix(path: Path, known: Sequence[str]) -> None:
@@ -68,7 +63,7 @@ def save_arrays(
         path: place of the file.
         names: names of the columns of a `.csv`; by default `x0, x1, ...`.
         examples: name of each row of a `.csv`, for a first column.
-        whole: which columns hold whole numbers, written as such.
+        whole: one entry a column: whether it holds whole numbers, which are written as such.
 
     Raises:
         ArgumentError: for another suffix.

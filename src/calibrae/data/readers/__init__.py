@@ -2,6 +2,7 @@
 
 from importlib import import_module
 
+from ._frames import is_frame as is_frame
 from ._kept import KEPT as KEPT
 from ._names import NAMES as NAMES
 

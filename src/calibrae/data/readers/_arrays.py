@@ -9,7 +9,6 @@ import torch
 
 from ...errors import DataError, first_line
 from .._registry import reads
-from .._schema import Schema
 from .._source import Array, Raw, Request
 
 
@@ -22,28 +21,12 @@ def is_array(data: Any) -> bool:
 def read_array(data: Any, request: Request) -> Raw:
     """An array `[N, *data]`; of a trained model's data, one example alone too."""
     array, resolution, notes = plain_array(data)
-    if request.trained is not None:
-        array = with_batch(array, request.trained)
     if request.trained is None and array.ndim == 1:
         raise DataError(
             f"data must be [N, D], [N, C, L], [N, C, H, W] or [N, C, D, H, W]; got {array.shape}. Reshape them: x.reshape(-1, 1) for "
             "one column."
         )
     return Raw("array", {"all": array}, resolution=resolution, notes=notes)
-
-
-def with_batch(array: Array, schema: Schema) -> Array:
-    """One example alone with a dimension for the batch; others as they are.
-
-    Examples:
-        >>> from calibrae import load_data
-        >>> with_batch(np.zeros((8, 8)), load_data("digits").source.schema).shape
-        (1, 1, 8, 8)
-    """
-    shape = schema.shape
-    if array.shape == shape:
-        return array[None]
-    return array[None, None] if array.ndim == 2 and len(shape) == 3 and array.shape == shape[1:] else array
 
 
 def plain_array(data: Any) -> tuple[Array, float | None, tuple[str, ...]]:

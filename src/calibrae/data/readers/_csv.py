@@ -46,10 +46,10 @@ class _Dialect:
     """How a file is written.
 
     Attributes:
-        encoding: of its text.
+        encoding: encoding of its text.
         separator: between cells.
         decimal: sign of a decimal fraction.
-        names: of the columns.
+        names: names of the columns.
         has_header: whether the first line holds them.
         notes: whatever is not usual.
         skipped: blank lines, and a line `sep=;`, before the first.

@@ -13,7 +13,6 @@ from .. import _cache
 from .._mapped import in_memory_if_small
 from .._registry import reads_files
 from .._source import Array, Part, Raw, Request, counted, listed, part_of, speaks_of_labels
-from ._arrays import with_batch
 from ._labels import add_part, labelled, pool
 from ._pictures import split_by_folder
 
@@ -52,8 +51,7 @@ def read_npz(files: Sequence[Path], root: Path, request: Request) -> Raw:
 def read_npy(files: Sequence[Path], root: Path, request: Request) -> Raw:
     """One array; files called `train`, `test`, ...; or one array an example."""
     if root.is_file():
-        array = load_numpy(root)
-        return Raw(str(root), {"all": array if request.trained is None else with_batch(array, request.trained)})
+        return Raw(str(root), {"all": load_numpy(root)})
     named = {file: part_of(file.stem) for file in files}
     parts: dict[Part, Array] = {}
     labels: dict[Part, Array] = {}

@@ -14,8 +14,6 @@ from .._registry import FILE_KINDS, FileKind, kind_of, known_files, reads
 from .._source import Raw, Request, counted, listed, part_of
 from ._names import NAMES
 
-OURS = frozenset({"config.toml", "run.json"})  # files that tell a run
-
 
 def _is_path(data: Any) -> bool:
     return isinstance(data, str | Path)

@@ -51,11 +51,8 @@ def read_annotated(data: Any, request: Request) -> Raw:
         raise DataError(f"{name} has no matrix X. Fill it, or pass the layer that is meant.")
     raw = read_sparse(matrix, request) if is_sparse(matrix) else None
     array = raw.parts["all"] if raw is not None else np.asarray(matrix)
-    columns = (
-        tuple(map(str, getattr(data, "var_names", None) or ()))
-        if not hasattr(getattr(data, "var_names", None), "tolist")
-        else tuple(map(str, data.var_names.tolist()))
-    )
+    named = getattr(data, "var_names", None)
+    columns = () if named is None else tuple(map(str, named))
     if len(columns) != (array.shape[1] if array.ndim == 2 else -1):
         columns = ()
     notes = (*(() if raw is None else raw.notes), "the matrix X of annotated data was read")
