@@ -212,3 +212,11 @@ def test_volumes_train_with_an_mlp(tmp_path):
     assert (run.path / "reconstructions.png").stat().st_size > 500
     with pytest.raises(cb.errors.ArgumentError, match="conv network needs"):
         cb.build("sigma-vae", data_shape=(1, 4, 5, 6), network="conv")
+
+
+def test_pictures_of_whole_numbers_are_centred_on_them():
+    """Half a step of noise was added on average: a picture of ages must not show each half a year too high."""
+    table = np.stack([RNG.integers(18, 80, 2000), RNG.integers(0, 2, 2000)], axis=1)
+    data = load_data(table)
+    shown = data.preparation.restore(next(iter(data.batches("all", 2000))).x)
+    np.testing.assert_allclose(shown.mean(0), table.mean(0), atol=0.05)

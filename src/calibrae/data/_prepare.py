@@ -99,7 +99,7 @@ class Preparation:
         """
         if self.spec.levels is not None:
             return x
-        return x.double() * self.scale + self.shift
+        return x.double() * self.scale + self.shift - self.step / 2  # the mean of the noise that was added
 
     def in_units(self, x: Tensor) -> Array:
         """Bring examples from the model's scale to the units of the data, in float64; whole numbers as integers.
