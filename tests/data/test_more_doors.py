@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -307,3 +310,71 @@ def test_labels_of_broken_pictures_are_left_out(tmp_path):
 def test_an_empty_path_is_no_folder():
     with pytest.raises(DataError, match="is empty"):
         open_source("")
+
+
+def test_sounds_of_another_rate_are_refused(tmp_path):
+    for rate in (8000, 16000):
+        (tmp_path / str(rate)).mkdir()
+        for i in range(6):
+            wavfile.write(tmp_path / str(rate) / f"{i}.wav", rate, RNG.integers(-9, 9, 16).astype(np.int16))
+    trained = open_source(tmp_path / "8000")
+    assert trained.schema.rate == 8000
+    assert type(trained.schema).from_dict(trained.schema.to_dict()) == trained.schema
+    assert len(open_source(tmp_path / "8000", schema=trained.schema).parts["all"]) == 6
+    with pytest.raises(DataError, match="16000 samples a second; the model was trained on 8000"):
+        open_source(tmp_path / "16000", schema=trained.schema)
+    with pytest.raises(DataError, match="all sounds must have one rate"):
+        open_source({"train": tmp_path / "8000", "test": tmp_path / "16000"})
+
+
+def deep_png(pixels):
+    """A PNG of 16 bits a channel, which Pillow reads and does not write."""
+    height, width, _ = pixels.shape
+    scanlines = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(scanlines)) + chunk(b"IEND", b"")
+    )
+
+
+def test_colours_of_16_bits_are_said_to_be_cut(tmp_path):
+    for i in range(4):
+        (tmp_path / f"{i}.png").write_bytes(deep_png(RNG.integers(0, 1 << 16, (8, 8, 3))))
+    files = sorted(tmp_path.iterdir())
+    for door in (tmp_path, [Image.open(file) for file in files]):
+        assert "4 pictures of 16 bits a channel, of which colours keep the upper 8" in open_source(door).notes
+
+
+def test_structured_arrays_are_tables(tmp_path):
+    frame = pd.DataFrame({"a": RNG.normal(size=60), "b": RNG.integers(0, 9, 60)})
+    array = frame.to_records(index=False)
+    np.save(tmp_path / "t.npy", array)
+    expected = open_source(frame)
+    for door in (array, np.asarray(array), tmp_path / "t.npy", {"train": array, "test": array}):
+        source = open_source(door)
+        assert source.schema == expected.schema
+        np.testing.assert_array_equal(next(iter(source.parts.values())), expected.parts["all"])
+    np.testing.assert_array_equal(
+        open_source(array[3], schema=expected.schema).parts["all"], expected.parts["all"][3:4]
+    )
+
+
+def test_arrays_side_by_side_say_which_is_which():
+    tables = RNG.normal(size=(80, 5)), RNG.normal(size=(80, 5))
+    labelled = (BYTES, np.arange(20)), (BYTES, np.arange(20))
+    for door in (tables, list(tables), (tables[0], np.arange(80)), labelled):
+        with pytest.raises(DataError, match="says not which is which"):
+            open_source(door)
+
+
+@pytest.mark.parametrize("shown", ["numpy", "torch", "pandas", "arrow"])
+def test_the_format_of_datasets_changes_nothing(shown):
+    datasets = pytest.importorskip("datasets")
+    plain = datasets.Dataset.from_dict({"a": RNG.normal(size=60), "b": RNG.normal(size=60)})
+    first, second = open_source(plain), open_source(plain.with_format(shown))
+    assert first.schema == second.schema
+    np.testing.assert_array_equal(first.parts["all"], second.parts["all"])

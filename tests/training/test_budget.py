@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import calibrae as cb
 from calibrae.training import _budget
-from calibrae.training._average import averaged, decay_at
+from calibrae.training._average import Averaged, decay_at
 from calibrae.training._budget import Budget
 
 PLAIN = {
@@ -74,7 +75,7 @@ def test_large_data_take_no_more_steps_than_the_budget():
 
 def test_an_average_of_a_short_run_leaves_its_start_behind():
     net = torch.nn.Linear(1, 1, bias=False)
-    kept = averaged(net, 0.999)
+    kept = Averaged(net, 0.999)
     for step in range(100):
         net.weight.data.fill_(float(step))
         kept.update_parameters(net)
@@ -83,3 +84,18 @@ def test_an_average_of_a_short_run_leaves_its_start_behind():
         expected = decay_at(step, 0.999) * expected + (1 - decay_at(step, 0.999)) * step
     assert kept.module.weight.item() == pytest.approx(expected, rel=1e-4)
     assert expected > 80  # a fixed decay of .999 would stand near 5
+
+
+def test_running_statistics_are_averaged_as_the_weights_are():
+    net = nn.BatchNorm1d(2)
+    net.register_buffer("mask", torch.tensor([-torch.inf, 0.0]))
+    kept = Averaged(net, 0.9)
+    expected = net.running_mean.clone()
+    for step in range(60):
+        net(torch.randn(8, 2) + 5.0)
+        kept.update_parameters(net)
+        weight = 1.0 if step == 0 else 1.0 - decay_at(step, 0.9)
+        expected = expected + weight * (net.running_mean - expected)
+    torch.testing.assert_close(kept.module.running_mean, expected)
+    assert not torch.equal(kept.module.running_var, net.running_var)
+    assert kept.module.mask.tolist() == [-torch.inf, 0.0]

@@ -22,7 +22,7 @@ from ._source import Array, Part
 
 CHUNK = 1 << 22
 INDEX = "index.json"
-REVISION = 2  # of what is made of the same data, by readers and by what is kept; a new one makes older entries unused
+REVISION = 3  # of what is made of the same data, by readers and by what is kept; a new one makes older entries unused
 
 
 def cache_root() -> Path:

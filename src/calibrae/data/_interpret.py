@@ -145,7 +145,7 @@ class _Reading:
             else Column(name, _kind_of(lattice), lattice.low, lattice.step, lattice.levels, dtype=dtype)
             for name, lattice in zip(names, each, strict=True)
         )
-        return Schema(layout, self.shape, fields, levels)
+        return Schema(layout, self.shape, fields, levels, rate=self.raw.rate)
 
     def _distinct(self) -> Array | None:
         """Distinct values of all parts; `None` if there are many."""

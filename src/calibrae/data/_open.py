@@ -57,6 +57,7 @@ def _as_raw(source: Source) -> Raw:
         labels=source.labels,
         notes=source.notes,
         place=source.place,
+        rate=schema.rate,
     )
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from ._source import Raw, Request, Source
 
 Read: TypeAlias = Callable[[Any, Request], Raw | Source]
+ReadType = TypeVar("ReadType", bound=Read)
 ReadFiles: TypeAlias = Callable[[Sequence[Path], Path, Request], Raw]
 
 
@@ -55,10 +56,10 @@ READERS: list[Reader] = []
 FILE_KINDS: list[FileKind] = []
 
 
-def reads(name: str, accepts: Callable[[Any], bool], *, rank: int) -> Callable[[Read], Read]:
+def reads(name: str, accepts: Callable[[Any], bool], *, rank: int) -> Callable[[ReadType], ReadType]:
     """Register a function as the reader of what `accepts` accepts."""
 
-    def register(read: Read) -> Read:
+    def register(read: ReadType) -> ReadType:
         READERS.append(Reader(name, accepts, read, rank))
         READERS.sort(key=lambda reader: reader.rank)
         return read

@@ -51,6 +51,7 @@ class Schema:
         fields: one for each column of a table or each channel; one for all elements of rows.
         levels: number of whole numbers `0, 1, ...` that a stored element can be; `None` where they are not counted so.
         is_named: whether the columns came with names, by which columns of new data are found.
+        rate: samples a second of sounds; `None` for other data.
 
     Examples:
         >>> from calibrae import load_data
@@ -63,6 +64,7 @@ class Schema:
     fields: tuple[Column, ...]
     levels: int | None = None
     is_named: bool = False
+    rate: int | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -81,6 +83,7 @@ class Schema:
             "shape": list(self.shape),
             "levels": self.levels,
             "is_named": self.is_named,
+            "rate": self.rate,
             "fields": [asdict(column) for column in self.fields],
         }
 
@@ -88,7 +91,9 @@ class Schema:
     def from_dict(cls, stored: dict[str, Any]) -> Schema:
         """The inverse of `to_dict`."""
         fields = tuple(Column(**column) for column in stored["fields"])
-        return cls(stored["layout"], tuple(stored["shape"]), fields, stored["levels"], stored["is_named"])
+        return cls(
+            stored["layout"], tuple(stored["shape"]), fields, stored["levels"], stored["is_named"], stored["rate"]
+        )
 
 
 def channel_names(layout: Layout, count: int) -> tuple[str, ...]:

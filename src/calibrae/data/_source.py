@@ -105,6 +105,7 @@ class Raw:
         resolution: relative spacing of the floats as they came, where they were widened since (bfloat16).
         encoded: whether the numbers are decoded pictures or sounds, whose range their format tells.
         place: name or absolute path under which they can be opened again; `None` for data from Python.
+        rate: samples a second of sounds.
     """
 
     name: str
@@ -118,6 +119,7 @@ class Raw:
     resolution: float | None = None
     encoded: bool = False
     place: str | None = None
+    rate: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

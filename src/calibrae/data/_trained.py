@@ -29,6 +29,7 @@ def read_as(raw: Raw, schema: Schema) -> Source:
     Raises:
         DataError: for data of another shape or kind.
     """
+    _require_rate(raw, schema)
     raw = laid_out(_one_alone(raw, schema), schema)
     notes = list(raw.notes)
     if schema.layout == "table":
@@ -41,6 +42,13 @@ def read_as(raw: Raw, schema: Schema) -> Source:
     else:
         parts = _on_scale(raw, schema, fingerprint, notes)
     return Source(raw.name, parts, fingerprint, schema, raw.names, raw.labels, tuple(dict.fromkeys(notes)), raw.place)
+
+
+def _require_rate(raw: Raw, schema: Schema) -> None:
+    if None not in (raw.rate, schema.rate) and raw.rate != schema.rate:
+        raise DataError(
+            f"{raw.name} has {raw.rate} samples a second; the model was trained on {schema.rate}. Resample the sounds."
+        )
 
 
 def _one_alone(raw: Raw, schema: Schema) -> Raw:

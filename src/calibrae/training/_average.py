@@ -6,10 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
-
-from ..models import VAE
 
 YOUNG = 10.0  # steps that a short average leaves behind
 
@@ -24,9 +22,30 @@ def decay_at(step: int, decay: float) -> float:
     return min(decay, (1.0 + step) / (YOUNG + step))
 
 
-def averaged(model: VAE, decay: float) -> AveragedModel:
-    r"""Keep $\bar w \leftarrow d_t \bar w + (1 - d_t) w$ beside a model, with $d_t = \min(d, (1 + t) / (10 + t))$; buffers are the model's."""
-    return AveragedModel(model, multi_avg_fn=_follow(decay), use_buffers=False)
+class Averaged(AveragedModel):
+    r"""Average $\bar w \leftarrow d_t \bar w + (1 - d_t) w$ of a model's weights, with $d_t = \min(d, (1 + t) / (10 + t))$.
+
+    The running mean and variance of batch normalisation are averaged too, as they describe what the weights of each step made; other
+    buffers are the model's.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        super().__init__(model, multi_avg_fn=_follow(decay), use_buffers=False)
+        self.decay = decay
+
+    def update_parameters(self, model: nn.Module) -> None:
+        """Follow the model by one step."""
+        weight = 1.0 - decay_at(int(self.n_averaged), self.decay) if self.n_averaged > 0 else 1.0
+        before = [statistic.clone() for statistic in _statistics(self.module)]
+        super().update_parameters(model)
+        for old, statistic in zip(before, _statistics(self.module), strict=True):
+            statistic.copy_(old.lerp(statistic, weight))
+
+
+def _statistics(model: nn.Module) -> list[Tensor]:
+    """Running statistics of all normalisations."""
+    found = [getattr(part, name, None) for part in model.modules() for name in ("running_mean", "running_var")]
+    return [statistic for statistic in found if isinstance(statistic, Tensor) and statistic.is_floating_point()]
 
 
 def _follow(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Any], None]:

@@ -33,7 +33,7 @@ from ..errors import DataError, RunError
 from ..models import VAE, ELBOSummary, optimal_scale_of, scale_over
 from ..objectives import Objective
 from ..runs import RunFolder, save_model
-from ._average import averaged
+from ._average import Averaged
 from ._budget import Budget
 from ._checkpoint import Keeper, TrainState
 from ._hardware import quiet_fabric
@@ -91,7 +91,7 @@ class Trainer:
         self.keeper = Keeper(folder)
         self.pieces = Pieces(data, self.settings, model.latent_dim, objective.samples)
         self.generator = torch.Generator().manual_seed(mixed_seed(self.settings.seed, TRAIN_STREAM))
-        self.average: torch.optim.swa_utils.AveragedModel | None = None
+        self.average: Averaged | None = None
         self.kept = model
         self.optimisers: list[torch.optim.Optimizer] = []
         self.device = torch.device("cpu")
@@ -249,7 +249,7 @@ class Trainer:
         self.pieces = replace(self.pieces, pinned=self.device.type == "cuda")
         self.step, how = self._accelerated(eager, loss) if fast else (eager, "plain steps (as asked)")
         if settings.ema_decay:
-            self.average = averaged(self.model, settings.ema_decay)
+            self.average = Averaged(self.model, settings.ema_decay)
             self.kept = cast(VAE, self.average.module)
         self.validate: Validator = self._validator()
         self.reporter.say(f"{self.device.type}, {precision} ({why}), {how}")

@@ -1,14 +1,11 @@
-"""CSV files of any dialect: separator, decimal sign, encoding and header are found, and said where they are not the usual ones."""
+"""CSV files of any dialect."""
 
 from __future__ import annotations
 
-import codecs
-import csv
 import io
 import itertools
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,54 +27,43 @@ from ._arrow import (
     too_large,
     unknown_columns,
 )
+from ._dialect import BLOCK, COMMENT, COMPRESSED, SEPARATORS, THOUSANDS, Dialect, dialect_of, open_text
 from ._labels import labelled
 
-BLOCK = 1 << 24  # bytes read at once
-MISSING = frozenset({"", "?", "-", "na", "n/a", "nan", "null", "none"})  # marks of what is missing, which are no names
-LOOKED_AT = 100  # lines that the dialect is found from
-MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
-SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "blanks"}
-DECIMAL_COMMA = re.compile(r"^[+-]?\d*,\d+([eE][+-]?\d+)?$")
-THOUSANDS = re.compile(r"^[+-]?\d{1,3}([.,' ]\d{3})+([.,]\d+)?$")
+SUFFIXES = (".csv", ".tsv", ".tab", ".dat")
+PLAIN = ".txt"  # read where its lines hold numbers
+SHOWN = 8  # lines of a text file that are looked at
 
 
-@dataclass(frozen=True)
-class _Dialect:
-    """How a file is written.
-
-    Attributes:
-        encoding: encoding of its text.
-        separator: between cells.
-        decimal: sign of a decimal fraction.
-        names: names of the columns.
-        has_header: whether the first line holds them.
-        notes: whatever is not usual.
-        skipped: blank lines, and a line `sep=;`, before the first.
-    """
-
-    encoding: str
-    separator: str
-    decimal: str
-    names: tuple[str, ...]
-    has_header: bool
-    notes: tuple[str, ...]
-    skipped: int = 0
+def _is_csv(file: Path) -> bool:
+    """Tell whether a file is a table by its name, packed or not; plain text by its first lines."""
+    name = file.with_suffix("") if file.suffix.lower() in COMPRESSED else file
+    if name.suffix.lower() != PLAIN:
+        return name.suffix.lower() in SUFFIXES
+    try:
+        with open_text(file, "utf-8") as text:
+            lines = [line for _, line in zip(range(SHOWN), text, strict=False)][1:]
+        cells = [cell.strip('"') for line in lines for cell in re.split(r"[,;\t| ]+", line.strip()) if cell]
+        return bool([float(cell) for cell in cells])
+    except (OSError, EOFError, ValueError):
+        return False
 
 
-@reads_files("CSV files", (".csv", ".tsv", ".tab", ".dat"), rank=40)
+@reads_files("CSV files", (*SUFFIXES, PLAIN), rank=40, accepts=_is_csv)
 def read_csv(files: Sequence[Path], root: Path, request: Request) -> Raw:
     """CSV files of one table."""
     condition = request.options.condition
     groups, notes = grouped(files, root)
     known = request.trained.columns if request.trained is not None and request.trained.is_named else ()
-    dialects = {file: _dialect(file, request.options.header, known) for file in files}
+    dialects = {file: dialect_of(file, request.options.header, known) for file in files}
     first = dialects[files[0]]
     left_out = [condition] if condition is not None else []
+    left_out += [first.empty] if first.empty is not None else []
     if condition is not None:
         require_column(files[0].name, first.names, condition)
     is_named = first.has_header
     if is_named:
-        unknown = unknown_columns(files[0].name, first.names, request)
+        unknown = [c for c in unknown_columns(files[0].name, first.names, request) if c not in left_out]
         left_out += unknown
         if unknown:
             notes.append(f"columns that the model does not know left out: {listed(unknown)}")
@@ -85,7 +71,7 @@ def read_csv(files: Sequence[Path], root: Path, request: Request) -> Raw:
     for name, note in _index_of(files[0], first, left_out):
         left_out.append(name)
         notes.append(note)
-    names = numeric_names(files[0].name, table.schema, left_out)
+    names = _modelled(files[0].name, table.schema, first, left_out)
     folder = root if root.is_dir() else root.parent
     options = {"columns": names, "parts": list(groups), "header": request.options.header}
     key = _cache.hash_files(files, folder, named=len(files) > 1, kind="csv", **options)
@@ -98,7 +84,7 @@ def read_csv(files: Sequence[Path], root: Path, request: Request) -> Raw:
     if not parts:
         raise DataError(f"{root} holds no rows. Check the files.")
     notes += [note for file in files for note in dialects[file].notes]
-    raw = Raw(str(root), parts, key, tuple(names) if is_named else (), notes=tuple(dict.fromkeys(notes)))
+    raw = Raw(str(root), parts, key, tuple(names) if is_named else (), first.units, notes=tuple(dict.fromkeys(notes)))
     if condition is None:
         return raw
     labels: dict[Part, Array] = {
@@ -108,138 +94,23 @@ def read_csv(files: Sequence[Path], root: Path, request: Request) -> Raw:
     return labelled(raw, labels, request.options, condition)
 
 
-# -- the dialect
-
-
-def _dialect(file: Path, header: bool | None, known: Sequence[str] = ()) -> _Dialect:
-    """Find how a file is written.
-
-    Raises:
-        DataError: if it is empty or binary.
-    """
-    encoding, notes = _encoding(file)
+def _modelled(name: str, schema: Any, dialect: Dialect, left_out: Sequence[str]) -> list[str]:
+    """Names of the columns to model; numbers with separators of thousands are named."""
     try:
-        with file.open(encoding=encoding, newline="") as stream:
-            head = list(itertools.islice(stream, LOOKED_AT))
-    except (OSError, UnicodeError) as error:
-        raise DataError(f"{file} cannot be read: {first_line(error, 200)}") from error
-    skipped = sum(1 for _ in itertools.takewhile(_says_nothing, head))
-    lines = [line for line in head[skipped:] if line.strip()]
-    if not lines:
-        raise DataError(f"{file} is empty. Check the file.")
-    if any("\0" in line for line in lines):
-        raise DataError(f"{file} cannot be read as a CSV: it holds null bytes. Save it as text in UTF-8.")
-    separator = _separator(lines)
-    rows = _cells(lines, separator)
-    decimal = "," if separator != "," and _uses_decimal_comma(rows) else "."
-    if separator not in ",\t":
-        notes.append(f"columns parted by {SEPARATORS[separator]}")
-    if decimal == ",":
-        notes.append("numbers with a decimal comma")
-    has_header, said = _has_header(rows, decimal, header, known)
-    notes.extend(said)
-    names = _names(rows[0]) if has_header else tuple(f"column {i + 1}" for i in range(len(rows[0])))
-    return _Dialect(encoding, separator, decimal, names, has_header, tuple(notes), skipped)
-
-
-def _encoding(file: Path) -> tuple[str, list[str]]:
-    try:
-        with file.open("rb") as stream:
-            head = stream.read(4)
-            for mark, name in MARKS:
-                if head.startswith(mark):
-                    return name, [] if name == "utf-8-sig" else ["text in UTF-16"]
-            stream.seek(0)
-            decoder = codecs.getincrementaldecoder("utf-8")()
-            while content := stream.read(BLOCK):
-                decoder.decode(content)
-            decoder.decode(b"", final=True)
-    except UnicodeDecodeError:
-        return "latin-1", ["text that is not UTF-8: read as Latin-1"]
-    except OSError as error:
-        raise DataError(f"{file} cannot be read: {first_line(error, 200)}") from error
-    return "utf-8", []
-
-
-def _separator(lines: Sequence[str]) -> str:
-    """The separator that cuts the lines into the most cells, as many in each."""
-
-    def width(separator: str) -> tuple[bool, int]:
-        counts = {len(row) for row in _cells(lines, separator)}
-        return len(counts) == 1, min(counts)
-
-    even = {separator: width(separator) for separator in SEPARATORS}
-    several = [separator for separator in SEPARATORS if even[separator][0] and even[separator][1] > 1]
-    if several:
-        # commas inside numbers cut as evenly as separators do: a separator that leaves decimal commas whole goes first
-        strong = [s for s in several if s != "," and _uses_decimal_comma(_cells(lines, s))]
-        return strong[0] if strong else several[0]
-    return max(",;\t", key=lines[0].count)
-
-
-def _cells(lines: Sequence[str], separator: str) -> list[list[str]]:
-    if separator == " ":
-        return [line.split() for line in lines]
-    try:
-        rows = [row for row in csv.reader(lines, delimiter=separator, skipinitialspace=True) if row]
-    except csv.Error:
-        rows = []
-    return [[cell.strip() for cell in row] for row in rows] or [[line.strip()] for line in lines]
-
-
-def _uses_decimal_comma(rows: Sequence[Sequence[str]]) -> bool:
-    cells = [cell for row in rows[1:] or rows for cell in row]
-    return any(DECIMAL_COMMA.match(cell) for cell in cells) and not any(
-        "." in cell and _is_number(cell, ".") for cell in cells
-    )
-
-
-def _is_number(cell: str, decimal: str) -> bool:
-    try:
-        float(cell.replace(decimal, ".") if decimal != "." else cell)
-    except ValueError:
-        return False
-    return True
-
-
-def _says_nothing(line: str) -> bool:
-    return not line.strip() or line.lower().startswith("sep=")
-
-
-def _has_header(
-    rows: Sequence[Sequence[str]], decimal: str, asked: bool | None, known: Sequence[str]
-) -> tuple[bool, list[str]]:
-    """Whether the first line holds names, and notes where that is a guess."""
-    first = rows[0]
-    if asked is not None:
-        return asked, []
-    if known and set(known) <= set(first):  # the names that a model was trained on
-        return True, []
-    told = [cell for cell in first if cell.lower() not in MISSING]
-    if not all(_is_number(cell, decimal) for cell in told) or not told:
-        return True, []
-    shown = listed(list(first), 3)
-    whole = [int(cell) for cell in first if re.fullmatch(r"\d+", cell)]
-    if len(whole) == len(first) > 1 and _counts(whole):
-        return True, [f"the first line counts ({shown}): read as names (--no-header says otherwise)"]
-    return False, [f"the first line holds numbers ({shown}): read as an example (--header says otherwise)"]
-
-
-def _counts(whole: Sequence[int]) -> bool:
-    """Tell whether whole numbers count up by one: from 0, as pandas writes columns without names, or over three columns and more."""
-    in_order = list(whole) == list(range(whole[0], whole[0] + len(whole)))
-    return in_order and (whole[0] == 0 or len(whole) > 2)
-
-
-def _names(first: Sequence[str]) -> tuple[str, ...]:
-    names = [cell.strip() for cell in first]
-    return (names[0].removeprefix("#").strip(), *names[1:])
+        return numeric_names(name, schema, left_out)
+    except DataError as error:
+        if dialect.thousands is None or dialect.thousands[0] in left_out:
+            raise
+        column, value = dialect.thousands
+        raise DataError(
+            f"{name}: the column {column!r} holds numbers with separators of thousands ({value}). Write them without."
+        ) from error
 
 
 # -- the numbers
 
 
-def _opened(file: Path, dialect: _Dialect, kinds: Any = None) -> Any:
+def _opened(file: Path, dialect: Dialect, kinds: Any = None) -> Any:
     """A reader of batches; all numbers as float64, whatever the first block holds."""
     import pyarrow as pa
     import pyarrow.csv as pv
@@ -248,10 +119,10 @@ def _opened(file: Path, dialect: _Dialect, kinds: Any = None) -> Any:
         return pv.open_csv(
             _stream(file, dialect),
             pv.ReadOptions(
-                column_names=list(dialect.names), skip_rows=int(dialect.has_header) + (0 if dialect.separator == " " else dialect.skipped), block_size=BLOCK,
+                column_names=list(dialect.names), skip_rows=0 if dialect.separator == " " else dialect.skip, block_size=BLOCK,
                 encoding="utf-8" if dialect.encoding == "utf-8-sig" or dialect.separator == " " else dialect.encoding,
             ),
-            pv.ParseOptions(delimiter=dialect.separator),
+            pv.ParseOptions(delimiter=dialect.separator, invalid_row_handler=_on_comment),
             pv.ConvertOptions(decimal_point=dialect.decimal, column_types=types, strings_can_be_null=True),
         )  # fmt: skip
 
@@ -265,19 +136,24 @@ def _opened(file: Path, dialect: _Dialect, kinds: Any = None) -> Any:
         raise _unreadable(file, dialect, error) from error
 
 
-def _stream(file: Path, dialect: _Dialect) -> Any:
+def _on_comment(row: Any) -> str:
+    """Skip lines of comments, whose cells are not as many as those of the others."""
+    return "skip" if row.text.startswith(COMMENT) else "error"
+
+
+def _stream(file: Path, dialect: Dialect) -> Any:
     """The file itself; where blanks part the columns, with one between two of them."""
+    import pyarrow as pa
+
     if dialect.separator != " ":
-        if dialect.encoding == "utf-8-sig":
-            stream = file.open("rb")
-            stream.read(len(codecs.BOM_UTF8))
-            return stream
-        return str(file)
-    with file.open(encoding=dialect.encoding) as text:
-        return io.BytesIO("\n".join(" ".join(line.split()) for line in text if line.strip()).encode())
+        return pa.input_stream(str(file), compression="detect")
+    with open_text(file, dialect.encoding) as text:
+        lines = itertools.islice(text, dialect.skip, None)
+        told = (" ".join(line.split()) for line in lines if line.strip() and not line.startswith(COMMENT))
+        return io.BytesIO("\n".join(told).encode())
 
 
-def _unreadable(file: Path, dialect: _Dialect, error: Exception) -> DataError:
+def _unreadable(file: Path, dialect: Dialect, error: Exception) -> DataError:
     """A message that names what the reader stumbled over."""
     advice = ""
     value = re.search(r"invalid value '([^']*)'", str(error))
@@ -288,7 +164,7 @@ def _unreadable(file: Path, dialect: _Dialect, error: Exception) -> DataError:
     )
 
 
-def _batches(file: Path, dialect: _Dialect) -> Iterator[Any]:
+def _batches(file: Path, dialect: Dialect) -> Iterator[Any]:
     import pyarrow as pa
 
     reader = _opened(file, dialect)
@@ -302,7 +178,7 @@ def _batches(file: Path, dialect: _Dialect) -> Iterator[Any]:
         yield batch
 
 
-def _blocks(file: Path, dialect: _Dialect, names: Sequence[str], left_out: Sequence[str]) -> Iterator[Array]:
+def _blocks(file: Path, dialect: Dialect, names: Sequence[str], left_out: Sequence[str]) -> Iterator[Array]:
     import pyarrow.types as pt
 
     whole = [
@@ -313,14 +189,25 @@ def _blocks(file: Path, dialect: _Dialect, names: Sequence[str], left_out: Seque
         raise DataError(
             f"{file.name} must have the columns of the other files, {listed(list(names))}; got {listed(here)}."
         )
-    for block in stacked(file.name, _batches(file, dialect), names):
+    for block in stacked(file.name, _without_stray(file, dialect), names):
         large = [names[i] for i in whole if np.nanmax(np.abs(block[:, i]), initial=0.0) > EXACT]
         if large:
             raise too_large(file.name, large[0])
         yield block
 
 
-def _index_of(file: Path, dialect: _Dialect, left_out: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _without_stray(file: Path, dialect: Dialect) -> Iterator[Any]:
+    """The batches; refused where the column that ends all lines empty is not empty after all."""
+    for batch in _batches(file, dialect):
+        if dialect.empty is not None and batch.column(dialect.empty).null_count < batch.num_rows:
+            raise DataError(
+                f"{file} cannot be read: its first lines end in a separator, and a later one holds a value after it. Name that column, or "
+                "remove the value."
+            )
+        yield batch
+
+
+def _index_of(file: Path, dialect: Dialect, left_out: Sequence[str]) -> Iterator[tuple[str, str]]:
     if (
         not dialect.has_header
         or dialect.names[0] in left_out
@@ -333,7 +220,7 @@ def _index_of(file: Path, dialect: _Dialect, left_out: Sequence[str]) -> Iterato
         yield found
 
 
-def _labels(file: Path, dialect: _Dialect, condition: str) -> Array:
+def _labels(file: Path, dialect: Dialect, condition: str) -> Array:
     """The column of the condition: whole numbers as integers, as they are written."""
     import pyarrow as pa
 

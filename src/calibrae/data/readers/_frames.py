@@ -21,8 +21,15 @@ from ._arrow import (
 )
 
 
+def is_structured(data: Any) -> bool:
+    """Tell whether this is a NumPy array whose columns have names."""
+    return bool(getattr(getattr(data, "dtype", None), "names", None))
+
+
 def is_frame(data: Any) -> bool:
     """Tell whether this is a data frame: it has columns with names and becomes Arrow or NumPy."""
+    if is_structured(data):
+        return True
     if hasattr(data, "column_names") and hasattr(data, "schema") and hasattr(data, "to_pydict"):
         return True
     return (hasattr(data, "columns") or hasattr(data, "to_frame")) and (hasattr(data, "to_numpy"))
@@ -78,6 +85,8 @@ def as_arrow(data: Any, name: str) -> Any:
         return data
     if isinstance(data, pa.RecordBatch):
         return pa.Table.from_batches([data])
+    if is_structured(data):
+        return _of_structured(data, name)
     if hasattr(data, "to_frame") and not hasattr(data, "columns"):
         data = data.to_frame(name=data.name if getattr(data, "name", None) is not None else UNNAMED)
     try:
@@ -89,3 +98,21 @@ def as_arrow(data: Any, name: str) -> Any:
         raise DataError(
             f"{name}: its columns cannot be read: {first_line(error, 200)} Give each column one type."
         ) from error
+
+
+def _of_structured(data: Any, name: str) -> Any:
+    """Columns of a structured array, or of one row of it."""
+    import numpy as np
+    import pyarrow as pa
+
+    array = np.atleast_1d(data)
+    fields = array.dtype.names or ()
+    deep = [field for field in fields if array[field].ndim > 1 or array[field].dtype.names]
+    if array.ndim > 1 or deep:
+        raise DataError(
+            f"{name}: a structured array must be [N] with one number in each field; got {listed(deep) or array.shape}. Split those fields."
+        )
+    try:
+        return pa.table({field: np.ascontiguousarray(array[field]) for field in fields})
+    except (pa.ArrowException, NotImplementedError) as error:
+        raise DataError(f"{name}: its columns cannot be read: {first_line(error, 200)}") from error

@@ -14,10 +14,12 @@ from torch.utils.data import IterableDataset
 from ...errors import DataError, first_line
 from .. import _cache
 from .._registry import reads
-from .._source import Array, Part, Raw, Request, listed
+from .._source import Array, Part, Raw, Request, counted, listed
 from ._arrays import plain_array
+from ._frames import is_frame
 
 ROWS = 4096
+PARTS = 3  # arrays that may be parts, or data and labels
 KEYS = ("image", "img", "x", "data", "pixel_values", "features")  # of a dict, the first of which is the example
 
 
@@ -41,8 +43,32 @@ def read_items(data: Any, request: Request) -> Raw:
         data = [np.asarray(data)]  # one row
     if not is_indexed(data):
         return from_items(name, data, request)
+    data = _unformatted(data)
+    _require_examples(data, request)
     raw = from_items(name, (data[i] for i in range(len(data))), request)
     return replace(raw, notes=(*raw.notes, *_changing(data)))
+
+
+def _unformatted(data: Any) -> Any:
+    """A `datasets` object with its values as stored, whatever they are shown as; a transform of one's own is kept."""
+    shown = getattr(data, "format", None)
+    if not isinstance(shown, Mapping) or not hasattr(data, "with_format"):
+        return data
+    return data if shown.get("type") in (None, "custom") else data.with_format(None)
+
+
+def _require_examples(data: Any, request: Request) -> None:
+    """Raise `DataError` for parts, or data and labels, that came as a short tuple or list."""
+    if request.trained is not None or not isinstance(data, tuple | list) or not 1 < len(data) <= PARTS:
+        return
+    first = data[0][0] if isinstance(data[0], tuple) and data[0] else data[0]
+    is_array = isinstance(first, np.ndarray | torch.Tensor)
+    if (is_array and first.ndim > 1) or is_frame(first):
+        kind = type(data).__name__
+        raise DataError(
+            f"a {kind} of {len(data)} arrays says not which is which. For parts, pass {{'train': a, 'test': b}}; of data and labels, "
+            "the data alone."
+        )
 
 
 def _is_picture(data: Any) -> bool:
@@ -113,10 +139,13 @@ class _Items:
         self.resolution: float | None = None
         self.pictures = 0
         self.clear = 0
+        self.cut = 0
         self.said: list[str] = []
         self.grey: bool | None = None
 
     def notes(self) -> tuple[str, ...]:
+        if self.cut:
+            self.said.append(f"{counted(self.cut, 'picture')} of 16 bits a channel, of which colours keep the upper 8")
         if self.clear:
             self.said.append(f"{self.clear:,} pictures with transparency: shown on white")
         return tuple(dict.fromkeys(self.said))
@@ -178,9 +207,10 @@ class _Items:
         return {name: value for name in self.columns for key, value in item.items() if str(key) == name}
 
     def _picture(self, picture: Any) -> Array:
-        from ._pictures import GREY_MODES, picture_array
+        from ._pictures import GREY_MODES, has_more_bits, picture_array
 
         self.pictures += 1
+        self.cut += has_more_bits(picture)
         options, trained = self.request.options, self.request.trained
         size = options.size
         if trained is not None and trained.layout == "pictures":
@@ -257,14 +287,21 @@ def example(item: Any) -> tuple[Any, tuple[str, ...]]:
         keys = [key for key in KEYS if key in item]
         if keys:
             return item[keys[0]], ()
-        if item and all(np.isscalar(value) and not isinstance(value, str | bytes) for value in item.values()):
-            return list(item.values()), tuple(map(str, item))
+        if item and all(_is_number(value) for value in item.values()):
+            return [value.item() if hasattr(value, "item") else value for value in item.values()], tuple(map(str, item))
         raise DataError(
             f"a Dataset of dicts must have a key image, img, x or data, or numbers alone; got {listed(list(map(str, item)))}."
         )
     if isinstance(item, tuple | list) and len(item) and not np.isscalar(item[0]) and not _is_nested(item):
         return item[0], ()
     return item, ()
+
+
+def _is_number(value: Any) -> bool:
+    """Tell whether this is one number, perhaps in an array or tensor."""
+    if isinstance(value, str | bytes):
+        return False
+    return bool(np.isscalar(value)) or (hasattr(value, "item") and getattr(value, "ndim", None) == 0)
 
 
 def _is_nested(item: Any) -> bool:

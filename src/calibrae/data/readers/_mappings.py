@@ -52,6 +52,11 @@ def _joined(raws: Mapping[Part, Raw]) -> Raw:
     for part, raw in raws.items():
         for name, by_part in raw.labels.items():
             labels.setdefault(name, {})[part] = by_part["all"]
+    rates = {raw.rate for raw in raws.values()}
+    if len(rates) > 1:
+        raise DataError(
+            f"all sounds must have one rate; got {listed([f'{rate} Hz' for rate in rates])}. Resample them."
+        )
     given = [raw.fingerprint for raw in raws.values()]
     return Raw(
         f"dict of {first.name}",
@@ -64,6 +69,7 @@ def _joined(raws: Mapping[Part, Raw]) -> Raw:
         notes=tuple(dict.fromkeys(note for raw in raws.values() for note in raw.notes)),
         resolution=max((raw.resolution for raw in raws.values() if raw.resolution is not None), default=None),
         encoded=all(raw.encoded for raw in raws.values()),
+        rate=first.rate,
     )
 
 

@@ -13,6 +13,7 @@ from .. import _cache
 from .._mapped import in_memory_if_small
 from .._registry import reads_files
 from .._source import Array, Part, Raw, Request, counted, listed, part_of, speaks_of_labels
+from ._frames import is_structured, read_frame
 from ._labels import add_part, labelled, pool
 from ._pictures import split_by_folder
 
@@ -51,7 +52,7 @@ def read_npz(files: Sequence[Path], root: Path, request: Request) -> Raw:
 def read_npy(files: Sequence[Path], root: Path, request: Request) -> Raw:
     """One array; files called `train`, `test`, ...; or one array an example."""
     if root.is_file():
-        return Raw(str(root), {"all": load_numpy(root)})
+        return _alone(load_numpy(root), root, request)
     named = {file: part_of(file.stem) for file in files}
     parts: dict[Part, Array] = {}
     labels: dict[Part, Array] = {}
@@ -66,8 +67,13 @@ def read_npy(files: Sequence[Path], root: Path, request: Request) -> Raw:
     others = [file for file in files if file not in told]
     if len(others) == 1:
         found: dict[Part, Array] = {"all": load_numpy(told[0]).reshape(-1)} if len(told) == 1 else {}
-        return labelled(Raw(str(root), {"all": load_numpy(others[0])}), found, request.options)
+        return labelled(_alone(load_numpy(others[0]), root, request), found, request.options)
     return _one_each(others, root)
+
+
+def _alone(array: Array, root: Path, request: Request) -> Raw:
+    """The only array, column by column where its columns have names."""
+    return read_frame(array, request) if is_structured(array) else Raw(str(root), {"all": array})
 
 
 def _one_each(files: Sequence[Path], root: Path) -> Raw:

@@ -144,11 +144,13 @@ class _Survey:
     broken: list[str] = field(default_factory=list)
     deep: int = 0
     flat: int = 0
+    cut: int = 0
     frames: int = 0
     exif: int = 0
 
     def add(self, name: str, picture: Image.Image) -> None:
         _require_mode(name, picture)
+        self.cut += has_more_bits(picture)  # before the EXIF block is read, which may load the pixels
         size = (picture.height, picture.width)
         orientation, readable = _orientation(picture)
         size = size[::-1] if orientation in SIDEWAYS else size
@@ -178,6 +180,8 @@ class _Survey:
             yield f"pictures of {counted(len(self.sizes), 'size')} were {how} to {size[0]} x {size[1]}"
         if self.deep and not self.keeps_depth:
             yield f"{counted(self.deep, 'picture')} of 16 bits a channel among others of 8: the upper 8 bits were kept"
+        if self.cut:
+            yield f"{counted(self.cut, 'picture')} of 16 bits a channel, of which colours keep the upper 8"
         if self.frames:
             yield f"{counted(self.frames, 'file')} with several frames or pages: the first was taken"
         if self.exif:
@@ -352,6 +356,13 @@ def _on_white(picture: Image.Image) -> tuple[Image.Image, bool]:
         return picture, False
     ground = Image.new("RGBA", layered.size, (WHITE, WHITE, WHITE, WHITE))
     return Image.alpha_composite(ground, layered), True
+
+
+def has_more_bits(picture: Image.Image) -> bool:
+    """Tell whether Pillow cuts the channels of this picture from 16 bits to 8."""
+    stored = [tile[3] for tile in getattr(picture, "tile", ())]
+    modes = [str(mode[0] if isinstance(mode, tuple) and mode else mode) for mode in stored]
+    return picture.mode in ("RGB", "RGBA", "LA") and any("16" in mode for mode in modes)
 
 
 def _require_mode(name: str, picture: Image.Image) -> None:

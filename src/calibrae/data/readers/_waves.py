@@ -76,7 +76,7 @@ class _Sounds:
         ]
         if self.broken:
             notes.append(f"{counted(len(self.broken), 'broken file')} left out: {listed(self.broken)}")
-        return {"names": self.kept, "notes": notes}
+        return {"names": self.kept, "notes": notes, "rate": next(iter(self.rates), None)}
 
 
 @reads_files("sounds", (".wav",), rank=60, is_nested=True)
@@ -98,7 +98,7 @@ def read_waves(files: Sequence[Path], root: Path, request: Request) -> Raw:
         raise DataError(f"{root}: no sound could be read. Check the files.")
     present = {part: arrays[part] for part in groups if part in arrays}
     names = {part: facts["names"][part] for part in present}
-    return Raw(str(root), present, key, names=names, notes=(*notes, *facts["notes"]), encoded=True)
+    return Raw(str(root), present, key, names=names, notes=(*notes, *facts["notes"]), encoded=True, rate=facts["rate"])
 
 
 def _samples(file: Path) -> tuple[int, Array]:
