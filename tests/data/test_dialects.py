@@ -29,6 +29,10 @@ WRITTEN = {
         "a,b,c\n" + lines(ROWS[:30]) + "# new sensor\n" + lines(ROWS[30:]),
         "1 line of comments left out",
     ),
+    "comment with as many cells": (
+        "a,b,c\n" + lines(ROWS[:30]) + "# new sensor, in rain, at noon\n" + lines(ROWS[30:]),
+        "1 line of comments left out",
+    ),
     "names in a comment": ("# a,b,c\n" + lines(), "names of the columns taken from the comment"),
     "separator at the end": ("a,b,c,\n" + lines(end=","), "lines end in a separator"),
     "separator at the end of numbers": ("a;b;c\n" + lines(separator=";", end=";"), "lines end in a separator"),
@@ -80,8 +84,22 @@ def test_plain_text_of_numbers_is_a_table(tmp_path):
 
 def test_decimal_commas_are_found_wherever_they_begin(tmp_path):
     whole = "".join(f"{i % 7};{i % 5}\n" for i in range(150))
-    source = read(tmp_path / "t.csv", "a;b\n" + whole + "3,5;2,25\n")
-    assert source.parts["all"][-1].tolist() == [3.5, 2.25]
+    source = read(tmp_path / "t.csv", "a;b\n" + whole + "3,5;2,25e-1\n")
+    assert source.parts["all"][-1].tolist() == [3.5, 0.225]
+    source = read(tmp_path / "t.csv", "# version 3,5\na;b\n" + whole + "3.5;2\n")  # a comma in a comment is none
+    assert source.parts["all"][-1].tolist() == [3.5, 2.0]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
+@pytest.mark.parametrize("separator", [",", " "])
+def test_comments_are_left_out_in_any_encoding(tmp_path, encoding, separator):
+    text = (
+        f"a{separator}b{separator}c\n" + lines(separator=separator) + "# \xfcber alles\n" + lines(separator=separator)
+    )
+    (tmp_path / "t.csv").write_bytes(text.encode(encoding))
+    source = open_source(tmp_path / "t.csv")
+    np.testing.assert_array_equal(source.parts["all"], np.concatenate([ROWS, ROWS]))
+    assert source.columns == ("a", "b", "c")
 
 
 def test_separators_of_thousands_are_named(tmp_path):

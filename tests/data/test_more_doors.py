@@ -341,26 +341,56 @@ def deep_png(pixels):
     )
 
 
-def test_colours_of_16_bits_are_said_to_be_cut(tmp_path):
+def deep_ppm(pixels):
+    height, width, _ = pixels.shape
+    return f"P6\n{width} {height}\n65535\n".encode() + pixels.astype(">u2").tobytes()
+
+
+@pytest.mark.parametrize("write", [deep_png, deep_ppm])
+def test_colours_of_16_bits_are_said_to_be_cut(tmp_path, write):
     for i in range(4):
-        (tmp_path / f"{i}.png").write_bytes(deep_png(RNG.integers(0, 1 << 16, (8, 8, 3))))
+        (tmp_path / f"{i}.{write.__name__[-3:]}").write_bytes(write(RNG.integers(0, 1 << 16, (8, 8, 3))))
     files = sorted(tmp_path.iterdir())
     for door in (tmp_path, [Image.open(file) for file in files]):
-        assert "4 pictures of 16 bits a channel, of which colours keep the upper 8" in open_source(door).notes
+        assert "4 pictures of more than 8 bits a channel, of which colours keep the upper 8" in open_source(door).notes
+
+
+def test_colours_of_8_bits_are_not(tmp_path):
+    pictures(tmp_path / "png", mode="RGB")
+    assert not any("bits a channel" in note for note in open_source(tmp_path / "png").notes)
 
 
 def test_structured_arrays_are_tables(tmp_path):
     frame = pd.DataFrame({"a": RNG.normal(size=60), "b": RNG.integers(0, 9, 60)})
     array = frame.to_records(index=False)
-    np.save(tmp_path / "t.npy", array)
+    (tmp_path / "parts").mkdir()
+    for path in (tmp_path / "t.npy", tmp_path / "parts" / "train.npy", tmp_path / "parts" / "test.npy"):
+        np.save(path, array)
+    np.savez(tmp_path / "t.npz", array)
+    swapped = np.asarray(array).astype([("a", ">f8"), ("b", ">i4")])
     expected = open_source(frame)
-    for door in (array, np.asarray(array), tmp_path / "t.npy", {"train": array, "test": array}):
+    doors = (
+        array,
+        swapped,
+        *(tmp_path / name for name in ("t.npy", "t.npz", "parts")),
+        {"train": array, "test": array},
+    )
+    for door in doors:
         source = open_source(door)
         assert source.schema == expected.schema
-        np.testing.assert_array_equal(next(iter(source.parts.values())), expected.parts["all"])
+        for part in source.parts.values():
+            np.testing.assert_array_equal(part, expected.parts["all"])
     np.testing.assert_array_equal(
         open_source(array[3], schema=expected.schema).parts["all"], expected.parts["all"][3:4]
     )
+
+
+def test_masked_and_complex_fields_are_refused():
+    array = np.zeros(60, [("a", "f8"), ("b", "c16")])
+    with pytest.raises(DataError, match="Drop those fields"):
+        open_source(array)
+    with pytest.raises(DataError, match="1 masked entries"):
+        open_source(np.ma.array(array[["a"]], mask=[(i == 3,) for i in range(60)]))
 
 
 def test_arrays_side_by_side_say_which_is_which():
@@ -371,6 +401,27 @@ def test_arrays_side_by_side_say_which_is_which():
             open_source(door)
 
 
+def test_numbers_in_dicts_keep_their_digits():
+    narrow = [{"a": np.float32(k / 10), "b": np.float32(k % 7 / 10)} for k in range(60)]
+    assert open_source(narrow).parts["all"].dtype == np.float32
+    mixed = [{"a": torch.tensor(2**24 + 1 + k), "b": torch.tensor(k + 0.5)} for k in range(60)]
+    np.testing.assert_array_equal(open_source(mixed).parts["all"][:, 0], 2**24 + 1 + np.arange(60))
+
+
+def test_a_first_column_of_lists_is_named():
+    with pytest.raises(DataError, match="lists in ''"):
+        open_source(pd.DataFrame({"": [[1, 2]] * 60, "b": range(60)}))
+
+
+def test_numbers_in_text_beside_examples_are_no_examples(tmp_path):
+    for i in range(8):
+        np.save(tmp_path / f"{i}.npy", RNG.random((1, 4, 4)))
+    (tmp_path / "labels.txt").write_text("".join(f"{i}\n" for i in range(8)))
+    source = open_source(tmp_path)
+    assert source.parts["all"].shape == (8, 1, 4, 4)
+    assert any("1 file of plain-text tables left out (labels.txt)" in note for note in source.notes)
+
+
 @pytest.mark.parametrize("shown", ["numpy", "torch", "pandas", "arrow"])
 def test_the_format_of_datasets_changes_nothing(shown):
     datasets = pytest.importorskip("datasets")
@@ -378,3 +429,9 @@ def test_the_format_of_datasets_changes_nothing(shown):
     first, second = open_source(plain), open_source(plain.with_format(shown))
     assert first.schema == second.schema
     np.testing.assert_array_equal(first.parts["all"], second.parts["all"])
+
+
+def test_the_columns_of_a_format_are_kept():
+    datasets = pytest.importorskip("datasets")
+    plain = datasets.Dataset.from_dict({"a": RNG.normal(size=60), "b": RNG.normal(size=60), "c": ["x"] * 60})
+    assert open_source(plain.with_format("torch", columns=["a", "b"])).columns == ("a", "b")

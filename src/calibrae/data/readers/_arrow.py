@@ -86,16 +86,14 @@ def index_column(name: str, first: Any, names: Sequence[str]) -> tuple[str, str]
     if len(names) < 2 or not (names[0] == "" or names[0].startswith("Unnamed: 0")):
         return None
     values = np.asarray(first)
-    if len(set(values.tolist())) < len(values):
+    is_text = values.dtype.kind in "OU" and all(isinstance(value, str) for value in values.tolist())
+    is_whole = values.dtype.kind in "iuf" and bool((values == np.rint(values)).all())
+    if not (is_text or is_whole) or len(set(values.tolist())) < len(values):
         return None
-    if values.dtype.kind in "OU" and all(isinstance(value, str) for value in values.tolist()):
-        return (
-            names[0],
-            f"the first column has no name and holds a word of its own for each row in {name}: left out as names of the rows",
-        )
-    if values.dtype.kind in "iuf" and (values == np.rint(values)).all():
-        return names[0], f"the first column has no name and numbers the rows in {name}: left out as an index"
-    return None
+    told = "numbers the rows in {}: left out as an index"
+    if is_text:
+        told = "holds a word of its own for each row in {}: left out as names of the rows"
+    return names[0], f"the first column has no name and {told.format(name)}"
 
 
 def index_levels(names: Iterable[str]) -> list[str]:

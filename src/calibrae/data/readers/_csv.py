@@ -33,23 +33,33 @@ from ._labels import labelled
 SUFFIXES = (".csv", ".tsv", ".tab", ".dat")
 PLAIN = ".txt"  # read where its lines hold numbers
 SHOWN = 8  # lines of a text file that are looked at
+MANY = 4096  # lines that are cleaned at once
+
+
+def _suffix(file: Path) -> str:
+    """Suffix of a file, without that of its packing."""
+    return (file.with_suffix("") if file.suffix.lower() in COMPRESSED else file).suffix.lower()
 
 
 def _is_csv(file: Path) -> bool:
-    """Tell whether a file is a table by its name, packed or not; plain text by its first lines."""
-    name = file.with_suffix("") if file.suffix.lower() in COMPRESSED else file
-    if name.suffix.lower() != PLAIN:
-        return name.suffix.lower() in SUFFIXES
+    return _suffix(file) in SUFFIXES
+
+
+def _is_text_of_numbers(file: Path) -> bool:
+    """Tell whether the first lines of a text file, but for one of names, hold numbers alone."""
+    if _suffix(file) != PLAIN:
+        return False
     try:
         with open_text(file, "utf-8") as text:
-            lines = [line for _, line in zip(range(SHOWN), text, strict=False)][1:]
+            lines = list(itertools.islice(text, SHOWN))[1:]
         cells = [cell.strip('"') for line in lines for cell in re.split(r"[,;\t| ]+", line.strip()) if cell]
         return bool([float(cell) for cell in cells])
     except (OSError, EOFError, ValueError):
         return False
 
 
-@reads_files("CSV files", (*SUFFIXES, PLAIN), rank=40, accepts=_is_csv)
+@reads_files("plain-text tables", (PLAIN,), rank=90, accepts=_is_text_of_numbers)
+@reads_files("CSV files", SUFFIXES, rank=40, accepts=_is_csv)
 def read_csv(files: Sequence[Path], root: Path, request: Request) -> Raw:
     """CSV files of one table."""
     condition = request.options.condition
@@ -115,16 +125,17 @@ def _opened(file: Path, dialect: Dialect, kinds: Any = None) -> Any:
     import pyarrow as pa
     import pyarrow.csv as pv
 
+    as_it_is = _is_plain(dialect)
+    encoding = dialect.encoding if as_it_is and dialect.encoding != "utf-8-sig" else "utf-8"
+    skip = dialect.skip if as_it_is else 0
+
     def opened(types: Any) -> Any:
         return pv.open_csv(
-            _stream(file, dialect),
-            pv.ReadOptions(
-                column_names=list(dialect.names), skip_rows=0 if dialect.separator == " " else dialect.skip, block_size=BLOCK,
-                encoding="utf-8" if dialect.encoding == "utf-8-sig" or dialect.separator == " " else dialect.encoding,
-            ),
-            pv.ParseOptions(delimiter=dialect.separator, invalid_row_handler=_on_comment),
+            pa.input_stream(str(file), compression="detect") if as_it_is else _Plain(file, dialect),
+            pv.ReadOptions(column_names=list(dialect.names), skip_rows=skip, block_size=BLOCK, encoding=encoding),
+            pv.ParseOptions(delimiter=dialect.separator),
             pv.ConvertOptions(decimal_point=dialect.decimal, column_types=types, strings_can_be_null=True),
-        )  # fmt: skip
+        )
 
     try:
         guessed = opened({}).schema if kinds is None else None
@@ -136,21 +147,34 @@ def _opened(file: Path, dialect: Dialect, kinds: Any = None) -> Any:
         raise _unreadable(file, dialect, error) from error
 
 
-def _on_comment(row: Any) -> str:
-    """Skip lines of comments, whose cells are not as many as those of the others."""
-    return "skip" if row.text.startswith(COMMENT) else "error"
+class _Plain(io.RawIOBase):
+    """A file's lines as UTF-8, without comments and blank lines, and with one blank where blanks part the columns."""
+
+    def __init__(self, file: Path, dialect: Dialect) -> None:
+        self.lines = self._told(file, dialect)
+        self.left = b""
+
+    @staticmethod
+    def _told(file: Path, dialect: Dialect) -> Iterator[bytes]:
+        with open_text(file, dialect.encoding) as text:
+            for line in itertools.islice(text, dialect.skip, None):
+                if line.strip() and not line.startswith(COMMENT):
+                    yield (" ".join(line.split()) + "\n" if dialect.separator == " " else line).encode()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while len(self.left) < len(buffer) and (lines := b"".join(itertools.islice(self.lines, MANY))):
+            self.left += lines
+        count = min(len(buffer), len(self.left))
+        buffer[:count], self.left = self.left[:count], self.left[count:]
+        return count
 
 
-def _stream(file: Path, dialect: Dialect) -> Any:
-    """The file itself; where blanks part the columns, with one between two of them."""
-    import pyarrow as pa
-
-    if dialect.separator != " ":
-        return pa.input_stream(str(file), compression="detect")
-    with open_text(file, dialect.encoding) as text:
-        lines = itertools.islice(text, dialect.skip, None)
-        told = (" ".join(line.split()) for line in lines if line.strip() and not line.startswith(COMMENT))
-        return io.BytesIO("\n".join(told).encode())
+def _is_plain(dialect: Dialect) -> bool:
+    """Tell whether Arrow can read the file as it is."""
+    return dialect.separator != " " and not dialect.has_comments
 
 
 def _unreadable(file: Path, dialect: Dialect, error: Exception) -> DataError:

@@ -1,4 +1,4 @@
-"""Dialects of CSV files: encoding, separator, decimal sign, header, units and comments are found, and said where they are not usual."""
+"""Dialects of CSV files: encoding, separator, decimal sign, header, units and comments are found, and said where they are unusual."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": 
 UNREADABLE = (OSError, EOFError, UnicodeError, zlib.error)
 DECIMAL_COMMA = re.compile(r"^[+-]?\d*,\d+([eE][+-]?\d+)?$")
 THOUSANDS = re.compile(r"^[+-]?\d{1,3}([.,' ]\d{3})+([.,]\d+)?$")
-LATER_COMMA = re.compile(r"(?<![^;\t| \n\"])[+-]?\d*,\d+(?=[;\t| \r\n\"]|$)")
+LATER_COMMA = re.compile(r"(?<![^;\t| \n\"])[+-]?\d*,\d+(?:[eE][+-]?\d+)?(?=[;\t| \r\n\"]|$)")
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class Dialect:
         units: unit of a column by its name, where a second line holds units.
         empty: name of the empty last column, where lines end in a separator.
         thousands: a column of numbers with separators of thousands, and the first of them.
+        has_comments: whether there are comments after the first example.
     """
 
     encoding: str
@@ -58,6 +59,7 @@ class Dialect:
     units: Mapping[str, str] = field(default_factory=dict)
     empty: str | None = None
     thousands: tuple[str, str] | None = None
+    has_comments: bool = False
 
 
 def open_bytes(file: Path) -> IO[bytes]:
@@ -82,7 +84,7 @@ def dialect_of(file: Path, header: bool | None, known: Sequence[str] = ()) -> Di
     Raises:
         DataError: if it is empty or binary.
     """
-    encoding, notes = _encoding(file)
+    encoding, comments, notes = _read_through(file)
     try:
         with open_text(file, encoding) as stream:
             head = list(itertools.islice(stream, LOOKED_AT))
@@ -109,7 +111,9 @@ def dialect_of(file: Path, header: bool | None, known: Sequence[str] = ()) -> Di
     else:
         has_header, body = True, [body[0] - 1, *body]
         notes.append(f"names of the columns taken from the comment before the first line: {listed(names, 3)}")
-    notes.extend(_comments(file, encoding, taken=head[body[0]].startswith(COMMENT)))
+        comments -= 1
+    if comments:
+        notes.append(f"{counted(comments, 'line')} of comments left out")
     units = _units(rows, decimal) if has_header else []
     names, empty, said = _fitted(names, rows)
     notes.extend(said)
@@ -120,8 +124,9 @@ def dialect_of(file: Path, header: bool | None, known: Sequence[str] = ()) -> Di
     lines = int(has_header) + bool(units)
     skip = body[lines] if lines < len(body) else body[-1] + 1
     thousands = _thousands(names, rows, decimal)
+    later = comments > sum(line.startswith(COMMENT) for line in head[:skip]) - head[body[0]].startswith(COMMENT)
     return Dialect(
-        encoding, separator, decimal, tuple(names), has_header, skip, tuple(notes), by_name, empty, thousands
+        encoding, separator, decimal, tuple(names), has_header, skip, tuple(notes), by_name, empty, thousands, later
     )
 
 
@@ -129,23 +134,31 @@ def _unreadable(file: Path, error: Exception) -> DataError:
     return DataError(f"{file} cannot be read: {first_line(error, 200)}")
 
 
-def _encoding(file: Path) -> tuple[str, list[str]]:
+def _read_through(file: Path) -> tuple[str, int, list[str]]:
+    """Encoding of a file, the number of its comments, and notes; all of it is decoded once."""
     try:
         with open_bytes(file) as stream:
             head = stream.read(4)
-            for mark, name in MARKS:
-                if head.startswith(mark):
-                    return name, [] if name == "utf-8-sig" else ["text in UTF-16"]
-            stream.seek(0)
-            decoder = codecs.getincrementaldecoder("utf-8")()
-            while content := stream.read(BLOCK):
-                decoder.decode(content)
-            decoder.decode(b"", final=True)
-    except UnicodeDecodeError:
-        return "latin-1", ["text that is not UTF-8: read as Latin-1"]
+        marked = next((name for mark, name in MARKS if head.startswith(mark)), None)
+        try:
+            encoding = marked or "utf-8"
+            return encoding, _count_comments(file, encoding), ["text in UTF-16"] if marked == "utf-16" else []
+        except UnicodeDecodeError:
+            if marked:
+                raise
+        return "latin-1", _count_comments(file, "latin-1"), ["text that is not UTF-8: read as Latin-1"]
     except UNREADABLE as error:
         raise _unreadable(file, error) from error
-    return "utf-8", []
+
+
+def _count_comments(file: Path, encoding: str) -> int:
+    count, before = 0, "\n"
+    with open_bytes(file) as stream:
+        for text in codecs.iterdecode(iter(lambda: stream.read(BLOCK), b""), encoding):
+            block = before + text
+            count += block.count("\n" + COMMENT) + block.count("\r" + COMMENT)
+            before = block[-1]
+    return count
 
 
 # -- separator and decimal sign
@@ -188,7 +201,7 @@ def _decimal(file: Path, encoding: str, separator: str, rows: Sequence[Sequence[
         return "."
     with open_text(file, encoding) as text:
         while lines := text.readlines(BLOCK):
-            if LATER_COMMA.search("".join(lines)):
+            if LATER_COMMA.search("".join(line for line in lines if not line.startswith(COMMENT))):
                 return ","
     return "."
 
@@ -224,20 +237,6 @@ def _thousands(names: Sequence[str], rows: Sequence[Sequence[str]], decimal: str
 
 def _says_nothing(line: str) -> bool:
     return not line.strip() or line.lower().startswith("sep=")
-
-
-def _comments(file: Path, encoding: str, *, taken: bool) -> list[str]:
-    """A note that counts the comments, but for the one that names the columns."""
-    count, before = -int(taken), "\n"
-    try:
-        with open_text(file, encoding) as text:
-            while block := text.read(BLOCK):
-                block = before + block
-                count += block.count("\n" + COMMENT) + block.count("\r" + COMMENT)
-                before = block[-1]
-    except UNREADABLE as error:
-        raise _unreadable(file, error) from error
-    return [f"{counted(count, 'line')} of comments left out"] if count else []
 
 
 def _commented_names(

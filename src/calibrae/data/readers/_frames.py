@@ -9,6 +9,7 @@ from ...errors import DataError, first_line
 from .._registry import reads
 from .._source import Array, Part, Raw, Request, listed
 from .._trained import UNNAMED
+from ._arrays import plain_array
 from ._arrow import (
     index_column,
     labels_of,
@@ -105,14 +106,15 @@ def _of_structured(data: Any, name: str) -> Any:
     import numpy as np
     import pyarrow as pa
 
-    array = np.atleast_1d(data)
+    array = np.atleast_1d(data)  # a masked array stays one
     fields = array.dtype.names or ()
     deep = [field for field in fields if array[field].ndim > 1 or array[field].dtype.names]
     if array.ndim > 1 or deep:
         raise DataError(
             f"{name}: a structured array must be [N] with one number in each field; got {listed(deep) or array.shape}. Split those fields."
         )
+    columns = {field: plain_array(array[field])[0] for field in fields}
     try:
-        return pa.table({field: np.ascontiguousarray(array[field]) for field in fields})
-    except (pa.ArrowException, NotImplementedError) as error:
-        raise DataError(f"{name}: its columns cannot be read: {first_line(error, 200)}") from error
+        return pa.table({field: values.astype(values.dtype.newbyteorder("=")) for field, values in columns.items()})
+    except pa.ArrowException as error:  # complex numbers, bytes without a type
+        raise DataError(f"{name}: its columns cannot be read: {first_line(error, 200)}. Drop those fields.") from error

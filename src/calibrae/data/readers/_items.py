@@ -14,7 +14,7 @@ from torch.utils.data import IterableDataset
 from ...errors import DataError, first_line
 from .. import _cache
 from .._registry import reads
-from .._source import Array, Part, Raw, Request, counted, listed
+from .._source import Array, Part, Raw, Request, listed
 from ._arrays import plain_array
 from ._frames import is_frame
 
@@ -54,7 +54,11 @@ def _unformatted(data: Any) -> Any:
     shown = getattr(data, "format", None)
     if not isinstance(shown, Mapping) or not hasattr(data, "with_format"):
         return data
-    return data if shown.get("type") in (None, "custom") else data.with_format(None)
+    if shown.get("type") in (None, "custom"):
+        return data
+    return data.with_format(
+        None, columns=shown.get("columns"), output_all_columns=shown.get("output_all_columns", False)
+    )
 
 
 def _require_examples(data: Any, request: Request) -> None:
@@ -144,8 +148,10 @@ class _Items:
         self.grey: bool | None = None
 
     def notes(self) -> tuple[str, ...]:
+        from ._pictures import say_cut
+
         if self.cut:
-            self.said.append(f"{counted(self.cut, 'picture')} of 16 bits a channel, of which colours keep the upper 8")
+            self.said.append(say_cut(self.cut))
         if self.clear:
             self.said.append(f"{self.clear:,} pictures with transparency: shown on white")
         return tuple(dict.fromkeys(self.said))
@@ -264,7 +270,9 @@ def _numbers_of(item: Any) -> Any:
     """A list of numbers as an array; anything else as it is."""
     if isinstance(item, list | tuple):
         if item and all(isinstance(part, torch.Tensor) for part in item):
-            return torch.stack(list(item))
+            if len({part.dtype for part in item}) == 1:
+                return torch.stack(list(item))
+            item = [part.numpy() for part in item]  # each with its own digits
         try:
             return np.asarray(item)
         except ValueError as error:
@@ -288,7 +296,7 @@ def example(item: Any) -> tuple[Any, tuple[str, ...]]:
         if keys:
             return item[keys[0]], ()
         if item and all(_is_number(value) for value in item.values()):
-            return [value.item() if hasattr(value, "item") else value for value in item.values()], tuple(map(str, item))
+            return list(item.values()), tuple(map(str, item))
         raise DataError(
             f"a Dataset of dicts must have a key image, img, x or data, or numbers alone; got {listed(list(map(str, item)))}."
         )

@@ -52,7 +52,7 @@ def _joined(raws: Mapping[Part, Raw]) -> Raw:
     for part, raw in raws.items():
         for name, by_part in raw.labels.items():
             labels.setdefault(name, {})[part] = by_part["all"]
-    rates = {raw.rate for raw in raws.values()}
+    rates = {raw.rate for raw in raws.values() if raw.rate is not None}
     if len(rates) > 1:
         raise DataError(
             f"all sounds must have one rate; got {listed([f'{rate} Hz' for rate in rates])}. Resample them."
@@ -69,7 +69,7 @@ def _joined(raws: Mapping[Part, Raw]) -> Raw:
         notes=tuple(dict.fromkeys(note for raw in raws.values() for note in raw.notes)),
         resolution=max((raw.resolution for raw in raws.values() if raw.resolution is not None), default=None),
         encoded=all(raw.encoded for raw in raws.values()),
-        rate=first.rate,
+        rate=next(iter(rates), None),
     )
 
 

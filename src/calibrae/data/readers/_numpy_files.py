@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from .._registry import reads_files
 from .._source import Array, Part, Raw, Request, counted, listed, part_of, speaks_of_labels
 from ._frames import is_structured, read_frame
 from ._labels import add_part, labelled, pool
+from ._mappings import read_mapping
 from ._pictures import split_by_folder
 
 BLOCK = 256
@@ -33,7 +35,7 @@ def read_npz(files: Sequence[Path], root: Path, request: Request) -> Raw:
         part = part_of(key)
         if speaks_of_labels(key) and array.ndim > 0 and array.size == len(array):  # [N], or [N, 1]
             labels[part or "all"] = array.reshape(-1)
-        elif part is not None and not speaks_of_labels(key) and array.ndim > 1:
+        elif part is not None and not speaks_of_labels(key) and (array.ndim > 1 or is_structured(array)):
             add_part(named, part, array, f"{path} ({key})")
     others = [key for key in arrays if not speaks_of_labels(key)]
     if not named and len(others) == 1:
@@ -45,14 +47,14 @@ def read_npz(files: Sequence[Path], root: Path, request: Request) -> Raw:
         )
     unused = [key for key in others if not any(arrays[key] is array for array in named.values())]
     notes = (f"arrays that were left out: {listed(unused)}",) if unused else ()
-    return labelled(Raw(str(path), pool(named), notes=notes), pool(labels, named), request.options)
+    return labelled(_raw(path, pool(named), request, notes), pool(labels, named), request.options)
 
 
 @reads_files("NumPy files", (".npy",), rank=50)
 def read_npy(files: Sequence[Path], root: Path, request: Request) -> Raw:
     """One array; files called `train`, `test`, ...; or one array an example."""
     if root.is_file():
-        return _alone(load_numpy(root), root, request)
+        return _raw(root, {"all": load_numpy(root)}, request)
     named = {file: part_of(file.stem) for file in files}
     parts: dict[Part, Array] = {}
     labels: dict[Part, Array] = {}
@@ -62,18 +64,21 @@ def read_npy(files: Sequence[Path], root: Path, request: Request) -> Raw:
     if "train" in parts:
         unused = [file.name for file, part in named.items() if part is None]
         notes = (f"arrays that were left out: {listed(unused)}",) if unused else ()
-        return labelled(Raw(str(root), parts, notes=notes), labels, request.options)
+        return labelled(_raw(root, parts, request, notes), labels, request.options)
     told = [file for file in files if speaks_of_labels(file.stem) and file.parent == root]
     others = [file for file in files if file not in told]
     if len(others) == 1:
         found: dict[Part, Array] = {"all": load_numpy(told[0]).reshape(-1)} if len(told) == 1 else {}
-        return labelled(_alone(load_numpy(others[0]), root, request), found, request.options)
+        return labelled(_raw(root, {"all": load_numpy(others[0])}, request), found, request.options)
     return _one_each(others, root)
 
 
-def _alone(array: Array, root: Path, request: Request) -> Raw:
-    """The only array, column by column where its columns have names."""
-    return read_frame(array, request) if is_structured(array) else Raw(str(root), {"all": array})
+def _raw(root: Path, parts: dict[Part, Array], request: Request, notes: tuple[str, ...] = ()) -> Raw:
+    """The arrays, column by column where their columns have names."""
+    if not any(is_structured(array) for array in parts.values()):
+        return Raw(str(root), parts, notes=notes)
+    raw = read_frame(parts["all"], request) if "all" in parts else read_mapping(parts, request)
+    return replace(raw, name=str(root), notes=(*raw.notes, *notes))
 
 
 def _one_each(files: Sequence[Path], root: Path) -> Raw:

@@ -181,7 +181,7 @@ class _Survey:
         if self.deep and not self.keeps_depth:
             yield f"{counted(self.deep, 'picture')} of 16 bits a channel among others of 8: the upper 8 bits were kept"
         if self.cut:
-            yield f"{counted(self.cut, 'picture')} of 16 bits a channel, of which colours keep the upper 8"
+            yield say_cut(self.cut)
         if self.frames:
             yield f"{counted(self.frames, 'file')} with several frames or pages: the first was taken"
         if self.exif:
@@ -359,10 +359,23 @@ def _on_white(picture: Image.Image) -> tuple[Image.Image, bool]:
 
 
 def has_more_bits(picture: Image.Image) -> bool:
-    """Tell whether Pillow cuts the channels of this picture from 16 bits to 8."""
+    """Tell whether Pillow cuts the channels of this picture, whose pixels are not loaded yet, from more than 8 bits to 8.
+
+    Pillow keeps how each tile is stored: a raw mode such as `RGB;16B`, or, for PPM, the largest value.
+    """
+    if picture.mode.startswith(("I", "F")):
+        return False
     stored = [tile[3] for tile in getattr(picture, "tile", ())]
-    modes = [str(mode[0] if isinstance(mode, tuple) and mode else mode) for mode in stored]
-    return picture.mode in ("RGB", "RGBA", "LA") and any("16" in mode for mode in modes)
+    each = itertools.chain.from_iterable(how if isinstance(how, tuple) else (how,) for how in stored)
+    is_ppm = picture.format == "PPM"
+    return any(
+        ";16" in how if isinstance(how, str) else is_ppm and isinstance(how, int) and how > WHITE for how in each
+    )
+
+
+def say_cut(count: int) -> str:
+    """A note on pictures that Pillow cuts to 8 bits."""
+    return f"{counted(count, 'picture')} of more than 8 bits a channel, of which colours keep the upper 8"
 
 
 def _require_mode(name: str, picture: Image.Image) -> None:
