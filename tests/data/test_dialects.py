@@ -6,6 +6,7 @@ import bz2
 import gzip
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from calibrae.data import open_source
@@ -112,3 +113,14 @@ def test_a_value_after_the_last_separator_is_not_lost(tmp_path):
     text = "a,b,c,\n" + lines(end=",") * 3 + "1,2,3,4\n"
     with pytest.raises(DataError, match="a later one holds a value after it"):
         read(tmp_path / "t.csv", text)
+
+
+def test_names_of_rows_are_left_out_by_every_door(tmp_path):
+    frame = pd.DataFrame(ROWS, columns=["a", "b", "c"])
+    frame.insert(0, "", [f"row {i}" for i in range(len(ROWS))])
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    frame.to_parquet(tmp_path / "t.parquet")
+    for door in (frame, tmp_path / "t.csv", tmp_path / "t.parquet"):
+        source = open_source(door)
+        np.testing.assert_array_equal(source.parts["all"], ROWS)
+        assert any("left out as names of the rows" in note for note in source.notes)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import struct
+import zipfile
 import zlib
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import scipy.sparse as sp
 import torch
@@ -435,3 +438,22 @@ def test_the_columns_of_a_format_are_kept():
     datasets = pytest.importorskip("datasets")
     plain = datasets.Dataset.from_dict({"a": RNG.normal(size=60), "b": RNG.normal(size=60), "c": ["x"] * 60})
     assert open_source(plain.with_format("torch", columns=["a", "b"])).columns == ("a", "b")
+
+
+def test_archives_of_other_files_are_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("x.npy", b"no array")
+    with pytest.raises(DataError, match="must hold arrays alone; got other files: x"):
+        open_source(tmp_path / "a.npz")
+
+
+def test_damaged_bytes_in_parquet_are_refused(tmp_path):
+    table = pa.table({"image": [b"\x89PNG" * 50] * 200})
+    pq.write_table(table, tmp_path / "whole.parquet", compression="none")
+    whole = (tmp_path / "whole.parquet").read_bytes()
+    for i in range(4, 60):  # the headers of its pages
+        damaged = bytearray(whole)
+        damaged[i] ^= 0xFF
+        (tmp_path / "damaged.parquet").write_bytes(damaged)
+        with pytest.raises(DataError):
+            open_source(tmp_path / "damaged.parquet")

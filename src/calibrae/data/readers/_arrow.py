@@ -75,6 +75,11 @@ def unknown_columns(name: str, names: Iterable[str], request: Request) -> list[s
     return [column for column in given if column not in trained.columns and column != condition]
 
 
+def may_hold_index(names: Sequence[str]) -> bool:
+    """Tell whether the first column has no name, as a data frame writes its index."""
+    return len(names) > 1 and (names[0] == "" or names[0].startswith("Unnamed: 0"))
+
+
 def index_column(name: str, first: Any, names: Sequence[str]) -> tuple[str, str] | None:
     """The column in which a data frame wrote its index, and a note; `None` if there is none.
 
@@ -83,7 +88,7 @@ def index_column(name: str, first: Any, names: Sequence[str]) -> tuple[str, str]
         first: values of the first column, where they are few enough to look at.
         names: names of all columns.
     """
-    if len(names) < 2 or not (names[0] == "" or names[0].startswith("Unnamed: 0")):
+    if not may_hold_index(names):
         return None
     values = np.asarray(first)
     is_text = values.dtype.kind in "OU" and all(isinstance(value, str) for value in values.tolist())

@@ -20,6 +20,7 @@ from ._arrow import (
     grouped,
     index_column,
     labels_of,
+    may_hold_index,
     numeric_names,
     require_column,
     stacked,
@@ -232,11 +233,7 @@ def _without_stray(file: Path, dialect: Dialect) -> Iterator[Any]:
 
 
 def _index_of(file: Path, dialect: Dialect, left_out: Sequence[str]) -> Iterator[tuple[str, str]]:
-    if (
-        not dialect.has_header
-        or dialect.names[0] in left_out
-        or not (dialect.names[0] == "" or dialect.names[0].startswith("Unnamed: 0"))
-    ):
+    if not dialect.has_header or dialect.names[0] in left_out or not may_hold_index(dialect.names):
         return
     batches = [batch.column(0).to_numpy(zero_copy_only=False) for batch in _batches(file, dialect)]
     found = index_column(file.name, np.concatenate(batches) if batches else [], dialect.names)

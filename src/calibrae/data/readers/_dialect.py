@@ -155,9 +155,10 @@ def _count_comments(file: Path, encoding: str) -> int:
     count, before = 0, "\n"
     with open_bytes(file) as stream:
         for text in codecs.iterdecode(iter(lambda: stream.read(BLOCK), b""), encoding):
-            block = before + text
-            count += block.count("\n" + COMMENT) + block.count("\r" + COMMENT)
-            before = block[-1]
+            if COMMENT in text:
+                count += before in "\r\n" and text.startswith(COMMENT)
+                count += text.count("\n" + COMMENT) + text.count("\r" + COMMENT)
+            before = text[-1]
     return count
 
 

@@ -136,9 +136,15 @@ def load_numpy(path: Path) -> Array:
 def _load_npz(path: Path) -> dict[str, Array]:
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            return {key: stored[key] for key in stored.files}
+            found = {key: stored[key] for key in stored.files}
     except Exception as error:  # zip, zlib and NumPy raise many kinds for damaged files
         raise DataError(f"{path} cannot be read as a NumPy file: {_plainly(error)}.") from error
+    strange = [key for key, array in found.items() if not isinstance(array, np.ndarray)]  # NumPy gives their bytes
+    if strange:
+        raise DataError(
+            f"{path} must hold arrays alone; got other files: {ascii(listed(strange))[1:-1]}. Save the arrays anew."
+        )
+    return found
 
 
 def _plainly(error: Exception) -> str:

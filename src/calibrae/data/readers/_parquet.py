@@ -18,8 +18,8 @@ from ._arrow import (
     grouped,
     index_column,
     index_levels,
-    kind_words,
     labels_of,
+    may_hold_index,
     numeric_names,
     require_column,
     resolution_of_columns,
@@ -117,8 +117,8 @@ def _left_out(file: Path, schema: Any, request: Request) -> tuple[list[str], lis
     left_out += [*unknown, *levels]
     if levels:
         notes.append("the index of a data frame was left out")
-    first = _reading(file, lambda f: pq.read_table(f, columns=schema.names[:1])).column(0) if schema.names else None
-    if first is not None and not kind_words(first.type) and schema.names[0] not in left_out:
+    if may_hold_index(schema.names) and schema.names[0] not in left_out:
+        first = _reading(file, lambda f: pq.read_table(f, columns=schema.names[:1])).column(0)
         index = index_column(file.name, first.to_numpy(), schema.names)
         if index is not None:
             left_out.append(index[0])
@@ -129,19 +129,20 @@ def _left_out(file: Path, schema: Any, request: Request) -> tuple[list[str], lis
 
 
 def _blocks(files: Sequence[Path], names: list[str], left_out: Sequence[str]) -> Iterator[Array]:
-    import pyarrow.parquet as pq
-
     for file in files:
         here = numeric_names(file.name, _reading(file, _schema), left_out)
         if sorted(here) != sorted(names):
             raise DataError(
                 f"{file.name} must have the columns of the other files, {listed(names)}; got {listed(here)}."
             )
-        yield from stacked(file.name, _batches(file, _reading(file, pq.ParquetFile)), names)
+        yield from stacked(file.name, _batches(file, ROWS), names)
 
 
-def _batches(file: Path, table: Any) -> Iterator[Any]:
-    batches = table.iter_batches(batch_size=ROWS)
+def _batches(file: Path, rows: int, columns: list[str] | None = None) -> Iterator[Any]:
+    """A file's rows; of some columns, where they are named."""
+    import pyarrow.parquet as pq
+
+    batches = _reading(file, lambda f: pq.ParquetFile(f).iter_batches(batch_size=rows, columns=columns))
     while (batch := _reading(file, lambda _: next(batches, None))) is not None:
         yield batch
 
@@ -159,10 +160,7 @@ def _image_column(file: Path, schema: Any) -> str | None:
 
 
 def _holds_images(file: Path, column: str) -> bool:
-    import pyarrow.parquet as pq
-
-    table = _reading(file, pq.ParquetFile)
-    for batch in table.iter_batches(batch_size=IMAGE_ROWS, columns=[column]):
+    for batch in _batches(file, IMAGE_ROWS, [column]):
         for cell in batch.column(0):
             content = cell.as_py()
             if content:
@@ -182,12 +180,8 @@ def _cell_openers(files: list[Path], column: str) -> Openers:
 
 
 def _image_cells(file: Path, column: str) -> Iterator[Any]:
-    import pyarrow.parquet as pq
-
-    table = _reading(file, pq.ParquetFile)
-    batches = table.iter_batches(batch_size=IMAGE_ROWS, columns=[column])
     row = 0
-    while (batch := _reading(file, lambda _: next(batches, None))) is not None:
+    for batch in _batches(file, IMAGE_ROWS, [column]):
         for cell in batch.column(0):
             value = cell.as_py()
             content = value["bytes"] if isinstance(value, dict) else value
