@@ -51,7 +51,7 @@ def test_it_is_compiled_before_the_first_step(
     said = "compiled (as asked)" if pieces == 1 else "compiled (as asked; its loss alone, as batches are cut up)"
     assert _choose(step, pieces) == said
     assert len(calls) == 2
-    assert step.is_compiled
+    assert step.compiled != "none"
     assert (step.eager.loss is not loss) == (pieces > 1)
     assert all(p.grad is None for p in loss.parameters())
     assert all(torch.equal(value, before[name]) for name, value in loss.state_dict().items())
@@ -68,7 +68,7 @@ def test_a_compiler_that_fails_is_named(step: AcceleratedStep, monkeypatch: pyte
     for where in (_accelerated, _fused):
         monkeypatch.setattr(where, "compile_alone", _failing("no compiler here"))
     assert _choose(step) == "not compiled (the compiler failed: no compiler here)"
-    assert not step.is_compiled
+    assert step.compiled == "none"
 
 
 def test_the_loss_is_compiled_where_the_whole_step_cannot_be(
@@ -78,7 +78,7 @@ def test_the_loss_is_compiled_where_the_whole_step_cannot_be(
     monkeypatch.setattr(_accelerated, "compile_alone", lambda function, **_: function)
     assert _choose(step) == "compiled (as asked; its loss alone, as the whole failed: cannot trace gradients)"
     assert step.eager.loss is not step.eager.module
-    assert step.is_compiled
+    assert step.compiled != "none"
 
 
 PROGRAM = """

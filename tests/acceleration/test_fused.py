@@ -83,7 +83,7 @@ class Run:
             self.compile()
             assert self.eager.loss is self.eager.module  # the loss alone is as it was
             assert self.step.part == ""
-            assert self.step.is_compiled
+            assert self.step.compiled == "whole"
 
     def compile(self) -> None:
         with undisturbed(self.eager):

@@ -15,7 +15,7 @@ import calibrae as cb
 from calibrae.data import Data, DataOptions, load_data
 from calibrae.errors import ArgumentError, CalibraeError, DataError, NonFiniteError, RunError
 from calibrae.evaluation import exact_linear_elbo, training_spectrum
-from calibrae.runs import RunFolder
+from calibrae.runs import RunFolder, load_tree
 from calibrae.training import EagerStep, Silent, Trainer, TrainSettings
 from calibrae.workflows import seeded_build
 
@@ -149,11 +149,12 @@ def test_runs_are_not_overwritten_unless_asked(tmp_path):
 
 def test_a_broken_checkpoint_or_config_is_named(tmp_path):
     run = fit(tmp_path / "r", epochs=1)
-    (run.path / "checkpoints" / "last.pt").write_bytes(b"junk")
-    with pytest.raises(RunError, match=r"last\.pt cannot be read"):
+    for state in (run.path / "checkpoints").glob("step-*"):
+        state.write_bytes(b"junk")
+    with pytest.raises(RunError, match=r"no whole checkpoint to go on from: .*step-\S+ is not as it was written"):
         fit(tmp_path / "r", resume=True)
     (run.path / "model.safetensors").write_bytes(b"junk")
-    with pytest.raises(RunError, match="cannot be read"):
+    with pytest.raises(RunError, match="model.safetensors is not as it was written"):
         cb.load(run.path)
     (run.path / "model.safetensors").unlink()
     with pytest.raises(RunError, match="holds no trained model"):
@@ -183,7 +184,9 @@ def test_an_old_run_survives_a_new_one_that_does_not_begin(tmp_path, broken):
 def test_a_killed_overwrite_does_not_stand_in_the_way_of_the_next(tmp_path):
     fit(tmp_path / "r", epochs=1)
     (tmp_path / "r" / ".replaced" / "checkpoints").mkdir(parents=True)
-    (tmp_path / "r" / ".replaced" / "checkpoints" / "last.pt").write_bytes(b"of a run before")
+    (tmp_path / "r" / ".replaced" / "checkpoints" / "step-000000009-best-000000.safetensors").write_bytes(
+        b"of a run before"
+    )
     run = fit(tmp_path / "r", epochs=2, overwrite=True)
     assert len(run.history) == 2
     assert not (tmp_path / "r" / ".replaced").exists()
@@ -280,10 +283,11 @@ def test_a_non_finite_loss_names_batch_term_and_cause_and_keeps_the_last_good_st
     model.decoder = Exploding(model.decoder, 14)
     with pytest.raises(
         NonFiniteError,
-        match=r"epoch 2, batch 4 \(step 15\): the reconstruction term is not finite .*x_hat\| not finite.*last\.pt",
+        match=r"epoch 2, batch 4 \(step 15\): the reconstruction term is not finite .*x_hat\| not finite.*step-0000000",
     ):
-        fit(tmp_path / "r", model, epochs=3, batch_size=128)
-    stored = torch.load(tmp_path / "r" / "checkpoints" / "last.pt", weights_only=True)
+        fit(tmp_path / "r", model, epochs=3, batch_size=128, save_every=11)
+    states = sorted((tmp_path / "r" / "checkpoints").glob("step-*"))
+    stored = load_tree(states[-1])
     assert stored["state"]["step"] == 11
     assert all(torch.isfinite(v).all() for v in stored["model"].values() if v.is_floating_point())
 

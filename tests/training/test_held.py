@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 import calibrae as cb
 from calibrae.errors import RunError
@@ -48,10 +49,10 @@ def test_a_picture_that_cannot_be_drawn_is_a_note(tmp_path, monkeypatch, capsys)
 
 def test_a_file_that_cannot_be_written_names_it_and_the_space(tmp_path, monkeypatch):
     def full(*_, **__):
-        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0")
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(RunError, match=r"last\.pt cannot be written: No space left.*Free some space"):
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(RunError, match=r"step-\S+ cannot be written: No space left on device\. Free some space"):
         cb.fit(model(), "digits", tmp_path / "r", pictures=False, **PLAIN)
 
 

@@ -21,7 +21,7 @@ import pytest
 import torch
 
 import calibrae as cb
-from calibrae.training import EagerStep, TrainSettings, _trainer
+from calibrae.training import EagerStep, TrainSettings, _choices, _trainer
 
 TABLE = np.random.default_rng(0).normal(size=(100, 5))
 
@@ -54,7 +54,7 @@ def fit(**settings: Any) -> cb.Run:
 
 @pytest.mark.usefixtures("three_threads")
 def test_auto_chooses_by_measuring_says_so_and_restores(during, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(_trainer, "choose_threads", lambda trial, _: (trial(), (2, "measured: by decree"))[1])
+    monkeypatch.setattr(_choices, "choose_threads", lambda trial, _: (trial(), (2, "measured: by decree"))[1])
     fit(threads="auto")
     assert "cpu, fp32 (as asked), 2 threads (measured: by decree), not compiled" in capsys.readouterr().err
     assert during[-5:] == [2] * 5
@@ -78,7 +78,7 @@ def test_a_number_of_threads_holds_during_the_run_alone(during) -> None:
 
 @pytest.mark.usefixtures("three_threads")
 def test_threads_come_back_from_a_run_that_fails(monkeypatch) -> None:
-    monkeypatch.setattr(_trainer, "choose_threads", lambda *_: (1, "by decree"))
+    monkeypatch.setattr(_choices, "choose_threads", lambda *_: (1, "by decree"))
 
     def fails(*_: Any) -> Any:
         raise ArithmeticError("in the first step")
@@ -95,7 +95,7 @@ def test_by_default_threads_are_torchs_own(during, monkeypatch) -> None:
     def never(*_: Any) -> Any:
         raise AssertionError("threads were measured")
 
-    monkeypatch.setattr(_trainer, "choose_threads", never)
+    monkeypatch.setattr(_choices, "choose_threads", never)
     fit(quiet=True)
     assert TrainSettings().threads is None
     assert set(during) == {3}

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..errors import NonFiniteError, first_line
 from ._compile import compile_alone
 from ._fused import NORM, FusedStep, can_trace_gradients
-from ._protocol import LossOfPiece, Sums, TrainingStep
+from ._protocol import Compiled, LossOfPiece, Sums, TrainingStep
 
 
 @final
@@ -38,9 +38,11 @@ class AcceleratedStep:
         self._fused: FusedStep | None = None
 
     @property
-    def is_compiled(self) -> bool:
-        """Tell whether compiled code runs, for the whole step or for its loss."""
-        return self._fused is not None or self.eager.loss is not self._loss
+    def compiled(self) -> Compiled:
+        """What of a step runs compiled."""
+        if self._fused is not None:
+            return "whole"
+        return "none" if self.eager.loss is self._loss else "loss"
 
     def __call__(self, pieces: Sequence[Any], step: int) -> dict[str, float]:
         """Take a step, as the eager one does.

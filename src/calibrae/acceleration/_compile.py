@@ -103,6 +103,11 @@ class AutoCompiled:
             return self._function(*tensors)
         return self._compiled(*tensors)
 
+    @property
+    def is_compiled(self) -> bool | None:
+        """Tell whether the function is compiled; `None` before the first call has decided."""
+        return self._compiled is not None if self._is_decided else None
+
     def _decide(self, *tensors: Tensor | None) -> None:
         (before,) = self._seconds([self._function], *tensors)
         if self._choice == "auto" and EXPECTED_GAIN * before * self._calls < COMPILE_SECONDS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 Autocast: TypeAlias = Callable[[], AbstractContextManager[object]]
 Piece: TypeAlias = tuple[Tensor | None, ...]
 Sums: TypeAlias = dict[str, Tensor]
+Compiled: TypeAlias = Literal["whole", "loss", "none"]  # what of a step is
 
 
 class LossOfPiece(Protocol):

@@ -11,7 +11,7 @@ import torch
 
 from ..errors import NonFiniteError
 from ._accelerated import AcceleratedStep
-from ._protocol import undisturbed
+from ._protocol import Compiled, undisturbed
 from ._timing import time_interleaved
 
 WARM_STEPS, TIMED_STEPS = 2, 5
@@ -77,11 +77,23 @@ def choose_compile(choice: str, trial: StepTrial, steps: int) -> str:
         return "not compiled (a first step is not finite)"
 
 
-def _compile_as_asked(trial: StepTrial) -> str:
+def compile_as_before(compiled: Compiled, trial: StepTrial) -> str:
+    """Compile of a step what an earlier part of its run had compiled, without measuring, and say how that went."""
+    if compiled == "none":
+        return "not compiled (as before)"
+    try:
+        with undisturbed(trial.step.eager):
+            return _compile_as_asked(trial, "as before")
+    except NonFiniteError:  # which the first step raises again, with batch and cause
+        trial.step.leave_uncompiled()
+        return "not compiled (a first step is not finite)"
+
+
+def _compile_as_asked(trial: StepTrial, why: str = "as asked") -> str:
     """Compile now rather than in the first step, whose epoch would be charged with it."""
     trial()  # what is set up in a first call, such as a table of dispatch, would be compiled in and the step compiled again without it
     failure = trial.step.compile(trial.pieces)
-    return _compiled("as asked", trial) if failure is None else f"not compiled (the compiler failed: {failure})"
+    return _compiled(why, trial) if failure is None else f"not compiled (the compiler failed: {failure})"
 
 
 def _compile_if_it_pays(trial: StepTrial, steps: int) -> str:

@@ -21,13 +21,13 @@ class Commands(typer.core.TyperGroup):
     """Our commands; Ctrl-C is answered even where the work had nothing to say of it."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command. An interrupt that carries a message has been told to the user."""
+        """Run a command. An interrupt that carries a message has been told to the user; one of a run carries its exit code too."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:
             if not interrupt.args:
                 print("calibrae: stopped by Ctrl-C", file=sys.stderr)
-            raise
+            raise typer.Exit(getattr(interrupt, "code", INTERRUPTED)) from None
 
 
 app = typer.Typer(

@@ -88,6 +88,16 @@ def train(
         str | None, typer.Option(help="Word of Lightning for --device, read as such.", hidden=True, show_default=False)
     ] = None,
     threads: Annotated[str, typer.Option(help="Threads of the CPU; auto chooses by measuring.")] = "auto",
+    save_every: Annotated[
+        str, typer.Option(help="Save within an epoch after so many steps (1000) or so much time (90s, 5min, 1h).")
+    ] = "5min",
+    keep: Annotated[int, typer.Option(help="States that are kept to go on from.")] = 2,
+    max_minutes: Annotated[
+        float | None,
+        typer.Option(
+            help="Save and stop after so many minutes, with exit code 75; --resume goes on.", show_default=False
+        ),
+    ] = None,
     size: Annotated[str | None, typer.Option(help="H,W to which pictures are brought.", show_default=False)] = None,
     resize: Annotated[str, typer.Option(help="crop or fit, with --size.")] = "crop",
     skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave out files that cannot be read.")] = False,
@@ -121,15 +131,19 @@ def train(
     json: JsonFlag = False,
 ) -> None:
     """Train a model on DATA; select, calibrate and save it; draw what it does."""
+    from ..training import OUT_OF_TIME
     from ..workflows import train_run
 
     values, given = read_options(context)
     run = train_run(values, given)
     last = run.history[-1] if run.history else {}
+    is_finished = bool(run.folder.read_run()["finished"])
     if json:
         print_json({"run": str(run.path), **last})
-    else:
+    elif is_finished:
         typer.echo(f"trained: {run.path} (curves.png, reconstructions.png, ...)\nnext:    calibrae evaluate {run.path}")
+    if not is_finished:
+        raise typer.Exit(OUT_OF_TIME)
 
 
 def read_options(context: typer.Context) -> tuple[dict[str, Any], set[str]]:

@@ -172,6 +172,11 @@ class Scorer:
         self.samples = samples
         self._score = AutoCompiled(score, model.device, (examples or 0) // batch_size, compile)
 
+    @property
+    def is_compiled(self) -> bool | None:
+        """Tell whether scoring is compiled; `None` before the first batch has decided."""
+        return self._score.is_compiled
+
     def __call__(self, batch: Batch, eps: Tensor) -> dict[str, Tensor]:
         """Terms of a batch at the samples that noise `[B, K, d]` gives."""
         batch = batch.to(self.model.device)

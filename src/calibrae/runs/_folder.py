@@ -3,37 +3,27 @@
 from __future__ import annotations
 
 import csv
-import json
-import platform
+import io
 import shutil
-import sys
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any, final
 
-from ..errors import RunError
-from ._atomic import replace_file, replace_json, replace_text
+from ..errors import RunError, first_line
+from ._atomic import Writer, remove_partial, text_writer
+from ._lock import NAME as LOCK
+from ._lock import Lock
+from ._manifest import FILES, FORMAT, Manifest, read_text, require_format
 
-OLD, LOCK = ".replaced", ".lock"
+OLD = ".replaced"
+CONFIG, HISTORY, CHECKPOINTS = "config.toml", "history.csv", "checkpoints"
 ARTEFACTS = (
-    "config.toml", "run.json", "history.csv", "model.safetensors", "model.json", "baseline.safetensors", "checkpoints",
+    CONFIG, "run.json", HISTORY, "model.safetensors", "model.json", "baseline.safetensors", CHECKPOINTS,
     "tensorboard", "calibration.png", "latents.png", "scores.csv", "scores.png", "curves.png", "reconstructions.png", "samples.png", "traversal.png", "interpolation.png", "codes.npy",
 )  # fmt: skip
-PACKAGES = (
-    "calibrae",
-    "torch",
-    "lightning-fabric",
-    "safetensors",
-    "datasets",
-    "pyarrow",
-    "pillow",
-    "numpy",
-    "scikit-learn",
-)
 
 
 @final
@@ -44,11 +34,11 @@ class RunFolder:
     | file | what |
     |---|---|
     | `config.toml` | what was asked for |
-    | `run.json` | seed, versions, data fingerprint and splits, command |
+    | `run.json` | seed, versions, data fingerprint and splits, command, checksums of what is read again |
     | `history.csv` | every term per epoch |
     | `model.safetensors`, `model.json` | the trained model |
     | `baseline.safetensors` | probabilistic PCA of the training set |
-    | `checkpoints/` | the last and the best state of training |
+    | `checkpoints/` | the last states of training, and the weights of the best epoch |
     | `tensorboard/` | the same curves for TensorBoard |
 
     Attributes:
@@ -65,7 +55,6 @@ class RunFolder:
             RunError: if something else is there.
         """
         folder = cls.require_free(path, overwrite=overwrite)
-        folder._recover()
         if folder.path.exists():
             folder._set_old_aside()
         folder.checkpoints.mkdir(parents=True, exist_ok=True)
@@ -82,7 +71,7 @@ class RunFolder:
         if folder._holds_anything():
             if not folder._is_run() and not (folder.path / OLD).is_dir():
                 raise RunError(f"{path} exists and is not a run of calibrae. Choose another place with --out.")
-            if not overwrite:
+            if not overwrite and folder._is_worth_keeping():
                 raise RunError(
                     f"{path} already holds a run. Pass --resume to go on with it, --overwrite to replace it, or another --out "
                     "(in Python `resume=True`, `overwrite=True`)."
@@ -91,38 +80,46 @@ class RunFolder:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep other processes from training here; a folder that is made for it and stays empty is removed.
+        """Keep other processes from writing here; a folder that is made for it and stays empty is removed.
+
+        What killed processes have left half-written is removed, and an overwrite that was cut short is undone.
 
         Raises:
-            RunError: if another process trains here.
+            RunError: if another process writes here.
         """
-        from filelock import FileLock, Timeout
-
         is_new = not self.path.exists()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"{self.path} cannot be made: {error.strerror}. Choose another --out.") from error
-        lock = FileLock(self.path / LOCK, timeout=0)
         try:
-            with lock:
-                try:
-                    yield
-                finally:
-                    with suppress(OSError):  # an open file cannot be removed everywhere
-                        (self.path / LOCK).unlink(missing_ok=True)
-        except Timeout:
-            raise RunError(
-                f"another process is training in {self.path}. Wait for it or stop it, or choose another --out."
-            ) from None
+            with Lock(self.path)():
+                self._clean()
+                yield
         finally:
-            if is_new and not self._holds_anything():
+            if is_new and self.path.is_dir() and not self._holds_anything():
                 shutil.rmtree(self.path, ignore_errors=True)
+
+    def _clean(self) -> None:
+        """Remove what killed processes have left."""
+        for place in (self.path, self.checkpoints):
+            remove_partial(place)
+        if (self.path / OLD).is_dir():
+            self._recover()
+        with suppress(RunError):  # a file that is damaged is named by whoever reads it
+            listed = self.read_run()[FILES] if self.manifest.file.exists() else {}
+            for left in self.checkpoints.glob("*.safetensors"):
+                if f"{CHECKPOINTS}/{left.name}" not in listed:
+                    left.unlink(missing_ok=True)
 
     def _holds_anything(self) -> bool:
         if not self.path.is_dir():
             return self.path.exists()
-        return any(entry.name != LOCK for entry in self.path.iterdir())
+        return any(not entry.name.startswith(LOCK) for entry in self.path.iterdir())
+
+    def _is_worth_keeping(self) -> bool:
+        """Tell whether there is more than the words of a run that was killed before its first step."""
+        return self.has_begun or (self.path / "model.safetensors").exists() or (self.path / OLD).is_dir()
 
     def _is_run(self) -> bool:
         try:
@@ -132,14 +129,14 @@ class RunFolder:
 
     def _recover(self) -> None:
         """Undo what a killed overwrite has left: the old run comes back unless the new one had begun."""
-        if (self.checkpoints / "last.pt").exists():
+        if self.has_begun:
             self.discard_old()
         else:
             self.restore_old()
 
     def _set_old_aside(self) -> None:
         old = self.path / OLD
-        old.mkdir()
+        old.mkdir(exist_ok=True)
         for name in ARTEFACTS:
             if (self.path / name).exists():
                 (self.path / name).replace(old / name)
@@ -171,91 +168,96 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:
-        """An existing run.
+        """An existing run. An overwrite that was cut short before it began is undone first.
 
         Raises:
             RunError: if there is none.
         """
         folder = cls(Path(path))
-        if not folder.config_file.is_file():
-            folder._recover()
+        if (folder.path / OLD).is_dir() and not folder.has_begun:
+            with folder.held():
+                pass
         if not folder.config_file.is_file():
             what = "is not a run folder (it has no config.toml)" if folder.path.exists() else "does not exist"
             raise RunError(f"{path} {what}. Pass the folder that `calibrae train ... --out` wrote.")
         return folder
 
     @property
+    def has_begun(self) -> bool:
+        """Tell whether there is a state of training to go on from."""
+        return any(self.checkpoints.glob("step-*.safetensors"))
+
+    @property
+    def manifest(self) -> Manifest:
+        """The file `run.json`."""
+        return Manifest(self.path)
+
+    @property
     def config_file(self) -> Path:
         """Read what was asked for."""
-        return self.path / "config.toml"
+        return self.path / CONFIG
 
     @property
     def checkpoints(self) -> Path:
         """States of training."""
-        return self.path / "checkpoints"
+        return self.path / CHECKPOINTS
 
     @property
     def history_file(self) -> Path:
         """Terms per epoch."""
-        return self.path / "history.csv"
+        return self.path / HISTORY
 
-    def write_config(self, config: Mapping[str, Any]) -> None:
-        """Store what was asked for; entries that are `None` are left out."""
+    def commit(self, writers: Mapping[str, Writer] | None = None, drop: Collection[str] = (), **entries: Any) -> None:
+        """Write files and entries of `run.json`; see `Manifest.commit`.
+
+        Raises:
+            RunError: if they cannot be written, or another process has taken the folder over.
+        """
+        owner = Lock(self.path).owner
+        if owner is not None and not owner.is_this:
+            raise RunError(f"{self.path} was taken over by {owner}, so this process writes nothing more there.")
+        self.manifest.commit(writers or {}, drop, **entries)
+
+    @staticmethod
+    def config_writer(config: Mapping[str, Any]) -> Writer:
+        """Writer of what was asked for; entries that are `None` are left out."""
         import tomli_w
 
-        replace_text(self.config_file, tomli_w.dumps(_without_none(config)))
+        return text_writer(tomli_w.dumps({"format": FORMAT, **_without_none(config)}))
 
     def read_config(self) -> dict[str, Any]:
         """Read what was asked for."""
         try:
-            return tomllib.loads(self.config_file.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise RunError(f"{self.config_file} cannot be read: {error}. Restore the file, or train again.") from error
-
-    def write_run(self, entries: Mapping[str, Any]) -> None:
-        """Store what is known of the run, with versions and the command."""
-        known = {"command": sys.argv, "versions": versions(), **entries}
-        replace_json(self.path / "run.json", known)
+            stored = tomllib.loads(read_text(self.manifest.require_whole(CONFIG)))
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
+            raise RunError(
+                f"{self.config_file} cannot be read: {first_line(error)}. Restore the file, or train again."
+            ) from error
+        require_format(self.config_file, stored)
+        return {name: entry for name, entry in stored.items() if name != "format"}
 
     def read_run(self) -> dict[str, Any]:
         """Read what is known of the run."""
-        file = self.path / "run.json"
-        try:
-            stored: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError) as error:
-            raise RunError(f"{file} cannot be read: {error}. Train again, or restore the file.") from error
-        return stored
+        return self.manifest.read()
 
     def read_history(self) -> list[dict[str, float]]:
         """The rows of `history.csv`; none if there is no such file."""
         if not self.history_file.is_file():
             return []
-        with self.history_file.open(newline="", encoding="utf-8") as stream:
-            return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(stream)]
-
-    def write_history(self, rows: Sequence[Mapping[str, float]]) -> None:
-        """Store the terms of all epochs so far."""
-        if not rows:
-            return
-
-        def write(path: Path) -> None:
-            with path.open("w", newline="", encoding="utf-8") as stream:
-                writer = csv.DictWriter(stream, list(rows[0]))
-                writer.writeheader()
-                writer.writerows(rows)
-
-        replace_file(self.history_file, write)
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that move numbers."""
-    found = {"python": platform.python_version(), "system": platform.platform()}
-    for package in PACKAGES:
+        text = read_text(self.manifest.require_whole(HISTORY))
         try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+            return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(io.StringIO(text))]
+        except (ValueError, TypeError, csv.Error) as error:
+            raise RunError(f"{self.history_file} cannot be read: {first_line(error)}. Go on with --resume.") from error
+
+    @staticmethod
+    def history_writer(rows: Sequence[Mapping[str, float]]) -> Writer:
+        """Writer of the terms of all epochs so far."""
+        stream = io.StringIO(newline="")
+        writer = csv.DictWriter(stream, list(rows[0]) if rows else [], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        return text_writer(stream.getvalue())
 
 
 def _without_none(value: Any) -> Any:

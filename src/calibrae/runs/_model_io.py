@@ -4,35 +4,40 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..acceleration import find_device
-from ..errors import ArgumentError, RunError, first_line
+from ..errors import ArgumentError, CalibraeError, RunError, first_line
 from ..functional import PPCA, FactorAnalysis, LinearBaseline
 from ..models import VAE, ModelConfig, build_from_config
-from ._atomic import replace_file, replace_json
+from ._atomic import checksum_of, json_text, text_writer
+from ._folder import RunFolder
+from ._manifest import FORMAT, Manifest, read_json, require_format
+from ._tensors import load_tensors, save_tensors, shapes_in
 
 WEIGHTS, DESCRIPTION, BASELINE = "model.safetensors", "model.json", "baseline.safetensors"
 
 
-def save_model(model: VAE, folder: Path) -> None:
-    """Write `model.safetensors` and `model.json`; the description goes first, so weights never lack theirs."""
-    from safetensors.torch import save_file
-
+def save_model(model: VAE, folder: RunFolder) -> None:
+    """Write `model.safetensors` and `model.json`, each of which names the other."""
     likelihood, state = model.likelihood, model.state_dict()
     description: dict[str, Any] = {
+        "format": FORMAT,
         "config": model.config.to_dict() if model.config else None,
         "data_shape": list(likelihood.data_shape) if likelihood.knows_data_shape else None,
         "scale_floor": None if likelihood.scale is None else likelihood.scale.floor,
         "data_range": None if model.data_range is None else list(model.data_range),
         "extra_state": _extra_state(state),
     }
-    replace_json(folder / DESCRIPTION, description)
-    tensors = {n: v.detach().cpu().contiguous().clone() for n, v in state.items() if isinstance(v, torch.Tensor)}
-    replace_file(folder / WEIGHTS, lambda path: save_file(tensors, path))
+    tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
+    facts = {"format": str(FORMAT), "description": checksum_of(json.loads(json_text(description)))}
+    folder.commit(
+        {DESCRIPTION: text_writer(json_text(description)), WEIGHTS: partial(save_tensors, tensors=tensors, facts=facts)}
+    )
 
 
 def require_storable(model: VAE) -> None:
@@ -64,23 +69,28 @@ def load_model(folder: Path, model: VAE | None = None, device: str | torch.devic
     Raises:
         RunError: if the files are missing or do not fit the model.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     if not (folder / WEIGHTS).is_file():
         raise RunError(
             f"{folder} holds no trained model ({WEIGHTS}). Let the training finish: calibrae train ... --resume"
         )
+    manifest = Manifest(folder)
+    weights, described = manifest.require_whole(WEIGHTS), manifest.require_whole(DESCRIPTION)
+    description = read_json(described)
+    require_format(described, description)
+    state, facts = load_tensors(weights)
     try:
-        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-        state = load_file(folder / WEIGHTS)
         keys = ("config", "data_shape", "scale_floor", "data_range", "extra_state")
         config, data_shape, floor, data_range, extra = (description[key] for key in keys)
-    except (OSError, json.JSONDecodeError, SafetensorError, KeyError) as error:
-        raise RunError(f"the model in {folder} cannot be read: {error}. Train again, or restore the files.") from error
+        is_pair = facts.get("description") == checksum_of(description)
+    except (KeyError, ValueError) as error:
+        raise RunError(f"{described} is not complete: {error}. Restore it from a copy, or train again.") from error
+    if not is_pair:
+        raise RunError(
+            f"{weights} and {described.name} are not of one save. Let the training finish: calibrae train ... --resume"
+        )
     place = find_device(device)
     if model is None:
-        model = _rebuild(folder, config)
+        model = _rebuild(folder, config, shapes_in(weights))
     if data_shape is not None:
         model.likelihood.set_data_shape(tuple(data_shape))
     _load_state(folder, model, {**state, **extra})
@@ -90,21 +100,19 @@ def load_model(folder: Path, model: VAE | None = None, device: str | torch.devic
     return model.to(place).eval()
 
 
-def save_baseline(baseline: LinearBaseline, folder: Path) -> None:
+def save_baseline(baseline: LinearBaseline, folder: RunFolder) -> None:
     """Write the linear model of the training set, `baseline.safetensors`: what the model has to beat."""
-    from safetensors.torch import save_file
-
     ppca, factor = baseline.ppca, baseline.factor
     parts = {
         "mean": ppca.mean,
-        "components": ppca.components.contiguous(),
-        "eigenvalues": ppca.eigenvalues.contiguous(),
+        "components": ppca.components,
+        "eigenvalues": ppca.eigenvalues,
         "sigma": torch.tensor(ppca.sigma, dtype=torch.float64),
     }
     if factor is not None:
-        parts |= {"weight": factor.weight.contiguous(), "noise": factor.noise.contiguous()}
-    facts = {"shared": baseline.shared, "is_exact": str(baseline.is_exact)}
-    replace_file(folder / BASELINE, lambda path: save_file(parts, path, metadata=facts))
+        parts |= {"weight": factor.weight, "noise": factor.noise}
+    facts = {"format": str(FORMAT), "shared": baseline.shared, "is_exact": str(baseline.is_exact)}
+    folder.commit({BASELINE: partial(save_tensors, tensors=parts, facts=facts)})
 
 
 def load_baseline(folder: Path) -> LinearBaseline | None:
@@ -113,30 +121,51 @@ def load_baseline(folder: Path) -> LinearBaseline | None:
     Raises:
         RunError: if the file is damaged.
     """
-    from safetensors import SafetensorError, safe_open
-
     if not (folder / BASELINE).is_file():
         return None
+    parts, facts = load_tensors(Manifest(folder).require_whole(BASELINE))
     try:
-        with safe_open(folder / BASELINE, "pt") as stored:
-            parts = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (no mapping)
-            facts = stored.metadata() or {}
         ppca = PPCA(parts["mean"], parts["components"], parts["eigenvalues"], float(parts["sigma"]))
-    except (SafetensorError, KeyError, ValueError) as error:
+        factor = FactorAnalysis(ppca.mean, parts["weight"], parts["noise"]) if "weight" in parts else None
+    except (KeyError, ValueError, RuntimeError) as error:
         raise RunError(
-            f"{folder / BASELINE} cannot be read: {first_line(error)}. Delete it; it is fitted anew."
+            f"{folder / BASELINE} is not complete: {first_line(error)}. Delete it; it is fitted anew."
         ) from error
-    factor = FactorAnalysis(ppca.mean, parts["weight"], parts["noise"]) if "weight" in parts else None
     return LinearBaseline(ppca, factor, facts.get("shared", "all"), facts.get("is_exact") != "False")
 
 
-def _rebuild(folder: Path, config: dict[str, Any] | None) -> VAE:
+def _rebuild(folder: Path, config: dict[str, Any] | None, shapes: Mapping[str, tuple[int, ...]]) -> VAE:
+    """Build the model that a description says, if its weights have these shapes: no memory is taken for another."""
     if config is None:
         raise RunError(
             f"the model in {folder} was composed of your own modules, whose code is not stored. Compose it again and pass it "
             "in Python: load(run, model=...), evaluate(run, data=..., model=...)."
         )
-    return build_from_config(ModelConfig(config["name"], config["parts"]))
+    try:
+        description = ModelConfig(config["name"], config["parts"])
+        _require_shapes(folder, description, shapes)
+        return build_from_config(description)
+    except CalibraeError:
+        raise
+    except Exception as error:  # a description that somebody has changed may fail anywhere
+        raise RunError(f"{folder / DESCRIPTION} describes no model that can be built: {first_line(error)}.") from error
+
+
+def _require_shapes(folder: Path, description: ModelConfig, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise `RunError` unless the weights of a described model, for which no memory is taken, have these shapes."""
+    try:
+        with torch.device("meta"):
+            state = build_from_config(description).state_dict()
+    except CalibraeError:
+        raise
+    except Exception:  # a registered part of one's own that computes while it is made; loading its weights tells
+        return
+    sizes = {name: tuple(value.shape) for name, value in state.items() if isinstance(value, torch.Tensor)}
+    wrong = sorted(name for name in {*sizes, *shapes} if sizes.get(name) != shapes.get(name))
+    if wrong:
+        raise RunError(
+            f"the weights in {folder} are not of the model that {DESCRIPTION} describes: {', '.join(wrong[:3])}."
+        )
 
 
 def _load_state(folder: Path, model: VAE, state: Mapping[str, Any]) -> None:

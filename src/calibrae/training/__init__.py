@@ -1,6 +1,9 @@
 """The training loop, its steps, checkpoints and devices."""
 
 from ._checkpoint import TrainState as TrainState
+from ._interrupt import OUT_OF_TIME as OUT_OF_TIME
+from ._interrupt import Interrupt as Interrupt
+from ._interrupt import Stopped as Stopped
 from ._interrupt import interruptible as interruptible
 from ._loss import Piece as Piece
 from ._loss import PieceLoss as PieceLoss

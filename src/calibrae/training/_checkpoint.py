@@ -1,21 +1,21 @@
-"""States of training on disk: whole, and enough to go on from."""
+"""States of training on disk: whole, several of them, and enough to go on from."""
 
 from __future__ import annotations
 
-import errno
-import os
-import shutil
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
 import torch
+from torch import Tensor
 
 from ..errors import RunError, first_line
-from ..models import VAE
-from ..runs import RunFolder, replace_file
+from ..runs import RunFolder, Writer, load_tree, require_format, save_tree
+from ._choices import Choices
 
-SPARE = 1 << 20  # bytes: with less the disk is full
+FORMAT = 1
 
 
 @dataclass
@@ -51,69 +51,152 @@ class TrainState:
     is_settled: bool = False
 
 
-def save_checkpoint(path: Path, state: TrainState, parts: dict[str, Any]) -> None:
-    """Write a checkpoint, whole or not at all."""
+@final
+@dataclass
+class Kept:
+    """Weights of the best epoch so far, in main memory.
 
-    def write(temporary: Path) -> None:
-        try:
-            torch.save({"state": asdict(state), **parts}, temporary)
-        except RuntimeError as error:  # torch's words for a write that failed do not say why
-            if shutil.disk_usage(temporary.parent).free < SPARE or "unexpected pos" in str(error):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
-            raise
-
-    replace_file(path, write)
-
-
-def load_checkpoint(path: Path, device: torch.device) -> tuple[TrainState, dict[str, Any]]:
-    """Read a checkpoint; only tensors and plain types, no code.
-
-    Raises:
-        RunError: if it is missing or broken.
+    Attributes:
+        epoch: the epoch; 0 before the first.
+        weights: state of the model after it.
     """
-    if not path.is_file():
-        raise RunError(f"{path.parent.parent} has no checkpoint to go on from. Train it anew with --overwrite.")
-    try:
-        stored = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # a damaged file fails in many ways, all of which mean the same to the user
-        raise RunError(f"{path} cannot be read: {first_line(error, 200)}. Train anew with --overwrite.") from error
-    return TrainState(**stored.pop("state")), stored
+
+    epoch: int = 0
+    weights: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, epoch: int, state: Mapping[str, Any]) -> Kept:
+        """The weights as they are now."""
+        return cls(epoch, {name: _apart(value) for name, value in state.items()})
+
+
+@final
+@dataclass
+class Stored:
+    """A state of training as it was saved.
+
+    Attributes:
+        state: what changes during training.
+        parts: states of the model, the optimisers and the generators.
+        best: weights of the best epoch.
+    """
+
+    state: TrainState
+    parts: dict[str, Any]
+    best: Kept
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Fields of the run's `TrainSettings`."""
+        found: dict[str, Any] = self.parts["settings"]
+        return found
+
+    @property
+    def choices(self) -> Choices:
+        """Choices that the run made by measuring."""
+        return Choices.from_dict(self.parts["choices"])
 
 
 @final
 class Keeper:
-    """Keeps the last and the best state of a run.
+    """Keeps the last states of a run, and the weights of the best epoch that each of them knows.
+
+    A state goes to a file of its own, `step-N-best-E.safetensors`, and the weights that it names to `best-E.safetensors`, so nothing
+    that is whole is written over. Files that no kept state needs are removed after a newer state is on the disk.
 
     Args:
         folder: folder of the run.
+        generations: how many states are kept.
     """
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: RunFolder, generations: int = 2) -> None:
         self.folder = folder
+        self.generations = generations
 
-    @property
-    def last(self) -> Path:
-        """File of the last state."""
-        return self.folder.checkpoints / "last.pt"
+    def states(self) -> list[Path]:
+        """Files of the states that are there, the newest first."""
+        return sorted(self.folder.checkpoints.glob("step-*.safetensors"), reverse=True)
 
-    @property
-    def best(self) -> Path:
-        """File of the best epoch's weights."""
-        return self.folder.checkpoints / "best.pt"
+    def save(self, state: TrainState, parts: Mapping[str, Any], kept: Kept) -> None:
+        """Write all that is needed to go on, the history, and the best weights if they are new.
 
-    def save_last(self, state: TrainState, parts: dict[str, Any]) -> None:
-        """Write all that is needed to go on."""
-        save_checkpoint(self.last, state, parts)
+        Raises:
+            RunError: if they cannot be written; the states before are untouched.
+        """
+        best = _best_name(kept.epoch)
+        new = f"step-{state.step:09d}-{best}"
+        stored = {"format": FORMAT, "state": asdict(state), "best_epoch": kept.epoch, **parts}
+        writers: dict[str, Writer] = {self._name(new): partial(save_tree, tree=stored)}
+        if kept.epoch and not (self.folder.checkpoints / best).exists():
+            writers[self._name(best)] = partial(
+                save_tree, tree={"format": FORMAT, "epoch": kept.epoch, "model": kept.weights}
+            )
+        if state.history:
+            writers["history.csv"] = self.folder.history_writer(state.history)
+        self.folder.commit(writers, drop=self._needless(new, best))
 
-    def save_best(self, model: VAE, state: TrainState) -> None:
-        """Write the weights of the best epoch so far."""
-        save_checkpoint(self.best, state, {"model": model.state_dict()})
+    def _needless(self, new: str, best: str) -> list[str]:
+        """Names of the files that are not needed once a state and its best weights are there."""
+        older = [path.name for path in self.states() if path.name != new][: self.generations - 1]
+        needed = {new, best, *older, *(_best_of(name) for name in older)}
+        return [
+            self._name(path.name) for path in self.folder.checkpoints.glob("*.safetensors") if path.name not in needed
+        ]
 
-    def load_last(self, device: torch.device) -> tuple[TrainState, dict[str, Any]]:
-        """Read the last state; see `load_checkpoint`."""
-        return load_checkpoint(self.last, device)
+    def load(self, device: torch.device) -> tuple[TrainState, dict[str, Any], Kept, list[str]]:
+        """The newest state that is whole, with its best weights; and the names of newer ones that are not.
 
-    def load_best(self, device: torch.device) -> dict[str, Any]:
-        """Read the weights of the best epoch."""
-        weights: dict[str, Any] = load_checkpoint(self.best, device)[1]["model"]
-        return weights
+        Raises:
+            RunError: if there is none.
+        """
+        damaged: list[str] = []
+        for path in self.states():
+            try:
+                return (*self._load(path.name, device), damaged)
+            except RunError as error:
+                damaged.append(str(error))
+        path = self.folder.path
+        if not damaged:
+            raise RunError(f"{path} has no checkpoint to go on from. Train it anew with --overwrite.")
+        raise RunError(f"{path} has no whole checkpoint to go on from: {damaged[0]} Or train anew with --overwrite.")
+
+    def _load(self, name: str, device: torch.device) -> tuple[TrainState, dict[str, Any], Kept]:
+        stored = self._read(name, device)
+        values = stored.pop("state")
+        epoch = int(stored.pop("best_epoch"))
+        kept = Kept(epoch, self._read(_best_name(epoch), "cpu")["model"]) if epoch else Kept()
+        return _state(self.folder.checkpoints / name, values), stored, kept
+
+    def _read(self, name: str, device: torch.device | str) -> dict[str, Any]:
+        path = self.folder.manifest.require_whole(self._name(name))
+        stored = load_tree(path, device)
+        if not isinstance(stored, dict):
+            raise RunError(f"{path} holds no state of training.")
+        require_format(path, stored)
+        del stored["format"]
+        return stored
+
+    def _name(self, name: str) -> str:
+        return f"{self.folder.checkpoints.name}/{name}"
+
+
+def _best_name(epoch: int) -> str:
+    return f"best-{epoch:06d}.safetensors"
+
+
+def _best_of(name: str) -> str:
+    """Name of the best weights that a state needs."""
+    return name[name.index("best-") :] if "best-" in name else ""
+
+
+def _apart(value: Any) -> Any:
+    return value.detach().to("cpu", copy=True) if isinstance(value, Tensor) else value
+
+
+def _state(path: Path, values: Any) -> TrainState:
+    """The state that a file holds."""
+    names = {entry.name for entry in fields(TrainState)}
+    try:
+        return TrainState(**{name: value for name, value in values.items() if name in names})
+    except (AttributeError, TypeError) as error:
+        raise RunError(f"{path} holds no state of training: {first_line(error)}.") from error

@@ -1,4 +1,4 @@
-"""Ctrl-C at a time of our choosing."""
+"""Ctrl-C and the scheduler's signal to end, at a time of our choosing."""
 
 from __future__ import annotations
 
@@ -7,26 +7,62 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import final
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+OUT_OF_TIME = 75  # "try again later" of sysexits.h: what `--max-minutes` ends a command with
+
+
+@final
+class Stopped(KeyboardInterrupt):
+    """A run that was stopped, and can go on.
+
+    Args:
+        message: where it stands.
+        code: exit code of a command that it ends: 130 after Ctrl-C, 143 after SIGTERM, 75 when its time was over.
+    """
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@final
+class Interrupt:
+    """Tells whether a signal has asked the process to stop."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def is_set(self) -> bool:
+        """Tell whether one has come."""
+        return self.signal is not None
+
+    @property
+    def code(self) -> int:
+        """Exit code that tells a shell or a scheduler which."""
+        return 128 + (self.signal or signal.SIGINT)
 
 
 @contextmanager
-def interruptible() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C sets, so that a step is never cut in two; the second one interrupts at once.
+def interruptible() -> Iterator[Interrupt]:
+    """A record that the first Ctrl-C or SIGTERM sets, so that a step is never cut in two; the second one interrupts at once.
 
     An exception, in its place, would come anywhere: in a callback of the garbage collector, say, where Python drops it.
     """
-    event = threading.Event()
+    interrupt = Interrupt()
     if threading.current_thread() is not threading.main_thread():
-        yield event
+        yield interrupt
         return
 
-    def handle(_signal: int, _frame: FrameType | None) -> None:
-        if event.is_set():
-            raise KeyboardInterrupt
-        event.set()
+    def handle(number: int, _frame: FrameType | None) -> None:
+        if interrupt.is_set():
+            raise Stopped("stopped at once, by a second signal", 128 + number)
+        interrupt.signal = number
 
-    before = signal.signal(signal.SIGINT, handle)
+    before = {number: signal.signal(number, handle) for number in SIGNALS}
     try:
-        yield event
+        yield interrupt
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -7,9 +7,21 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..errors import ArgumentError
+from ._saving import parse_interval
 
 FREE_ON_RESUME = frozenset(
-    {"epochs", "patience", "lr", "grad_clip_norm", "eval_batch_size", "threads", "retain_memory"}
+    {
+        "epochs",
+        "patience",
+        "lr",
+        "grad_clip_norm",
+        "eval_batch_size",
+        "threads",
+        "retain_memory",
+        "save_every",
+        "keep",
+        "max_minutes",
+    }
 )
 
 
@@ -29,7 +41,8 @@ class TrainSettings:
         horizontal_flip: mirror training examples left to right at random. It changes what is modelled: not for digits or text.
         ema_decay: decay per step of an exponential moving average of the weights, which is then validated and kept; 0 for none.
         patience: epochs without a better validation loss after which training stops; 0 to never stop early.
-        seed: seed of order and noise (and of the weights, where the command line builds the model).
+        seed: seed of order, noise and, while the run trains, the global generators, from which modules such as dropout draw (and of the
+            weights, where the command line builds the model).
         precision: `fp32`, `bf16` (networks only), or `auto`: whichever multiplies faster here.
         compile: `on`, `off` or `auto`: compile where it pays.
         acceleration: `on`, or `off` for the plain step: nothing compiled, rearranged, prefetched or measured.
@@ -37,6 +50,9 @@ class TrainSettings:
         eval_batch_size: examples at once without gradients.
         threads: threads of the CPU: a number, `auto` to choose by measuring, or `None` to leave torch's setting. It is a setting of
             the whole process while the run trains.
+        save_every: how often the state is saved within an epoch, in steps (`1000`) or in time (`"5min"`).
+        keep: states that are kept; the newest whole one is what a run goes on from.
+        max_minutes: minutes of this part of the run, after which it saves and stops; `None` for no limit.
         retain_memory: hold on to freed memory between steps, which is faster on Linux. It is a setting of the whole process while
             the run trains.
     """
@@ -59,10 +75,15 @@ class TrainSettings:
     eval_batch_size: int = 512
     threads: int | Literal["auto"] | None = None
     retain_memory: bool = False
+    save_every: str | int = "5min"
+    keep: int = 2
+    max_minutes: float | None = None
 
     def __post_init__(self) -> None:
         self._require("epochs", "at least 1", self.epochs is None or self.epochs >= 1)
-        for name in ("batch_size", "micro_batches", "eval_batch_size"):
+        parse_interval(self.save_every)
+        self._require("max_minutes", "a positive number", self.max_minutes is None or self.max_minutes > 0)
+        for name in ("batch_size", "micro_batches", "eval_batch_size", "keep"):
             self._require(name, "at least 1", getattr(self, name) >= 1)
         for name in ("weight_decay", "grad_clip_norm", "patience"):
             self._require(name, "0 or more", getattr(self, name) >= 0)

@@ -13,15 +13,16 @@ class Tracker:
 
     Args:
         folder: for the event files.
+        step: step that the run goes on from; later points of a run that was killed are left out.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, step: int = 0) -> None:
         self._writer: Any = None
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             return
-        self._writer = SummaryWriter(str(folder))
+        self._writer = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
 
     def log(self, row: Mapping[str, float], step: int) -> None:
         """One point of each curve; `train_x` and `validation_x` become groups."""

@@ -2,48 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import asdict, replace
+from time import monotonic
 from typing import TYPE_CHECKING, Any, NoReturn, cast, final
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .._noise import mixed_seed
 from .._types import World
 from ..acceleration import (
     AcceleratedStep,
-    StepTrial,
-    choose_compile,
-    choose_layout,
+    CompileChoice,
+    Compiled,
     choose_precision,
-    choose_threads,
     fast_gradients,
     find_device,
     prefetch,
     retain_freed_memory,
     threads,
-    undisturbed,
     usual_layout_afterwards,
 )
 from ..data import Data
-from ..errors import DataError, RunError
-from ..models import VAE, ELBOSummary, optimal_scale_of, scale_over
+from ..errors import RunError
+from ..models import VAE, ELBOSummary, optimal_scale_of
 from ..objectives import Objective
-from ..runs import RunFolder, save_model
+from ..runs import RunFolder
 from ._average import Averaged
 from ._budget import Budget
-from ._checkpoint import Keeper, TrainState
+from ._checkpoint import Keeper, Kept, Stored, TrainState
+from ._choices import Choices, changes, choose, choose_again, surroundings
+from ._finish import finish
 from ._hardware import quiet_fabric
-from ._interrupt import interruptible
+from ._interrupt import OUT_OF_TIME, Stopped, interruptible
 from ._loop import train_epochs
 from ._loss import Piece, PieceLoss
+from ._means import means_of
 from ._optimiser import build_optimisers, rate_at
 from ._pieces import TRAIN_STREAM, Pieces
 from ._progress import AbstractReporter
+from ._random import own_randomness, random_states, set_random_states
+from ._saving import SaveClock
 from ._settings import FREE_ON_RESUME, TrainSettings
+from ._shown import show_data
 from ._step import EagerStep, Step
 from ._tracker import Tracker
 from ._validation import Validator
@@ -51,8 +55,6 @@ from ._validation import Validator
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-STATISTICS_EXAMPLES = 10_000  # of the training set, for the mean image and the scale
-FIRST_SCALE_EXAMPLES = 1024  # for the start of a learned scale
 FABRIC = {"fp32": "32-true", "bf16": "bf16-mixed"}
 
 
@@ -88,7 +90,10 @@ class Trainer:
         self.stop_after = stop_after
         self.world = World()
         self.state = TrainState()
-        self.keeper = Keeper(folder)
+        self.keeper = Keeper(folder, settings.keep)
+        self.best = Kept()
+        self.clock = SaveClock(settings.save_every)
+        self.started = monotonic()
         self.pieces = Pieces(data, self.settings, model.latent_dim, objective.samples)
         self.generator = torch.Generator().manual_seed(mixed_seed(self.settings.seed, TRAIN_STREAM))
         self.average: Averaged | None = None
@@ -96,6 +101,9 @@ class Trainer:
         self.optimisers: list[torch.optim.Optimizer] = []
         self.device = torch.device("cpu")
         self.step: Step
+        self._fast: AcceleratedStep | None = None
+        self._precision, self._is_channels_last = "fp32", False
+        self._saved_step: tuple[int, int] | None = None
 
     def _fitting(self, settings: TrainSettings) -> TrainSettings:
         count = len(self.data.view("train"))
@@ -121,7 +129,7 @@ class Trainer:
 
     def take_best(self) -> None:
         """Go on from the weights of the best epoch."""
-        self.model.load_state_dict(self.keeper.load_best(self.device))
+        self.model.load_state_dict(self.best.weights)
 
     @property
     def eval_batch(self) -> int:
@@ -133,8 +141,9 @@ class Trainer:
 
         Raises:
             NonFiniteError: with batch, term and cause, once the last good state is on disk.
-            KeyboardInterrupt: once the state is on disk.
+            Stopped: after a signal, once the state is on disk; or when the time was over before the first validation.
         """
+        self.device = find_device(self.settings.device)
         with ExitStack() as stack:
             if self.settings.acceleration == "on":
                 stack.enter_context(fast_gradients(self.model))
@@ -142,26 +151,35 @@ class Trainer:
             if self.settings.retain_memory:
                 stack.enter_context(retain_freed_memory())
             stack.enter_context(threads(None if self.settings.threads == "auto" else self.settings.threads))
+            stack.enter_context(own_randomness(self.settings.seed, self.device))
             return self._run(resume=resume)
 
     def _run(self, *, resume: bool) -> list[dict[str, float]]:
+        found = self._stored() if resume else None
         self._show_data()
+        drawn = random_states(self.device)
         with quiet_fabric():
-            self._set_up()
-        if resume:
-            self._restore()
-        else:
+            self._set_up(found)
+        set_random_states(drawn, self.device)
+        if found is None:
             self.save()
+        else:
+            self._restore(found)
         self.reporter.start(self.round_end, self.state.step)
-        tracker = Tracker(self.keeper.folder.path / "tensorboard")
+        tracker = Tracker(self.keeper.folder.path / "tensorboard", self.state.step)
         try:
             with interruptible() as interrupt:
                 train_epochs(self, tracker, interrupt)
-            self._finish()
+            finish(self)
         finally:
             tracker.close()
             self.reporter.close()
         return self.state.history
+
+    def is_out_of_time(self) -> bool:
+        """Tell whether the minutes of this part of the run are over."""
+        limit = self.settings.max_minutes
+        return limit is not None and monotonic() - self.started >= 60.0 * limit
 
     def is_done(self) -> bool:
         """Tell whether all epochs are trained, patience is over, or the run is to stop for now."""
@@ -173,57 +191,37 @@ class Trainer:
         return state.epoch >= settings.epochs if settings.epochs is not None else state.is_settled
 
     def _show_data(self) -> None:
-        """Show the model the data: shape, step, mean, deviation; and start a learned scale at the decoder's residuals.
+        """Show the model the data; see `show_data`."""
+        show_data(self.model, self.data, self.validator(), self.world)
 
-        A first scale that is far off would scale every gradient of the first steps, which Adam remembers for thousands.
-        """
-        self.model.initialise_from_data(self.data.spec, *self._statistics())
-        scale = self.model.likelihood.scale
-        if scale is not None and scale.parameter is not None:
-            first = self.data.batches("train", self.eval_batch, self.settings.seed, FIRST_SCALE_EXAMPLES)
-            start = scale_over(self.model, scale, first, self._validator().noise(TRAIN_STREAM).rows, self.world)
-            scale.parameter.data.copy_(start.clamp_min(scale.floor).log())
-
-    def _statistics(self) -> tuple[Tensor, Tensor]:
-        """Mean of each element and their root mean square distance from it, over (some of) the training set."""
-
-        def batches() -> Iterator[Tensor]:
-            found = self.data.batches("train", self.eval_batch, self.settings.seed, STATISTICS_EXAMPLES)
-            return (batch.x.double() for batch in found)
-
-        count = torch.tensor(float(sum(len(x) for x in batches())), dtype=torch.float64)
-        total = torch.zeros(self.data.spec.data_shape, dtype=torch.float64)
-        for x in batches():
-            total += x.sum(0)
-        n = self.world.sum(count)
-        mean = self.world.sum(total) / n
-        square = torch.zeros((), dtype=torch.float64)
-        for x in batches():
-            square += (x - mean).square().sum()
-        square = self.world.sum(square)
-        if not float(square) > 0:
-            raise DataError(
-                f"{self.data.source.name}: all training examples are the same, so there is nothing to model."
-            )
-        return mean.float(), (square / (n * self.data.spec.data_dim)).sqrt().float()
-
-    def _validator(self) -> Validator:
+    def validator(self, compile: CompileChoice = "auto") -> Validator:  # noqa: A002 (torch's name for it)
         settings = self.settings
         validated = self.budget.first // self.pieces.steps_per_epoch * len(self.data.view("validation"))
         uncompiled = settings.compile == "off" or settings.acceleration == "off"
-        seed, expected = settings.seed, 0 if uncompiled else validated
-        is_averaged = self.average is not None
+        expected = 0 if uncompiled else validated
         return Validator(
-            self.kept, self.data, self.objective, seed, self.eval_batch, expected, self.world, is_averaged=is_averaged
+            self.kept,
+            self.data,
+            self.objective,
+            settings.seed,
+            self.eval_batch,
+            expected,
+            self.world,
+            is_averaged=self.average is not None,
+            compile=compile,
         )
 
-    def _set_up(self) -> None:
+    def _set_up(self, found: Stored | None) -> None:
+        """Place the model and choose how its steps are taken; as before, if the run goes on and is as long as it was."""
         from lightning_fabric import Fabric
 
         settings, fast = self.settings, self.settings.acceleration == "on"
-        self.device = find_device(settings.device)
+        before = None if found is None or found.settings["epochs"] != settings.epochs else found.choices
         choice = "fp32" if settings.precision == "auto" and not fast else settings.precision
-        precision, why = choose_precision(choice, self.device)
+        if found is not None and settings.precision == "auto":
+            precision, why = found.choices.precision, "as before"
+        else:
+            precision, why = choose_precision(choice, self.device)
         devices = [self.device.index or 0] if self.device.type == "cuda" else 1
         self.fabric: Fabric = Fabric(accelerator=self.device.type, devices=devices, precision=FABRIC[precision])  # type: ignore[arg-type]
         if not self.model.training:
@@ -231,13 +229,34 @@ class Trainer:
         scale = optimal_scale_of(self.model)
         if scale is not None:
             scale.release()
+        loss, eager = self._eager()
+        self.pieces = replace(self.pieces, pinned=self.device.type == "cuda")
+        self.step, is_channels_last, how = eager, False, "plain steps (as asked)"
+        if fast:
+            first = [piece.to(self.device) for piece in self.pieces.first()]
+            self.step = self._fast = step = AcceleratedStep(eager, self.device)
+            if before is None:
+                is_channels_last, how = choose(step, first, loss, settings, self.budget.first)
+            else:
+                is_channels_last, how = before.is_channels_last, choose_again(step, first, loss, settings, before)
+        if settings.ema_decay:
+            self.average = Averaged(self.model, settings.ema_decay)
+            self.kept = cast(VAE, self.average.module)
+        scoring = None if before is None else before.is_scoring_compiled
+        self.validate: Validator = self.validator("auto" if scoring is None else "on" if scoring else "off")
+        self._precision, self._is_channels_last = precision, is_channels_last
+        self.reporter.say(f"{self.device.type}, {precision} ({why}), {how}")
+
+    def _eager(self) -> tuple[PieceLoss, EagerStep]:
+        """The plain step, in Fabric's precision and on its device."""
+        settings = self.settings
         self.optimisers = build_optimisers(self.model, settings, self.budget.first)
         loss = PieceLoss(self.model, self.objective, self.data.preparation)
         # one process: Fabric places and precision-wraps; called through its wrapper, a small network's step would take 5 % longer
         _, *wrapped = self.fabric.setup(loss, *self.optimisers)
         # out of Fabric's wrappers, which on one device, in float32 or bf16, only pass the step on
         self.optimisers = [getattr(optimiser, "optimizer", optimiser) for optimiser in wrapped]
-        eager = EagerStep(
+        return loss, EagerStep(
             loss,
             self.optimisers,
             self.budget.first,
@@ -246,31 +265,14 @@ class Trainer:
             self.fabric.backward,
             self.world,
         )
-        self.pieces = replace(self.pieces, pinned=self.device.type == "cuda")
-        self.step, how = self._accelerated(eager, loss) if fast else (eager, "plain steps (as asked)")
-        if settings.ema_decay:
-            self.average = Averaged(self.model, settings.ema_decay)
-            self.kept = cast(VAE, self.average.module)
-        self.validate: Validator = self._validator()
-        self.reporter.say(f"{self.device.type}, {precision} ({why}), {how}")
 
-    def _accelerated(self, eager: EagerStep, loss: PieceLoss) -> tuple[Step, str]:
-        """A faster step where that pays, and what was chosen."""
-        first = [piece.to(self.device) for piece in self.pieces.first()]
-        step = AcceleratedStep(eager, self.device)
-        trial = StepTrial(step, first)
-
-        def set_layout(order: torch.memory_format) -> None:
-            loss.memory_format = order
-
-        choose_layout(trial, first[0].values, set_layout)
-        said = ""
-        if self.settings.threads == "auto":
-            with undisturbed(eager):
-                count, why = choose_threads(trial, self.device)
-            torch.set_num_threads(count)
-            said = f"{count} thread{'s' if count > 1 else ''} ({why}), "
-        return step, said + choose_compile(self.settings.compile, trial, self.budget.first)
+    @property
+    def choices(self) -> Choices:
+        """Choices that were made by measuring, up to now."""
+        compiled: Compiled = "none" if self._fast is None else self._fast.compiled
+        return Choices(
+            self._precision, torch.get_num_threads(), self._is_channels_last, compiled, self.validate.is_compiled
+        )
 
     def batches(self) -> Generator[list[Piece], None, None]:
         """Batches of the epoch that are left, in main memory; made while a device computes, unless the processor does."""
@@ -289,35 +291,37 @@ class Trainer:
             if type(source).get_extra_state is not nn.Module.get_extra_state:
                 target.set_extra_state(deepcopy(source.get_extra_state()))
 
-    def stop(self) -> NoReturn:
-        """Save and interrupt.
+    def stop(self, code: int) -> NoReturn:
+        """Save and stop.
+
+        Args:
+            code: exit code of a command that this ends.
 
         Raises:
-            KeyboardInterrupt: always.
+            Stopped: always.
         """
         self.save()
-        message = (
-            f"interrupted after step {self.state.step} of {self.round_end}; nothing is lost. Go on with: calibrae train "
-            f"{self.data.source.name} --out {self.keeper.folder.path} --resume"
-        )
+        what = "out of time" if code == OUT_OF_TIME else "interrupted"
+        message = f"{what} after {self.where()}; nothing is lost. {self.how_to_go_on()}"
         self.reporter.say(message)
-        raise KeyboardInterrupt(message)
+        raise Stopped(message, code)
+
+    def where(self) -> str:
+        """Say where the run stands."""
+        return f"step {self.state.step} of {self.round_end}"
+
+    def how_to_go_on(self) -> str:
+        """Say how to resume."""
+        return f"Go on with: calibrae train {self.data.source.name} --out {self.keeper.folder.path} --resume"
+
+    def last_good(self) -> str:
+        """Say where the last good state is."""
+        states = self.keeper.states()
+        return f"The last good state is in {states[0]}." if states else "No state is on disk yet."
 
     def means(self, sums: dict[str, float]) -> dict[str, float]:
-        """Means per example of a step's sums, with the root mean squared error and the scale in use."""
-        n = sums["n"]
-        means = {name: value / n for name, value in sums.items() if name not in ("n", "mse")}
-        mse = sums["mse"] / n
-        return means | {"rmse": mse**0.5} | self._scale_in_use(mse)
-
-    def _scale_in_use(self, mse: float) -> dict[str, float]:
-        """Standard deviation of the likelihood in one number: the batch's residuals where its scale is optimal."""
-        scale = self.model.likelihood.scale
-        if scale is None:
-            return {}
-        return {
-            "sigma": max(mse**0.5, scale.statistic.std_per_scale * scale.floor) if not scale.is_fixed else scale.std()
-        }
+        """Means per example of a step's sums; see `means_of`."""
+        return means_of(sums, self.model.likelihood.scale)
 
     def row(self, summary: ELBOSummary) -> dict[str, float]:
         """Row of the history for the epoch that has just been validated."""
@@ -335,47 +339,57 @@ class Trainer:
         return row if scale is None else row | {"sigma": scale.std()}
 
     def save(self) -> None:
-        """Write the last state, from which training can go on."""
+        """Write the state, from which training can go on to the same end."""
+        if self._saved_step == (self.state.step, self.state.epoch):
+            return
+        began = monotonic()
         parts: dict[str, Any] = {
             "model": self.model.state_dict(),
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "generator": self.generator.get_state(),
+            "random": random_states(self.device),
             "settings": asdict(self.settings),
+            "choices": self.choices.to_dict(),
+            "surroundings": surroundings(self.device, self.world.size),
         }
         if self.average is not None:
             parts["average"] = self.average.state_dict()
-        self.keeper.save_last(self.state, parts)
+        self.keeper.save(self.state, parts, self.best)
+        self._saved_step = (self.state.step, self.state.epoch)
+        self.clock.saved(self.state.step, monotonic() - began)
 
-    def _restore(self) -> None:
-        state, parts = self.keeper.load_last(self.device)
-        then, now = parts["settings"], asdict(self.settings)
+    def _stored(self) -> Stored:
+        """The newest whole state, of a run with these settings."""
+        state, parts, best, damaged = self.keeper.load(self.device)
+        for error in damaged:
+            self.reporter.say(f"note: {error} Going on from the state before it.")
+        stored = Stored(state, parts, best)
+        then, now = stored.settings, asdict(self.settings)
         changed = [f"{k} was {then[k]}, now {now[k]}" for k in now if k not in FREE_ON_RESUME and then.get(k) != now[k]]
         if changed:
             raise RunError(
                 f"a resumed run keeps its settings; got {'; '.join(changed)}. Drop those options, or train anew."
             )
+        return stored
+
+    def _restore(self, stored: Stored) -> None:
+        parts = stored.parts
         self.model.load_state_dict(parts["model"])
-        for optimiser, stored in zip(self.optimisers, parts["optimisers"], strict=True):
-            optimiser.load_state_dict(stored)
+        for optimiser, values in zip(self.optimisers, parts["optimisers"], strict=True):
+            optimiser.load_state_dict(values)
         for group in self.optimisers[0].param_groups:
             group["peak_lr"] = self.settings.lr
         self.generator.set_state(parts["generator"].cpu())
         if self.average is not None:
             self.average.load_state_dict(parts["average"])
-        self.state = state
-        self.reporter.say(f"going on after epoch {state.epoch}, step {state.step}")
-
-    def _finish(self) -> None:
-        """Take the best epoch's weights, fix the scale on the whole training set, and save the model."""
-        self.model.load_state_dict(self.keeper.load_best(self.device))
-        self.kept = self.model
-        self._validator().fix_scale(None)
-        self.model.eval()
-        save_model(self.model, self.keeper.folder.path)
-        best = self.state.best_epoch
-        if self.state.history:
-            chosen = self.state.history[best - 1]
-            elbo = f", ELBO {chosen['validation_elbo']:.2f}" if "validation_elbo" in chosen else ""
+        set_random_states(parts["random"], self.device)
+        self.state, self.best = stored.state, stored.best
+        self._saved_step = (self.state.step, self.state.epoch)
+        self.reporter.say(f"going on after epoch {self.state.epoch}, step {self.state.step}")
+        changed = changes(parts["surroundings"], surroundings(self.device, self.world.size))
+        if changed:
             self.reporter.say(
-                f"kept epoch {best} of {self.state.epoch}: lowest validation loss {chosen['validation_loss']:.2f} nats{elbo}"
+                f"note: {changed}: from here on the numbers are those of an unbroken run but for rounding"
             )
+        if self.state.history:
+            self.keeper.folder.commit({"history.csv": self.keeper.folder.history_writer(self.state.history)})

@@ -11,6 +11,7 @@ import torch
 from .. import functional
 from .._noise import ExampleNoise, mixed_seed
 from .._types import World
+from ..acceleration import CompileChoice
 from ..data import Data
 from ..errors import NonFiniteError
 from ..models import VAE, ELBOSummary, Scorer, fix_scale_over, scale_over, seeded, summarise
@@ -33,6 +34,7 @@ class Validator:
         seed: seed of the noise.
         eval_batch: examples at once.
         examples: number of examples to be scored in the whole run, which decides whether scoring is compiled; 0: never.
+        compile: `on` or `off` to score as an earlier part of the run did; `auto` to choose.
         world: processes that share the examples.
         is_averaged: whether the model's weights are an average of others, to which a learned scale does not belong.
     """
@@ -48,6 +50,7 @@ class Validator:
         world: World | None = None,
         *,
         is_averaged: bool = False,
+        compile: CompileChoice = "auto",  # noqa: A002 (torch's name for it)
     ) -> None:
         self.is_averaged = is_averaged
         self.model = model
@@ -55,7 +58,12 @@ class Validator:
         self.seed = seed
         self.eval_batch = eval_batch
         self.world = world or World()
-        self._scorer = Scorer(model, examples, eval_batch, objective)
+        self._scorer = Scorer(model, examples, eval_batch, objective, compile)
+
+    @property
+    def is_compiled(self) -> bool | None:
+        """Tell whether scoring is compiled; `None` before the first validation."""
+        return self._scorer.is_compiled
 
     def noise(self, stream: int, samples: int | None = None) -> ExampleNoise:
         """Standard normal noise of each example, `[d]`, or `[K, d]`."""

@@ -161,7 +161,7 @@ class Crew:
             out=folder,
             settings=replace(request.settings, threads=chosen, retain_memory=True),
             words={**request.words, **values} if request.words else {},
-            overwrite=folder.exists() and not (folder / "checkpoints" / "last.pt").exists(),
+            overwrite=folder.exists() and not RunFolder(folder).has_begun,
             **(values if self.factory is None else {}),
         )
         return Job(request, self.factory, values)

@@ -56,6 +56,9 @@ def fit(
     eval_batch_size: int | None = None,
     threads: int | Literal["auto"] | None = None,
     retain_memory: bool | None = None,
+    save_every: str | int | None = None,
+    keep: int | None = None,
+    max_minutes: float | None = None,
     stop_after: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -87,7 +90,7 @@ def fit(
         horizontal_flip: mirror training examples at random.
         ema_decay: decay of an exponential moving average of the weights; 0 for none.
         patience: epochs without a better validation loss after which training stops; 0 for never.
-        seed: seed of order and noise.
+        seed: seed of order and noise, and of the global generators while the run trains.
         precision: `fp32`, `bf16` or `auto`.
         compile: `on`, `off` or `auto`.
         acceleration: `on`, or `off` for the plain step.
@@ -96,6 +99,9 @@ def fit(
         eval_batch_size: examples at once without gradients.
         threads: threads of the CPU, or `auto`; a setting of the whole process.
         retain_memory: hold on to freed memory between steps; a setting of the whole process.
+        save_every: how often the state is saved within an epoch, in steps (`1000`) or in time (`"5min"`).
+        keep: states that are kept.
+        max_minutes: minutes after which to save and stop for now; the run can be resumed.
         stop_after: epochs after which to stop for now; the run can be resumed.
         resume: go on from the last checkpoint in `out`.
         overwrite: replace a run that is already there.
@@ -177,7 +183,7 @@ def _require_extras(*, pictures: bool) -> None:
     """Raise before the first step what would be missing after the last."""
     import importlib.util
 
-    needed = {"lightning_fabric": "train", "safetensors": "train", "tomli_w": "train"}
+    needed = dict.fromkeys(("lightning_fabric", "safetensors", "tomli_w", "psutil"), "train")
     needed |= {"matplotlib": "figures"} if pictures else {}
     for package, extra in needed.items():
         if importlib.util.find_spec(package) is None:
@@ -220,7 +226,7 @@ class _Job:
             )
             return trainer, trainer.run(resume=resume)
         except BaseException as error:
-            if not resume and not (folder.checkpoints / "last.pt").exists():
+            if not resume and not folder.has_begun:
                 folder.abandon()
                 if isinstance(error, KeyboardInterrupt):
                     message = "interrupted before the first step: there is nothing to keep, and the folder is as it was"
@@ -228,7 +234,7 @@ class _Job:
                     raise KeyboardInterrupt(message) from None
             raise
         finally:
-            if (folder.checkpoints / "last.pt").exists():
+            if folder.has_begun:
                 folder.discard_old()
 
 

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, final
 from .._registry import own_components, readmit
 from ..errors import ArgumentError, MissingExtraError, first_line
 from ..models import VAE
+from ..runs import RunFolder
 from ._fit import SETTINGS, fit
 from ._train import TrainRequest, resume_run, seeded_build
 
@@ -41,7 +42,7 @@ class Job:
             CalibraeError: if the request is not usable.
         """
         request = self.request
-        is_begun = (request.out / "checkpoints" / "last.pt").exists()
+        is_begun = RunFolder(request.out).has_begun
         if self.factory is not None:
             self._fit_own(self.factory, is_begun=is_begun)
         elif is_begun:

@@ -14,7 +14,7 @@ from ..errors import RunError
 from ..evaluation import log_likelihoods, training_baseline
 from ..models import VAE
 from ..objectives import Objective
-from ..runs import RunFolder, replace_json, save_baseline
+from ..runs import RunFolder, save_baseline
 from ..training import TrainSettings, TrainState
 from ._run import Run
 from ._stored import options_from, options_to_dict
@@ -32,16 +32,16 @@ def write_start(
     request: Mapping[str, Any],
 ) -> None:
     """Write `config.toml` and `run.json` of a run that begins."""
-    folder.write_config(
-        {
-            "data": {"source": _place_of(data), **options_to_dict(options)},
-            "model": _model_record(model),
-            "objective": _objective_record(objective),
-            "training": asdict(settings),
-            "request": dict(request),
-        }
+    config = {
+        "data": {"source": _place_of(data), **options_to_dict(options)},
+        "model": _model_record(model),
+        "objective": _objective_record(objective),
+        "training": asdict(settings),
+        "request": dict(request),
+    }
+    folder.commit(
+        {"config.toml": folder.config_writer(config)}, seed=settings.seed, data=data.describe(), finished=False
     )
-    folder.write_run({"seed": settings.seed, "data": data.describe(), "finished": False})
 
 
 def keep_place(folder: RunFolder, data: Data) -> None:
@@ -49,7 +49,7 @@ def keep_place(folder: RunFolder, data: Data) -> None:
     config = folder.read_config()
     if data.source.place is not None and data.source.place != config["data"].get("source"):
         config["data"]["source"] = data.source.place
-        folder.write_config(config)
+        folder.commit({"config.toml": folder.config_writer(config)})
 
 
 def _model_record(model: VAE) -> dict[str, Any]:
@@ -87,12 +87,12 @@ def _place_of(data: Data) -> str | None:
 
 def write_end(run: Run, settings: TrainSettings, state: TrainState) -> None:
     """Complete `run.json`."""
-    known = run.folder.read_run()
     ended = state.is_settled if settings.epochs is None else len(run.history) >= settings.epochs
-    known |= {"finished": ended or bool(settings.patience), "epochs": len(run.history)}
-    known |= {"selected_epoch": state.best_epoch, "selected_by": "validation_loss", "seed": settings.seed}
+    ended = ended or (settings.patience > 0 and state.epoch - state.best_epoch >= settings.patience)
+    known: dict[str, Any] = {"finished": ended, "epochs": len(run.history), "seed": settings.seed}
+    known |= {"selected_epoch": state.best_epoch, "selected_by": "validation_loss"}
     known |= {"training_seconds": run.history[-1]["seconds"]} if run.history else {}
-    replace_json(run.path / "run.json", known)
+    run.folder.commit(**known)
 
 
 def keep_baseline(run: Run) -> tuple[str, float] | None:
@@ -102,7 +102,7 @@ def keep_baseline(run: Run) -> tuple[str, float] | None:
     linear, _ = training_baseline(run.model, run.data)
     if linear is None:
         return None
-    save_baseline(linear, run.path)
+    save_baseline(linear, run.folder)
     return linear.name, float(log_likelihoods(linear, run.data, "validation")[0].mean())
 
 

@@ -252,7 +252,7 @@ def run_sweep(
     pack(Job(request, factory, {}))  # what cannot travel is refused before anything is written
     require_sweep_folder(out)
     (out / "points").mkdir(parents=True, exist_ok=True)
-    is_empty = not any((out / "points").glob("*/checkpoints/last.pt"))
+    is_empty = not any(RunFolder(point).has_begun for point in (out / "points").glob("*"))
     known = _facts(request, factory, list(axes))
     study = Study(storage or sqlite_address(out), chosen, trials, known, take_over=take_over, is_empty=is_empty)
     at_once = jobs or (cores() if find_device(request.settings.device).type == "cpu" else 1)
