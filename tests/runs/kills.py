@@ -75,7 +75,7 @@ def killed_in_a_save(out: Path, call: int) -> None:
 
         return call_or_die
 
-    for room, name in ((os, "fsync"), (Path, "replace"), (Path, "unlink"), (Path, "touch")):
+    for room, name in ((os, "fsync"), (Path, "replace"), (Path, "unlink"), (Path, "touch"), (Path, "chmod")):
         setattr(room, name, deadly(getattr(room, name)))
     train(out)
 

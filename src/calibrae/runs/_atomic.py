@@ -8,6 +8,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -41,17 +42,16 @@ def write_beside(path: Path, write: Writer) -> Path:
     Raises:
         RunError: if there is no space or no right to write.
     """
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}{path.suffix}")
+    beside = path.parent / f".{secrets.token_hex(4)}{PARTIAL}" / path.name
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.parent.mkdir(parents=True)  # a folder of its own, as libraries write through files of their own
         beside.touch(exist_ok=False)
         mode = beside.stat().st_mode
         write(beside)
-        beside.chmod(mode)  # a library may have put a file of its own there
+        beside.chmod(mode)
         _bring_to_disk(beside)
     except BaseException as error:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
+        remove_beside(beside)
         cause = _disk_error(error)
         if cause is None:
             raise
@@ -65,8 +65,14 @@ def place_file(beside: Path, path: Path) -> None:
         beside.replace(path)
         _bring_to_disk(path.parent)
     except OSError as error:
-        beside.unlink(missing_ok=True)
         raise _unwritable(path, error) from error
+    finally:
+        remove_beside(beside)
+
+
+def remove_beside(beside: Path) -> None:
+    """Remove what `write_beside` wrote, with its folder."""
+    shutil.rmtree(beside.parent, ignore_errors=True)
 
 
 def _bring_to_disk(path: Path) -> None:
@@ -131,9 +137,9 @@ def replace_json(path: Path, value: Any) -> None:
 
 def remove_partial(folder: Path) -> None:
     """Remove what killed processes have left half-written in a folder; to be called by its one writer."""
-    for left in folder.glob(f".*{PARTIAL}*"):
-        with suppress(OSError):
-            left.unlink(missing_ok=True)
+    for left in folder.glob(f".*{PARTIAL}"):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def checksum(path: Path) -> str:

@@ -104,6 +104,8 @@ class RunFolder:
         """Remove what killed processes have left."""
         for place in (self.path, self.checkpoints):
             remove_partial(place)
+        for left in self.path.glob(f"{LOCK}.*"):
+            left.unlink(missing_ok=True)
         if (self.path / OLD).is_dir():
             self._recover()
         with suppress(RunError):  # a file that is damaged is named by whoever reads it

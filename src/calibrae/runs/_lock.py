@@ -191,10 +191,10 @@ class Lock:
             raise RunError(
                 f"another process is training in {self._folder}: {who}. Wait for it or stop it, or choose another --out."
             )
-        aside = self.file.with_name(f"{NAME}.{os.urandom(4).hex()}.partial")
+        aside = self.file.with_name(f"{NAME}.{os.urandom(4).hex()}")
         with suppress(FileNotFoundError):  # another process was faster
             self.file.rename(aside)
-            if aside.read_text(encoding="utf-8", errors="replace") != content:  # and holds it now
+            if _content(aside) != content:  # and holds it now
                 with suppress(OSError):
                     os.link(aside, self.file)
             aside.unlink(missing_ok=True)
@@ -229,13 +229,17 @@ class Lock:
 
     def _read(self) -> str | None:
         """Content of the lock; `None` if there is none."""
-        try:
-            with self.file.open(encoding="utf-8", errors="replace") as stream:
-                return stream.read(MOST)
-        except FileNotFoundError:
-            return None
-        except OSError:
-            return ""
+        return _content(self.file)
+
+
+def _content(file: Path) -> str | None:
+    try:
+        with file.open(encoding="utf-8", errors="replace") as stream:
+            return stream.read(MOST)
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return ""
 
 
 def _owner(content: str) -> Owner | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, final
 
 from ..errors import RunError, first_line
-from ._atomic import Writer, checksum, checksum_of, json_text, place_file, replace_text, write_beside
+from ._atomic import Writer, checksum, checksum_of, json_text, place_file, remove_beside, replace_text, write_beside
 
 FORMAT = 1  # of a run's files; older ones are read, newer ones refused
 FILES, CHECKSUM = "files", "checksum"
@@ -95,7 +95,7 @@ class Manifest:
                 place_file(beside.pop(name), self.folder / name)
         finally:
             for path in beside.values():
-                path.unlink(missing_ok=True)
+                remove_beside(path)
         for name in drop:
             with suppress(OSError):
                 (self.folder / name).unlink(missing_ok=True)
