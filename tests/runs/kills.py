@@ -167,7 +167,9 @@ def main() -> None:
     os.environ.setdefault("CALIBRAE_CACHE", tempfile.mkdtemp(prefix="calibrae-kills-cache-"))
     with tempfile.TemporaryDirectory(prefix="calibrae-kills-") as folder:
         at_random, in_saves, wrong, left = kill_and_compare(asked.kills, asked.seed, Path(folder))
-    print(f"kills at a random time {at_random}, within a save {in_saves}; differences {wrong}; files left behind {left}")
+    print(
+        f"kills at a random time {at_random}, within a save {in_saves}; differences {wrong}; files left behind {left}"
+    )
     sys.exit(bool(wrong or left))
 
 

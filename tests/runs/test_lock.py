@@ -126,7 +126,9 @@ while time.monotonic() < until:
 print(got)
 """
     many = [
-        subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         for _ in range(8)
     ]
     said = [process.communicate(timeout=120) for process in many]
@@ -141,14 +143,22 @@ def test_a_refused_command_touches_nothing(tmp_path: Path, how: dict[str, bool])
     settings = {"epochs": 1, "quiet": True, "pictures": False, "compile": "off", "precision": "fp32"}
     cb.fit(model, "digits", tmp_path / "r", **settings)
     first = holder(tmp_path / "r")
-    before = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in sorted((tmp_path / "r").rglob("*")) if path.name != ".lock"}
+    before = {
+        path: (path.stat().st_mtime_ns, path.stat().st_size)
+        for path in sorted((tmp_path / "r").rglob("*"))
+        if path.name != ".lock"
+    }
     try:
         with pytest.raises(RunError, match=r"another process is training in|already holds a run"):
             cb.fit(model, "digits", tmp_path / "r", **settings, **how)
     finally:
         first.kill()
         first.communicate()
-    after = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in sorted((tmp_path / "r").rglob("*")) if path.name != ".lock"}
+    after = {
+        path: (path.stat().st_mtime_ns, path.stat().st_size)
+        for path in sorted((tmp_path / "r").rglob("*"))
+        if path.name != ".lock"
+    }
     assert after == before
 
 

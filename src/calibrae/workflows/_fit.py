@@ -135,7 +135,7 @@ def fit(
     with RunFolder(place).held():
         if resume:
             stored = stored_request(RunFolder.open(place))
-            chosen = _settings({**stored.training, **asked})
+            chosen = _settings({**stored.training, "max_minutes": None, **asked})  # a limit is of one part of a run
             ready = _resumed_data(place, data, options, condition, stored)
             goal = _resumed_objective(stored, chosen_objective, model)
             stored.require_model(model)
