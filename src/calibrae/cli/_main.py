@@ -9,7 +9,7 @@ import typer
 import typer.core
 
 from .. import errors
-from . import _assess, _audit, _beta, _bits, _draw, _evaluate, _sweep, _train
+from . import _assess, _audit, _beta, _bits, _cache, _draw, _evaluate, _sweep, _train
 
 USAGE_ERROR, INTERRUPTED = 2, 130
 NEGATIVE_NUMBERS = {"ignore_unknown_options": True}  # -2676.1 is a value and no option
@@ -50,6 +50,7 @@ app.command("sweep", context_settings=_sweep.SETTINGS)(_sweep.sweep)
 app.command("audit")(_audit.audit)
 app.command("beta")(_beta.beta)
 app.command("bits", context_settings=NEGATIVE_NUMBERS)(_bits.bits)
+app.command("cache")(_cache.cache)
 app.command("self-test")(_evaluate.self_test)
 
 

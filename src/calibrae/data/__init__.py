@@ -1,7 +1,11 @@
 """Data of every kind, as integer or float arrays with a stated scale."""
 
-from ._cache import cache_root as cache_root
-from ._cache import cached_arrays as cached_arrays
+from ._cache_arrays import cached_arrays as cached_arrays
+from ._cache_room import CacheEntry as CacheEntry
+from ._cache_room import cache_entries as cache_entries
+from ._cache_room import cache_limit as cache_limit
+from ._cache_room import cache_root as cache_root
+from ._cache_room import empty_cache as empty_cache
 from ._condition import GIVEN as GIVEN
 from ._condition import Condition as Condition
 from ._condition import with_condition as with_condition

@@ -6,9 +6,9 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,26 +17,16 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
+from ._cache_room import WRITING, cache_root, make_room
 from ._mapped import in_memory_if_small, releasing
 from ._source import Array, Part
 
 CHUNK = 1 << 22
 INDEX = "index.json"
-REVISION = 3  # of what is made of the same data, by readers and by what is kept; a new one makes older entries unused
-
-
-def cache_root() -> Path:
-    """`CALIBRAE_CACHE`, or the system's folder for caches; without a home, a folder among the temporary ones."""
-    named = os.environ.get("CALIBRAE_CACHE")
-    if named:
-        return Path(named)
-    from platformdirs import user_cache_dir
-
-    try:
-        found = Path(user_cache_dir("calibrae"))
-    except (RuntimeError, KeyError):  # a container without HOME and without an entry for the user
-        found = Path("~")
-    return found if found.is_absolute() else Path(tempfile.gettempdir()) / "calibrae-cache"
+BLOCK = 1 << 22  # bytes with a checksum of their own
+MOST_CHECKED = 1 << 28  # bytes of an entry up to which all of it is checked
+SAMPLED = 64  # blocks that are checked of a larger one, others each time
+REVISION = 4  # of what is made of the same data, by readers and by what is kept; a new one makes older entries unused
 
 
 def key_of(*parts: object) -> str:
@@ -79,6 +69,8 @@ def hash_array(array: Array) -> str:
 
 def has(key: str) -> bool:
     """Tell whether whole arrays are stored under a key. A damaged entry is removed, so that it is made again."""
+    if re.fullmatch(r"[0-9a-f]{16,64}", key) is None:  # a key of ours; anything else could name a place outside
+        return False
     folder = cache_root() / key
     if not folder.is_dir():
         return False
@@ -89,15 +81,55 @@ def has(key: str) -> bool:
 
 
 def _is_whole(folder: Path) -> bool:
+    """Tell whether an entry is as it was written: its sizes, and once a process its content, of large ones a sample."""
     try:
-        meta = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        content = (folder / INDEX).read_bytes()
+        meta = json.loads(content)
+        claimed = meta.pop("checksum")
+        if claimed != _index_checksum(meta) or "extra" not in meta:
+            return False
         for name, entry in meta["arrays"].items():
             size = math.prod(entry["shape"]) * np.dtype(entry["dtype"]).itemsize
             if (folder / f"{name}.bin").stat().st_size != size:
                 return False
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        state = (claimed, *((folder / f"{name}.bin").stat().st_mtime_ns for name in meta["arrays"]))
+        if _CHECKED.get(str(folder)) != state:
+            if not all(
+                _is_as_written(folder / f"{name}.bin", entry["blocks"]) for name, entry in meta["arrays"].items()
+            ):
+                return False
+            _CHECKED[str(folder)] = state
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
-    return "extra" in meta
+    return True
+
+
+_CHECKED: dict[str, tuple[object, ...]] = {}  # entries that this process has checked, and their state then
+
+
+def _index_checksum(meta: Mapping[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(meta, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def _block_checksums(path: Path) -> list[str]:
+    """Checksum of each block of a file."""
+    if not path.exists():
+        return []
+    with path.open("rb") as stream:
+        return [hashlib.blake2b(block, digest_size=8).hexdigest() for block in iter(lambda: stream.read(BLOCK), b"")]
+
+
+def _is_as_written(path: Path, expected: Sequence[str]) -> bool:
+    """Compare the blocks of a file, or a sample of many, with their checksums."""
+    if len(expected) * BLOCK <= MOST_CHECKED:
+        return _block_checksums(path) == list(expected)
+    chosen = np.random.default_rng().choice(len(expected), SAMPLED, replace=False)
+    with path.open("rb") as stream:
+        for number in chosen:
+            stream.seek(int(number) * BLOCK)
+            if hashlib.blake2b(stream.read(BLOCK), digest_size=8).hexdigest() != expected[number]:
+                return False
+    return True
 
 
 def read(key: str) -> tuple[dict[Part, Array], dict[str, Any]]:
@@ -109,6 +141,8 @@ def read(key: str) -> tuple[dict[Part, Array], dict[str, Any]]:
     if not has(key):
         raise DataError(f"the cache {cache_root()} cannot be read. Set CALIBRAE_CACHE to a folder with space.")
     folder = cache_root() / key
+    with suppress(OSError):  # the longest unused goes first
+        os.utime(folder / INDEX)
     meta = json.loads((folder / INDEX).read_text(encoding="utf-8"))
     arrays: dict[Part, Array] = {
         name: in_memory_if_small(
@@ -130,18 +164,21 @@ def write(key: str | None, parts: Mapping[Part, Iterable[Array]], extra: Callabl
     root = cache_root()
     try:
         root.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=root))
+        temporary = Path(tempfile.mkdtemp(prefix=WRITING, dir=root))
     except OSError as error:
-        raise _unwritable(root, error) from error
+        raise unwritable(root, error) from error
     digest = hashlib.blake2b(digest_size=16)
     try:
         arrays = {name: _write_blocks(temporary / f"{name}.bin", blocks, digest) for name, blocks in parts.items()}
         key = key or digest.hexdigest()
-        meta = {"arrays": {n: a for n, a in arrays.items() if a["shape"]}, "extra": extra()}
-        _save(temporary / INDEX, json.dumps(meta).encode())
+        found = {n: {**a, "blocks": _block_checksums(temporary / f"{n}.bin")} for n, a in arrays.items() if a["shape"]}
+        meta = {"format": REVISION, "arrays": found, "extra": extra()}
+        meta = json.loads(json.dumps(meta))
+        _save(temporary / INDEX, json.dumps({**meta, "checksum": _index_checksum(meta)}).encode())
         _place(temporary, root / key)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+    make_room(spared=key)
     return key
 
 
@@ -154,10 +191,10 @@ def _place(temporary: Path, entry: Path) -> None:
         temporary.rename(entry)
     except OSError as error:
         if not _is_whole(entry):
-            raise _unwritable(entry, error) from error
+            raise unwritable(entry, error) from error
 
 
-def _unwritable(place: Path, error: OSError) -> DataError:
+def unwritable(place: Path, error: OSError) -> DataError:
     reason = error.strerror or str(error)
     return DataError(
         f"the cache {place} cannot be written: {reason}. Free some space, or set CALIBRAE_CACHE to a folder with space and rights."
@@ -169,7 +206,7 @@ def _save(path: Path, content: bytes) -> None:
         with path.open("ab") as stream:
             stream.write(content)
     except OSError as error:
-        raise _unwritable(path.parent.parent, error) from error
+        raise unwritable(path.parent.parent, error) from error
 
 
 def _write_blocks(path: Path, blocks: Iterable[Array], digest: hashlib.blake2b) -> dict[str, Any]:
@@ -202,48 +239,3 @@ def _widen(path: Path, narrow: np.dtype[Any], wide: np.dtype[Any]) -> None:
         while content := stream.read(CHUNK * narrow.itemsize):
             _save(wider, np.frombuffer(content, narrow).astype(wide).tobytes())
     wider.replace(path)
-
-
-def cached_arrays(identity: tuple[object, ...], compute: Callable[[], dict[str, Array]]) -> dict[str, Array]:
-    """Arrays that are costly to compute, kept on disk.
-
-    Args:
-        identity: everything that they depend on; its `repr` is the key.
-        compute: makes them the first time.
-    """
-    file = cache_file(identity, ".npz")
-    stored = read_arrays(file)
-    if stored is not None:
-        return stored
-    arrays = compute()
-    with suppress(DataError):  # a full or read-only cache costs time, not the result
-        write_arrays(file, arrays)
-    return arrays
-
-
-def cache_file(identity: tuple[object, ...], suffix: str) -> Path:
-    """Key of what depends on an identity alone; its `repr` is the key."""
-    return cache_root() / (hashlib.blake2b(repr((REVISION, *identity)).encode(), digest_size=16).hexdigest() + suffix)
-
-
-def read_arrays(file: Path) -> dict[str, Array] | None:
-    """The arrays in a file that `write_arrays` wrote; `None` if there is none. A damaged one is removed."""
-    if not file.is_file():
-        return None
-    try:
-        with np.load(file, allow_pickle=False) as stored:
-            return dict(stored)
-    except (ValueError, OSError, zipfile.BadZipFile):
-        file.unlink(missing_ok=True)  # cut short by a full disk or an old crash: computed again
-        return None
-
-
-def write_arrays(file: Path, arrays: Mapping[str, Array]) -> None:
-    """Write arrays so that a half-written file never takes the place of a whole one."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(suffix=".npz", dir=file.parent, delete=False) as stream:
-            np.savez(stream, **arrays)  # type: ignore[arg-type]  # the stub takes the names for its own `allow_pickle`
-        Path(stream.name).replace(file)
-    except OSError as error:
-        raise _unwritable(file.parent, error) from error

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError
-from ._cache import cache_file, read_arrays, write_arrays
+from ._cache_arrays import cache_file, read_arrays, write_arrays
 
 WRITE_EVERY = 10.0  # seconds
 

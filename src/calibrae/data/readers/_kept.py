@@ -6,6 +6,7 @@ from typing import Any
 
 from ...errors import DataError
 from .. import _cache
+from .._cache_room import cache_root
 from .._registry import reads
 from .._schema import Schema
 from .._source import Array, Part, Request, Source
@@ -28,7 +29,7 @@ def read_kept(data: str, request: Request) -> Source:
     key = data.removeprefix(KEPT)
     if not _cache.has(key):
         raise DataError(
-            f"the run's data came from Python and are no longer in the cache {_cache.cache_root()}. Pass them: evaluate(run, data=...)."
+            f"the run's data came from Python and are no longer in the cache {cache_root()}. Pass them: evaluate(run, data=...)."
         )
     arrays, facts = _cache.read(key)
     entries: dict[str, Any] = {str(name): array for name, array in arrays.items()}
