@@ -118,7 +118,9 @@ def test_the_longest_unused_goes_when_the_limit_is_reached(place: Path, monkeypa
     for number in range(4):
         keys.append(written(np.full((1000, 10), number, dtype=np.float64)))
         os.utime(place / keys[-1] / "index.json", (number + 1, number + 1))
-    kept = written(np.full((1000, 10), 8.0), fingerprint="f", schema={})  # data of a run, of which there is no other copy
+    kept = written(
+        np.full((1000, 10), 8.0), fingerprint="f", schema={}
+    )  # data of a run, of which there is no other copy
     os.utime(place / kept / "index.json", (0, 0))
     _cache.read(keys[0])  # used again
     monkeypatch.setenv("CALIBRAE_CACHE_LIMIT", "330KB")
@@ -171,7 +173,7 @@ def test_the_command_shows_and_empties(place: Path, capsys: pytest.CaptureFixtur
     assert empty_cache() == []
 
 
-def test_two_first_readers_at_once(place: Path) -> None:
+def test_two_first_readers_at_once() -> None:
     """C5: one of them used to raise `Directory not empty`."""
     failed: list[BaseException] = []
 

@@ -50,7 +50,9 @@ def test_every_file_that_is_written_is_synced(tmp_path: Path, monkeypatch: pytes
     synced: list[str] = []
     original = os.fsync
     monkeypatch.setattr(
-        os, "fsync", lambda handle: (synced.append(os.readlink(f"/proc/self/fd/{handle}")), original(handle))[1]
+        os,
+        "fsync",
+        lambda handle: (synced.append(str(Path(f"/proc/self/fd/{handle}").readlink())), original(handle))[1],
     )
     fit(tmp_path / "r", epochs=1)
     names = {Path(name).name for name in synced}

@@ -13,7 +13,7 @@ PROGRAM = Path(__file__).with_name("kills.py")
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="it forks")
-def test_kills(tmp_path: Path) -> None:
+def test_kills() -> None:
     command = [sys.executable, str(PROGRAM), "--kills", "8", "--seed", "3"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr

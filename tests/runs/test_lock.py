@@ -98,7 +98,7 @@ def test_whoever_lost_the_lock_writes_nothing_more(tmp_path: Path) -> None:
         folder.commit(seed=1)
         other = replace(Owner.this(), host="elsewhere")
         (tmp_path / "r" / ".lock").write_text(json.dumps({**asdict(other), "token": "x"}))
-        with pytest.raises(RunError, match="was taken over by process .* on elsewhere"):
+        with pytest.raises(RunError, match=r"was taken over by process .* on elsewhere"):
             folder.commit(seed=2)
     assert folder.read_run()["seed"] == 1
     assert (tmp_path / "r" / ".lock").exists()  # it is not ours to remove

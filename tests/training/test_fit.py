@@ -154,7 +154,7 @@ def test_a_broken_checkpoint_or_config_is_named(tmp_path):
     with pytest.raises(RunError, match=r"no whole checkpoint to go on from: .*step-\S+ is not as it was written"):
         fit(tmp_path / "r", resume=True)
     (run.path / "model.safetensors").write_bytes(b"junk")
-    with pytest.raises(RunError, match="model.safetensors is not as it was written"):
+    with pytest.raises(RunError, match=r"model\.safetensors is not as it was written"):
         cb.load(run.path)
     (run.path / "model.safetensors").unlink()
     with pytest.raises(RunError, match="holds no trained model"):

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .._plain import record_of
 from .._types import AnySplit, Split
 from ..errors import DataError
 from ._source import Array, Part, Source, part_of
@@ -103,8 +104,12 @@ class Condition:
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> Condition:
-        """The inverse of `to_dict`."""
-        return cls(stored["name"], stored["kind"], tuple(stored["values"]), tuple(stored["mean"]), tuple(stored["std"]))
+        """The inverse of `to_dict`.
+
+        Raises:
+            ArgumentError: if an entry is missing, unknown or of another type.
+        """
+        return record_of(cls, stored)
 
 
 def fit_condition(name: str, train: Array, everything: Array) -> Condition:

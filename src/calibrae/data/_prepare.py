@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .._plain import record_of
 from .._types import DataSpec, PreparationName
-from ..errors import DataError
+from ..errors import ArgumentError, DataError, first_line
 from ._scan import value_range
 from ._schema import Schema, levels_in_units
 from ._source import Array, DataOptions, Source, listed
@@ -161,18 +162,23 @@ class Preparation:
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> Preparation:
-        """The inverse of `to_dict`."""
-        spec = DataSpec(
-            tuple(stored["data_shape"]),
-            stored["levels"],
-            stored["preparation"],
-            stored["scale_name"],
-            stored["log_scale"],
-            stored["log_cells"],
-            stored["least_step"],
-        )
-        shift, scale, step = (torch.tensor(stored[name], dtype=torch.float64) for name in ("shift", "scale", "step"))
-        schema = None if stored["schema"] is None else Schema.from_dict(stored["schema"])
+        """The inverse of `to_dict`.
+
+        Raises:
+            ArgumentError: if an entry is missing or of another type.
+        """
+        names = {"scale_name": "scale"} | {
+            n: n for n in ("data_shape", "levels", "preparation", "log_scale", "log_cells", "least_step")
+        }
+        try:
+            spec = record_of(DataSpec, {names[name]: stored[name] for name in names})
+            parts = [torch.tensor(stored[name], dtype=torch.float64) for name in ("shift", "scale", "step")]
+            for part in parts:
+                part.expand(spec.data_shape)
+            schema = None if stored["schema"] is None else Schema.from_dict(stored["schema"])
+        except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+            raise ArgumentError(f"this is no description of prepared data: {first_line(error)}.") from error
+        shift, scale, step = parts
         return cls(spec, shift, scale, step, schema)
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias, final
 import numpy as np
 import numpy.typing as npt
 
+from .._plain import record_of
 from .._types import Shape
 
 Layout: TypeAlias = Literal["table", "rows", "signals", "pictures", "volumes"]
@@ -89,11 +90,12 @@ class Schema:
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> Schema:
-        """The inverse of `to_dict`."""
-        fields = tuple(Column(**column) for column in stored["fields"])
-        return cls(
-            stored["layout"], tuple(stored["shape"]), fields, stored["levels"], stored["is_named"], stored["rate"]
-        )
+        """The inverse of `to_dict`.
+
+        Raises:
+            ArgumentError: if an entry is missing, unknown or of another type.
+        """
+        return record_of(cls, stored)
 
 
 def channel_names(layout: Layout, count: int) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy.typing as npt
 
+from .._plain import require_types
 from ..errors import DataError
 from ._schema import Schema
 
@@ -63,6 +64,7 @@ class DataOptions:
     split_seed: int = 0
 
     def __post_init__(self) -> None:
+        require_types(self)
         if self.resize not in ("crop", "fit"):
             raise DataError(f"`resize` must be crop or fit; got {self.resize!r}.")
         if self.size is not None and min(self.size) < 1:

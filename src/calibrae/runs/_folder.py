@@ -236,6 +236,12 @@ class RunFolder:
                 f"{self.config_file} cannot be read: {first_line(error)}. Restore the file, or train again."
             ) from error
         require_format(self.config_file, stored)
+        wrong = [name for name, entry in stored.items() if name != "format" and not isinstance(entry, dict)]
+        source = stored.get("data", {}).get("source") if not wrong else None
+        if wrong or not isinstance(source, str | None):
+            raise RunError(
+                f"{self.config_file} must have a table for {', '.join(wrong) or 'data, with its source as text'}."
+            )
         return {name: entry for name, entry in stored.items() if name != "format"}
 
     def read_run(self) -> dict[str, Any]:
@@ -243,8 +249,12 @@ class RunFolder:
         return self.manifest.read()
 
     def read_history(self) -> list[dict[str, float]]:
-        """The rows of `history.csv`; none if there is no such file."""
-        if not self.history_file.is_file():
+        """The rows of `history.csv`; none before the first epoch.
+
+        Raises:
+            RunError: if the file is missing or damaged.
+        """
+        if HISTORY not in self.read_run()[FILES]:
             return []
         text = read_text(self.manifest.require_whole(HISTORY))
         try:

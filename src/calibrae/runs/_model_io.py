@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from .._plain import plain
 from ..acceleration import find_device
 from ..errors import ArgumentError, CalibraeError, RunError, first_line
 from ..functional import PPCA, FactorAnalysis, LinearBaseline
@@ -82,6 +83,10 @@ def load_model(folder: Path, model: VAE | None = None, device: str | torch.devic
         keys = ("config", "data_shape", "scale_floor", "data_range", "extra_state")
         config, data_shape, floor, data_range, extra = (description[key] for key in keys)
         is_pair = facts.get("description") == checksum_of(description)
+        data_shape = plain(data_shape, tuple[int, ...] | None, "data_shape")
+        floor = plain(floor, float | None, "scale_floor")
+        data_range = plain(data_range, tuple[float, float] | None, "data_range")
+        extra = plain(extra, Mapping[str, Any], "extra_state")
     except (KeyError, ValueError) as error:
         raise RunError(f"{described} is not complete: {error}. Restore it from a copy, or train again.") from error
     if not is_pair:
@@ -92,11 +97,11 @@ def load_model(folder: Path, model: VAE | None = None, device: str | torch.devic
     if model is None:
         model = _rebuild(folder, config, shapes_in(weights))
     if data_shape is not None:
-        model.likelihood.set_data_shape(tuple(data_shape))
+        model.likelihood.set_data_shape(data_shape)
     _load_state(folder, model, {**state, **extra})
     if model.likelihood.scale is not None and floor is not None:
         model.likelihood.scale.floor = floor
-    model.data_range = None if data_range is None else (float(data_range[0]), float(data_range[1]))
+    model.data_range = data_range
     return model.to(place).eval()
 
 

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from .._plain import require_types
 from ..errors import ArgumentError
 from ._saving import parse_interval
 
@@ -80,6 +81,7 @@ class TrainSettings:
     max_minutes: float | None = None
 
     def __post_init__(self) -> None:
+        require_types(self)
         self._require("epochs", "at least 1", self.epochs is None or self.epochs >= 1)
         parse_interval(self.save_every)
         self._require("max_minutes", "a positive number", self.max_minutes is None or self.max_minutes > 0)

@@ -8,8 +8,9 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from .._plain import record_of
 from ..acceleration import find_device
-from ..data import Data, DataOptions, Preparation, load_data
+from ..data import Data, DataOptions, load_data
 from ..errors import ArgumentError, MissingExtraError, RunError
 from ..models import VAE
 from ..objectives import BetaELBO, Objective
@@ -19,7 +20,7 @@ from ._announce import announce
 from ._draw import draw_run
 from ._records import StoredRequest, keep_baseline, keep_place, stored_request, write_end, write_start
 from ._run import Run
-from ._stored import require_same, run_condition
+from ._stored import require_same, run_condition, run_preparation, stored_data
 
 NOT_KEPT = (
     "the data are not kept with the run (over a gigabyte, or the cache cannot be written): evaluate(run, data=...)"
@@ -160,7 +161,7 @@ def fit(
 
 
 def _settings(asked: dict[str, Any]) -> TrainSettings:
-    return TrainSettings(**{name: value for name, value in asked.items() if name in SETTINGS})
+    return record_of(TrainSettings, {name: value for name, value in asked.items() if name in SETTINGS})
 
 
 def _place(out: str | Path | None, *, resume: bool) -> Path:
@@ -243,13 +244,13 @@ def _resumed_data(place: Path, data: Any, options: DataOptions | None, condition
     folder = RunFolder.open(place)
     if options is not None and replace(options, condition=stored.options.condition) != stored.options:
         raise RunError(f"a resumed run keeps its data options, {stored.options}; got {options}. Leave them out.")
-    known = folder.read_run()["data"]
+    known = stored_data(folder)
     chosen, coding = stored.options, run_condition(place)
     if condition is not None and not isinstance(condition, str):
         chosen = replace(chosen, condition=None)
     elif coding is not None and coding.name == "condition" and stored.source is not None:
         data = stored.source  # kept with its condition
-    ready = load_data(data, chosen, Preparation.from_dict(known["preparation"]), condition=condition, coding=coding)
+    ready = load_data(data, chosen, run_preparation(place), condition=condition, coding=coding)
     require_same(folder.path, ready, known)
     keep_place(folder, ready)
     return ready

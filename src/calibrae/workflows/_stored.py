@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from .._plain import record_of
 from .._types import AnySplit
 from ..data import GIVEN, KEPT, NAMES, Condition, Data, DataOptions, Preparation, load_data, open_source
-from ..errors import ArgumentError, RunError
+from ..errors import ArgumentError, CalibraeError, RunError
 from ..runs import RunFolder
+
+CONFIG, RESTORE = "config.toml", "Restore the file from a copy, or train again."
 
 
 def run_data(run: str | Path, data: Any = None, options: DataOptions | None = None, condition: Any = None) -> Data:
@@ -26,7 +29,7 @@ def run_data(run: str | Path, data: Any = None, options: DataOptions | None = No
     """
     folder = RunFolder.open(run)
     known, stored = stored_data(folder), folder.read_config().get("data", {})
-    preparation, coding = Preparation.from_dict(known["preparation"]), _coding(known)
+    preparation, coding = _preparation(known), _coding(known)
     if data is None:
         if stored.get("source") is None:
             raise RunError(
@@ -91,14 +94,15 @@ def stored_data(folder: RunFolder) -> dict[str, Any]:
         RunError: if `run.json` does not say.
     """
     known = folder.read_run().get("data")
-    if not isinstance(known, dict) or not {"name", "fingerprint", "preparation"} <= set(known):
+    texts = {"name": str, "fingerprint": str, "preparation": dict, "splits": dict, "sizes": dict, "notes": list}
+    if not isinstance(known, dict) or not all(isinstance(known.get(name), kind) for name, kind in texts.items()):
         raise RunError(f"{folder.path / 'run.json'} does not describe its data. Restore the file, or train again.")
     return known
 
 
 def run_preparation(run: str | Path) -> Preparation:
     """Read how a run's data were prepared."""
-    return Preparation.from_dict(stored_data(RunFolder.open(run))["preparation"])
+    return _preparation(stored_data(RunFolder.open(run)))
 
 
 def run_condition(run: str | Path) -> Condition | None:
@@ -106,9 +110,19 @@ def run_condition(run: str | Path) -> Condition | None:
     return _coding(stored_data(RunFolder.open(run)))
 
 
+def _preparation(known: dict[str, Any]) -> Preparation:
+    try:
+        return Preparation.from_dict(known["preparation"])
+    except ArgumentError as error:
+        raise RunError(f"run.json does not say how the data were prepared: {error} {RESTORE}") from error
+
+
 def _coding(known: dict[str, Any]) -> Condition | None:
     stored = known.get("condition")
-    return None if stored is None else Condition.from_dict(stored)
+    try:
+        return None if stored is None else Condition.from_dict(stored)
+    except ArgumentError as error:
+        raise RunError(f"run.json does not say how the condition was coded: {error} {RESTORE}") from error
 
 
 def require_same(run: str | Path, data: Data, known: dict[str, Any]) -> None:
@@ -122,9 +136,10 @@ def require_same(run: str | Path, data: Data, known: dict[str, Any]) -> None:
 
 def options_from(stored: dict[str, Any]) -> DataOptions:
     """Read data options from a stored configuration."""
-    names = {field.name for field in fields(DataOptions)}
-    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items() if k in names}
-    return DataOptions(**values)
+    try:
+        return record_of(DataOptions, {name: value for name, value in stored.items() if name != "source"})
+    except CalibraeError as error:
+        raise RunError(f"{CONFIG} does not say how the data were read: {error} {RESTORE}") from error
 
 
 def options_to_dict(options: DataOptions) -> dict[str, Any]:
