@@ -77,12 +77,12 @@ class Owner:
 def process_runs(process: int, started: float | None) -> bool:
     """Tell whether a process of this machine runs, which began at a time if that is known."""
     found = _start_of(process)
-    return found is not None and (started is None or abs(found - started) < SAME_START)
+    return found is not None and (not started or abs(found - started) < SAME_START)
 
 
-def process_start() -> float:
-    """Start of this process, in seconds since 1970."""
-    return _start_of(os.getpid()) or 0.0
+def process_start(process: int) -> float:
+    """Start of a process of this machine, in seconds since 1970; 0 if it is gone."""
+    return _start_of(process) or 0.0
 
 
 def _start_of(process: int) -> float | None:

@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import final
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)
+)  # the last is Windows' own
 OUT_OF_TIME = 75  # "try again later" of sysexits.h: what `--max-minutes` ends a command with
 
 

@@ -19,7 +19,7 @@ from ..errors import RunError
 from ..runs import RunFolder
 from ..training import interruptible
 from ._job import Factory, Job, pack
-from ._study import Point, Study
+from ._study import BEAT, Point, Study
 from ._train import TrainRequest
 
 LOOKS_EVERY = 0.2  # seconds
@@ -72,8 +72,13 @@ class Crew:
         with interruptible() as interrupt, ThreadPoolExecutor(self.jobs) as pool:
             workers = [pool.submit(self._worker) for _ in range(self.jobs)]
             try:
+                beaten = time.monotonic()
                 while not all(worker.done() for worker in workers):
                     time.sleep(LOOKS_EVERY)
+                    if time.monotonic() - beaten >= BEAT:
+                        beaten = time.monotonic()
+                        with self._lock:
+                            self.study.beat()
                     if interrupt.is_set():
                         raise KeyboardInterrupt
                     if tick is not None:
@@ -144,6 +149,7 @@ class Crew:
                 stderr=log,
                 env=os.environ | {"OMP_NUM_THREADS": str(self.threads)},
                 start_new_session=True,  # a Ctrl-C is for the sweep, which passes it on
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
             )
             with self._lock:
                 self.study.hold(point, process.pid)
@@ -176,7 +182,7 @@ class Crew:
                 unsent = None  # what is left goes on by itself
                 if self._stop.is_set():
                     break
-        process.send_signal(signal.SIGINT)
+        interrupt(process)
         try:
             return process.communicate(timeout=GRACE)[0]
         except subprocess.TimeoutExpired:
@@ -187,6 +193,11 @@ class Crew:
         """Stop all: no point can do better."""
         self._fatal = self._fatal or why
         self._stop.set()
+
+
+def interrupt(process: subprocess.Popen[bytes]) -> None:
+    """Ask a process to stop, as Ctrl-C does; on Windows as Ctrl-Break does, which a process in a group of its own can be sent."""
+    process.send_signal(getattr(signal, "CTRL_BREAK_EVENT", signal.SIGINT))
 
 
 def _read(said: bytes, code: int | None) -> dict[str, str]:

@@ -7,18 +7,23 @@ import math
 import os
 import shlex
 import socket
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from ..errors import ArgumentError, MissingExtraError, RunError
+from ..runs import process_runs, process_start
 
 if TYPE_CHECKING:
     import optuna
 
 NAME = "calibrae-sweep"
 REDRAWS = 100
+BEAT = 20  # seconds between two signs of life of a machine
+GRACE = 120  # seconds without one after which its points are given to others
 STARTS = 10  # points of a search before the sampler learns from them
 ROOTS = {1: 1.6180339887498949, 2: 1.3247179572447460, 3: 1.2207440846057596}  # of x^(axes + 1) = x + 1
 KINDS: dict[str, type] = {"beta": float, "sigma": float, "latent_dim": int}
@@ -114,6 +119,8 @@ class Study:
         trials: how many points are tried in all, where an axis is searched.
         request: settings that all points share, which a study keeps.
         take_over: whether points that another machine holds are taken from it.
+        beat: seconds between two signs of life.
+        grace: seconds without one after which a machine is taken for dead, and its points are given to others.
         is_empty: whether no point has begun, so that a study of another request, whose options may have been refused, is replaced.
 
     Raises:
@@ -130,6 +137,8 @@ class Study:
         *,
         take_over: bool = False,
         is_empty: bool = False,
+        beat: int = BEAT,
+        grace: int = GRACE,
     ) -> None:
         try:
             import optuna
@@ -143,6 +152,7 @@ class Study:
             )
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.axes, self.trials = list(axes), trials
+        self._beat, self._grace = beat, grace
         self._held: dict[int, optuna.Trial] = {}
         self._state = optuna.trial.TrialState
         known = {**request, "axes": sorted(axis.name for axis in axes)}
@@ -163,7 +173,9 @@ class Study:
     def _opened(self, storage: str) -> optuna.Study:
         import optuna
 
-        study = optuna.create_study(storage=storage, study_name=NAME, direction="maximize", load_if_exists=True)
+        with _quiet():
+            self._storage = optuna.storages.RDBStorage(storage, heartbeat_interval=self._beat, grace_period=self._grace)
+        study = optuna.create_study(storage=self._storage, study_name=NAME, direction="maximize", load_if_exists=True)
         # one that goes on draws others; see `claim` for two machines that begin together
         study.sampler = optuna.samplers.TPESampler(n_startup_trials=STARTS, seed=len(study.trials))
         return study
@@ -189,16 +201,40 @@ class Study:
         return self._study.get_trials(deepcopy=False, states=states or None)
 
     def _release(self, *, take_over: bool) -> None:
-        """Give up points whose process is gone, and put those of a search back into the queue."""
+        """Give up points whose process or machine is gone, and put those of a search back into the queue."""
+        self._release_silent()
         for trial in self._trials(self._state.RUNNING):
             host, process = trial.user_attrs.get("host"), trial.user_attrs.get("process")
             is_here = host == socket.gethostname()
-            if is_here and process is not None and _is_alive(int(process)):
+            if is_here and process is not None and process_runs(int(process), trial.user_attrs.get("started")):
                 continue
             if is_here or take_over or host is None:
                 self._study.tell(trial.number, state=self._state.FAIL)
-                if self.is_search and trial.params:
-                    self._study.enqueue_trial(trial.params)
+                self._requeue(trial)
+
+    def _release_silent(self) -> None:
+        """Give up points whose machine has shown no sign of life for some time, by the database's clock."""
+        import optuna
+
+        running = self._trials(self._state.RUNNING)
+        with _quiet():
+            optuna.storages.fail_stale_trials(self._study)
+        failed = {trial.number for trial in self._trials(self._state.FAIL)}
+        for trial in running:
+            if trial.number in failed:
+                self._requeue(trial)
+
+    def _requeue(self, trial: optuna.trial.FrozenTrial) -> None:
+        """Put a point that was given up back into the queue."""
+        if trial.params and not self.is_search:
+            self._enqueue([{name: trial.params[name] for name in (axis.name for axis in self.axes)}])
+        elif trial.params:
+            self._study.enqueue_trial(trial.params)
+
+    def beat(self) -> None:
+        """Give a sign of life for the points that this process trains."""
+        for trial in self._held.values():
+            self._storage.record_heartbeat(trial._trial_id)
 
     def _enqueue(self, points: list[dict[str, float]]) -> None:
         """Queue what is neither done nor under way."""
@@ -218,8 +254,10 @@ class Study:
         A search that draws a point again draws another, `REDRAWS` times at most: a range of few whole numbers has no more.
         """
         repeated = 0
+        self._release_silent()
         while repeated <= REDRAWS and (self._trials(self._state.WAITING) or self._wants_more()):
-            trial = self._study.ask({axis.name: axis.distribution() for axis in self.axes})
+            with _quiet():
+                trial = self._study.ask({axis.name: axis.distribution() for axis in self.axes})
             values = {axis.name: KINDS[axis.name](trial.params[axis.name]) for axis in self.axes}
             name = point_name(values)
             earlier = [t for t in self._trials(self._state.RUNNING, self._state.COMPLETE) if t.number < trial.number]
@@ -233,6 +271,7 @@ class Study:
             trial.set_user_attr("host", socket.gethostname())
             point = Point(trial.number, name, values)
             self._held[point.number] = trial
+            self.beat()
             self.hold(point, os.getpid())
             return point
         return None
@@ -245,16 +284,18 @@ class Study:
     def hold(self, point: Point, process: int) -> None:
         """Say which process trains a point."""
         self._held[point.number].set_user_attr("process", process)
+        self._held[point.number].set_user_attr("started", process_start(process))
 
     def put_back(self, point: Point) -> None:
         """A point was interrupted: it is queued again for when the sweep goes on."""
-        trial = self._held[point.number]
+        trial = self._held.pop(point.number)
         self._study.tell(point.number, state=self._state.FAIL)
         if self.is_search:  # a grid queues what is missing by itself
             self._study.enqueue_trial(trial.params)
 
     def finish(self, point: Point, elbo: float | None) -> None:
         """A point is done, with a validation ELBO, or it failed."""
+        self._held.pop(point.number)
         if elbo is None:
             self._study.tell(point.number, state=self._state.FAIL)
         else:
@@ -288,6 +329,17 @@ class Study:
             f"{trial.user_attrs.get('point')} (process {trial.user_attrs.get('process')} on {trial.user_attrs.get('host')})"
             for trial in self._trials(self._state.RUNNING)
         ]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence Optuna's words that signs of life are new, and usually given by a loop of its own: a user of ours cannot act on them."""
+    import optuna
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        warnings.filterwarnings("ignore", message="Heartbeat of storage")
+        yield
 
 
 def _in_words(value: Any) -> str:
@@ -331,13 +383,3 @@ def require_sweep_folder(folder: Path) -> None:
     """Raise `RunError` if something other than a sweep is there."""
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / "points").is_dir())):
         raise RunError(f"{folder} exists and is not a sweep of calibrae. Choose another place with --out.")
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
