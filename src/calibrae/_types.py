@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final
 
 import torch
 from torch import Tensor
@@ -98,6 +98,10 @@ def _own(tensor: Tensor) -> Tensor:
     return tensor
 
 
+def _made(make: Callable[[], Any]) -> Any:
+    return make()
+
+
 @dataclass(frozen=True, slots=True)
 class World:
     """The processes that share the work. Every sum over examples goes through `sum`.
@@ -106,15 +110,31 @@ class World:
         rank: number of this process.
         size: number of processes.
         sum: from this process's sum, a tensor, to the sum over all processes.
+        from_first: from a function to what it makes in the first process, for all of them; its error too.
 
     Examples:
         >>> World().sum(torch.ones(2))
         tensor([1., 1.])
+        >>> World(rank=1, size=3).part(10)
+        slice(3, 6, None)
     """
 
     rank: int = 0
     size: int = 1
     sum: Callable[[Tensor], Tensor] = _own
+    from_first: Callable[[Callable[[], Any]], Any] = _made
+
+    @property
+    def is_first(self) -> bool:
+        """Tell whether this process times, decides, saves and prints."""
+        return self.rank == 0
+
+    def part(self, count: int) -> slice:
+        """This process's share of so many examples; all shares together are all of them, once."""
+        return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
+
+
+ALONE = World()  # one process, which has all the work
 
 
 @dataclass(frozen=True, slots=True)

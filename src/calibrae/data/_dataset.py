@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .._noise import ExampleNoise, mixed_seed
-from .._types import AnySplit, Batch, DataSpec, PreparationName, Split, Support
+from .._types import ALONE, AnySplit, Batch, DataSpec, PreparationName, Split, Support, World
 from ..errors import ArgumentError, DataError
 from ._cache import hash_array
 from ._condition import GIVEN, Condition, fit_condition, hashable, labels_by_split, with_condition
@@ -77,6 +77,7 @@ class Data:
         *,
         flip: bool = False,
         pinned: bool = False,
+        world: World = ALONE,
     ) -> Iterator[tuple[Tensor, Tensor | None, Tensor | None]]:
         """Batches of the training set in a given order, perhaps mirrored at random, with what is left to prepare, and contexts.
 
@@ -90,26 +91,32 @@ class Data:
             source: source of the bytes; see `byte_source`.
             flip: mirror examples left to right at random.
             pinned: in memory from which a CUDA device fetches them by itself.
+            world: processes of which each gets its share of a batch; noise is drawn for the whole batch.
         """
         view = self.views["train"]
         contexts = self.contexts("train")
         for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
+            every = order[start : start + batch_size]
+            part = world.part(len(every))
+            rows = every[part]
             raw, context = view.gather(rows), None if contexts is None else _placed(contexts[rows], pinned)
             if flip:
-                mirrored = torch.rand(len(raw), generator=generator) < 0.5
+                mirrored = (torch.rand(len(every), generator=generator) < 0.5)[part]
                 raw[mirrored] = raw[mirrored].flip(-1)
+            shape = (len(every), *raw.shape[1:])
             if self.preparation.takes_bytes:
-                yield _placed(raw, pinned), _placed(byte_noise(raw.shape, source), pinned), context
+                yield _placed(raw, pinned), _placed(byte_noise(shape, source)[part], pinned), context
             else:
-                noise = torch.rand(raw.shape, generator=generator) if self.preparation.needs_noise else None
+                noise = torch.rand(shape, generator=generator)[part] if self.preparation.needs_noise else None
                 yield _placed(self.preparation(raw, noise), pinned), None, context
 
     def contexts(self, split: AnySplit) -> Tensor | None:
         """Contexts of a split, `[N, context_dim]`; `None` without a condition."""
         return None if self.condition is None else self.condition(self.labels[split])
 
-    def batches(self, split: AnySplit, batch_size: int, seed: int = 0, limit: int | None = None) -> Iterator[Batch]:
+    def batches(
+        self, split: AnySplit, batch_size: int, seed: int = 0, limit: int | None = None, world: World = ALONE
+    ) -> Iterator[Batch]:
         """Prepared batches in order; their noise belongs to each example and depends on the seed alone.
 
         Args:
@@ -117,16 +124,19 @@ class Data:
             batch_size: rows a batch.
             seed: seed of the dequantisation noise.
             limit: so many examples only, evenly spaced.
+            world: processes of which each gets its share of each batch.
         """
         view, index = self.view(split).spaced(limit), self.positions(split, limit)
         noise = ExampleNoise("uniform", self.spec.data_shape, mixed_seed(seed, len(split)), DEQUANTISE_STREAM)
         contexts = self.contexts(split)
         start = 0
-        for raw in view.sliced(batch_size):
-            rows = index[start : start + len(raw)]
-            drawn = noise.rows(rows) if self.preparation.needs_noise else None
-            yield Batch(self.preparation(raw, drawn), None if contexts is None else contexts[rows], None, rows)
-            start += len(raw)
+        for raw in view.sliced(batch_size, world):
+            first = start + world.part(min(batch_size, len(index) - start)).start
+            rows = index[first : first + len(raw)]
+            start += batch_size
+            if len(raw):
+                drawn = noise.rows(rows) if self.preparation.needs_noise else None
+                yield Batch(self.preparation(raw, drawn), None if contexts is None else contexts[rows], None, rows)
 
     def positions(self, split: AnySplit, limit: int | None = None) -> Tensor:
         """Positions in a split of the examples of `batches`, `[n]`."""

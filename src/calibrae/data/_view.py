@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .._types import ALONE, World
 from ..errors import ArgumentError
 from ._mapped import releasing, take
 from ._source import Array
@@ -68,10 +69,14 @@ class View:
             return self.gather(np.arange(start, stop))
         return _to_tensor(np.array(self.array[start:stop]))
 
-    def sliced(self, rows: int) -> Iterator[Tensor]:
-        """All stored values in order, so many rows at once; memory stays bounded however large the data are."""
-        stop = len(self)
-        return releasing(self.array, (self.slice(i, min(i + rows, stop)) for i in range(0, stop, rows)))
+    def sliced(self, rows: int, world: World = ALONE) -> Iterator[Tensor]:
+        """All stored values in order, so many rows at once, of which each process gets its share; memory stays bounded."""
+
+        def part(start: int) -> Tensor:
+            mine = world.part(min(rows, len(self) - start))
+            return self.slice(start + mine.start, start + mine.stop)
+
+        return releasing(self.array, map(part, range(0, len(self), rows)))
 
     def spaced(self, limit: int | None) -> View:
         """So many rows, evenly spaced from the first to the last; all of them if there are no more.

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import functional
-from .._types import SHARED, ScaleChoice, Shape, Shared
+from .._types import ALONE, SHARED, ScaleChoice, Shape, Shared
 from ..errors import ArgumentError, ShapeError
 
 AT_FLOOR = 1.0 + 1e-3
@@ -216,6 +216,8 @@ class LearnedScale(Scale):
 class OptimalScale(Scale):
     """Analytic optimum: in training each batch's own statistic, which is not a density; in evaluation the fixed value.
 
+    A batch is that of all processes in `world`, each of which has its share.
+
     `fix` sets it to its value over the training set; only then can anything be evaluated with it. In training mode the
     batch's value is used whether or not one was fixed before.
     """
@@ -230,6 +232,7 @@ class OptimalScale(Scale):
         self.register_buffer("_fixed", torch.tensor(False))
         self.is_fixed = False  # the buffer's value without a look at the device's memory in every step
         self.is_held = False
+        self.world = ALONE
         self.register_load_state_dict_post_hook(_read_fixed)  # type: ignore[no-untyped-call]
 
     def _materialise(self, shape: Shape) -> None:
@@ -243,12 +246,22 @@ class OptimalScale(Scale):
         """Compute the `log scale` of a batch `[N, *data]`, raised to the floor, without gradient (envelope theorem)."""
         with torch.no_grad():
             scale = functional.optimal_scale(x, location, self.shared, self.statistic.power)
-            return scale.clamp_min(self.floor).log()
+            return self._everywhere(scale, len(x)).clamp_min(self.floor).log()
 
     def profile_of_sse(self, sse: Tensor, data_dim: int) -> Tensor:
         """Compute one `log scale` of a Gaussian from the squared errors of the examples, of any shape."""
         with torch.no_grad():
-            return (sse.mean() / data_dim).sqrt().clamp_min(self.floor).log()
+            return self._everywhere((sse.mean() / data_dim).sqrt(), sse.numel()).clamp_min(self.floor).log()
+
+    def _everywhere(self, scale: Tensor, count: int) -> Tensor:
+        """The scale over the batch of all processes, from that over this one's share of so many examples."""
+        if self.world.size == 1:
+            return scale
+        power = self.statistic.power
+        sums = self.world.sum(
+            torch.cat([scale.double().pow(power).flatten() * count, scale.new_tensor([count]).double()])
+        )
+        return (sums[:-1] / sums[-1]).pow(1.0 / power).reshape(scale.shape).to(scale.dtype)
 
     def fix(self, value: Tensor) -> None:
         """Fix the scale, `[]`, `[C]` or `[*data]`, in units of the data; raised to the floor.

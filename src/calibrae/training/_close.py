@@ -34,7 +34,7 @@ def close_epoch(trainer: Trainer, tracker: Tracker) -> None:
     scale = optimal_scale_of(trainer.kept)
     if scale is not None:
         scale.release()
-    if trainer.clock.is_due(state.step) or trainer.clock.is_cheap():
+    if trainer.halt.is_due or trainer.halt.is_cheap:
         trainer.save()
     tracker.log(row, state.step)
     trainer.reporter.epoch(row, is_best)

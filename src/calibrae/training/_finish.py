@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -30,13 +31,13 @@ def finish(trainer: Trainer) -> None:
     trainer.validator().fix_scale(None)
     model.eval()
     require_finite(model)
-    save_model(model, trainer.keeper.folder)
+    trainer.world.from_first(partial(save_model, model, trainer.keeper.folder))
     chosen = state.history[state.best_epoch - 1]
     elbo = f", ELBO {chosen['validation_elbo']:.2f}" if "validation_elbo" in chosen else ""
     trainer.reporter.say(
         f"kept epoch {state.best_epoch} of {state.epoch}: lowest validation loss {chosen['validation_loss']:.2f} nats{elbo}"
     )
-    if trainer.is_out_of_time() and not trainer.is_done():
+    if trainer.halt.is_late and not trainer.is_done():
         trainer.reporter.say(
             f"out of time after {trainer.where()}; this model is the best so far. {trainer.how_to_go_on()}"
         )

@@ -6,6 +6,28 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed"}
+
+
+def one_process_fabric(device: torch.device, precision: str) -> Fabric:
+    """Fabric for one process on one device; how several are connected is `join_world`'s."""
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+
+    devices = [device.index or 0] if device.type == "cuda" else 1
+    return Fabric(
+        accelerator=device.type,
+        devices=devices,
+        precision=PRECISIONS[precision],  # type: ignore[arg-type]
+        plugins=[LightningEnvironment()],  # whatever a scheduler has said of several processes
+    )
 
 
 @contextmanager

@@ -42,8 +42,8 @@ class Interrupt:
 
     @property
     def code(self) -> int:
-        """Exit code that tells a shell or a scheduler which."""
-        return 128 + (self.signal or signal.SIGINT)
+        """Exit code that tells a shell or a scheduler which; 0 if none has come."""
+        return 0 if self.signal is None else 128 + self.signal
 
 
 @contextmanager

@@ -28,9 +28,10 @@ def train_epochs(trainer: Trainer, tracker: Tracker, interrupt: Interrupt) -> No
     while not trainer.is_done():
         if train_epoch(trainer, interrupt):
             close_epoch(trainer, tracker)
-        if interrupt.is_set():
-            trainer.stop(interrupt.code)
-        if trainer.is_out_of_time():
+        halt = trainer.look_up(interrupt)
+        if halt.code:
+            trainer.stop(halt.code)
+        if halt.is_late:
             break
     trainer.save()
 
@@ -42,7 +43,7 @@ def train_epoch(trainer: Trainer, interrupt: Interrupt) -> bool:
         state.sums = {}
     while state.steps_in_epoch < trainer.pieces.steps_per_epoch:
         _take_steps(trainer, interrupt)
-        if interrupt.is_set() or trainer.is_out_of_time():
+        if trainer.halt.is_over:
             return False
         if state.steps_in_epoch < trainer.pieces.steps_per_epoch:
             trainer.save()
@@ -66,7 +67,8 @@ def _take_steps(trainer: Trainer, interrupt: Interrupt) -> None:
                 seen, means = state.sums, trainer.means(since)
                 shown = {k: SMOOTHING * shown.get(k, v) + (1 - SMOOTHING) * v for k, v in means.items()}
                 trainer.reporter.step(state.step, shown)
-            if interrupt.is_set() or trainer.clock.is_due(state.step) or trainer.is_out_of_time():
+            halt = trainer.look_up(interrupt)
+            if halt.is_over or halt.is_due:
                 break
     state.seconds += time.perf_counter() - started
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .._noise import mixed_seed
+from .._types import ALONE, World
 from ..data import Data, byte_noise, byte_source
 from ._loss import Piece
 from ._settings import TrainSettings
@@ -30,6 +31,7 @@ class Pieces:
         settings: batch size, number of pieces, seed, mirroring.
         latent_dim: `d`.
         samples: samples of `z` for each example, `K`.
+        world: processes, each of which gets its part of a batch; the noise is drawn for the whole batch.
         pinned: whether to make them in memory from which a CUDA device fetches by itself.
     """
 
@@ -38,6 +40,7 @@ class Pieces:
     latent_dim: int
     samples: int
     pinned: bool = False
+    world: World = ALONE
 
     @property
     def steps_per_epoch(self) -> int:
@@ -67,15 +70,22 @@ class Pieces:
     ) -> Iterator[list[Piece]]:
         settings = self.settings
         stored = self.data.stored_batches(
-            order, settings.batch_size, generator, source, flip=settings.horizontal_flip, pinned=self.pinned
+            order,
+            settings.batch_size,
+            generator,
+            source,
+            flip=settings.horizontal_flip,
+            pinned=self.pinned,
+            world=self.world,
         )
         return (self._cut(*batch, generator) for batch in stored)
 
     def _cut(
         self, values: Tensor, noise_bytes: Tensor | None, context: Tensor | None, generator: torch.Generator
     ) -> list[Piece]:
-        shape = self.samples, len(values), self.latent_dim
+        shape = self.samples, self.settings.batch_size, self.latent_dim
         eps = torch.randn(shape, generator=generator, pin_memory=values.is_pinned())
+        eps = eps[:, self.world.part(self.settings.batch_size)]
         size = -(-len(values) // self.settings.micro_batches)
         starts = range(0, len(values), size)
 

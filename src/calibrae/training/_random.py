@@ -47,8 +47,8 @@ def set_random_states(states: dict[str, Any], device: torch.device) -> None:
 
 
 @contextmanager
-def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
-    """Draw from global generators that a seed alone decides, and leave them as they were.
+def own_randomness(seed: int, device: torch.device, rank: int = 0) -> Iterator[None]:
+    """Draw from global generators that a seed alone decides, others in each process, and leave them as they were.
 
     Examples:
         >>> def drawn():
@@ -58,7 +58,7 @@ def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
         True
     """
     before = random_states(device)
-    chosen = mixed_seed(seed, GLOBAL_STREAM)
+    chosen = mixed_seed(seed, GLOBAL_STREAM, rank)
     random.seed(chosen)
     np.random.seed(chosen % 2**32)  # noqa: NPY002
     torch.manual_seed(chosen % 2**63)

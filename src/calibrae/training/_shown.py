@@ -26,7 +26,7 @@ def show_data(model: VAE, data: Data, validator: Validator, world: World) -> Non
     model.initialise_from_data(data.spec, *_statistics(data, validator, world))
     scale = model.likelihood.scale
     if scale is not None and scale.parameter is not None:
-        first = data.batches("train", validator.eval_batch, validator.seed, FIRST_SCALE_EXAMPLES)
+        first = data.batches("train", validator.eval_batch, validator.seed, FIRST_SCALE_EXAMPLES, world)
         start = scale_over(model, scale, first, validator.noise(TRAIN_STREAM).rows, world)
         scale.parameter.data.copy_(start.clamp_min(scale.floor).log())
 
@@ -35,7 +35,7 @@ def _statistics(data: Data, validator: Validator, world: World) -> tuple[Tensor,
     """Mean of each element and their root mean square distance from it, over (some of) the training set."""
 
     def batches() -> Iterator[Tensor]:
-        found = data.batches("train", validator.eval_batch, validator.seed, STATISTICS_EXAMPLES)
+        found = data.batches("train", validator.eval_batch, validator.seed, STATISTICS_EXAMPLES, world)
         return (batch.x.double() for batch in found)
 
     count = torch.tensor(float(sum(len(x) for x in batches())), dtype=torch.float64)

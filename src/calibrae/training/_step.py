@@ -12,9 +12,10 @@ from torch import Tensor
 
 from .._types import Batch, World
 from ..errors import NonFiniteError
-from ..likelihoods import mean_of_data
 from ..models import optimal_scale_of
+from ._gradients import share_gradients
 from ._loss import Piece, PieceLoss, unchanged
+from ._not_finite import not_finite
 
 Autocast = Callable[[], AbstractContextManager[object]]
 LossOfPiece = Callable[..., tuple[Tensor, dict[str, Tensor]]]
@@ -37,7 +38,8 @@ class EagerStep:
         max_norm: largest norm of the gradient over the first optimiser's parameters; 0 for none.
         autocast: context of the networks' precision.
         backward: backward pass of a scalar under that precision.
-        world: processes that share the batch.
+        world: processes that share the batch: each takes the step on its part, and the gradients are summed over all.
+        batch_size: examples of a batch over all processes; by default as many from each as from this one.
     """
 
     def __init__(
@@ -49,7 +51,9 @@ class EagerStep:
         autocast: Autocast = nullcontext,
         backward: Callable[[Tensor], None] = Tensor.backward,
         world: World | None = None,
+        batch_size: int | None = None,
     ) -> None:
+        self.batch_size = batch_size
         self.module = loss
         self.loss: LossOfPiece = loss
         self.optimisers = list(optimisers)
@@ -73,11 +77,15 @@ class EagerStep:
             for piece in pieces:
                 with self.autocast():
                     loss, sums = self.loss(weights, *piece)
-                values = dict(zip(sums, torch.stack(list(sums.values())).tolist(), strict=True))
+                stacked = torch.stack(list(sums.values()))
+                if self.world.size > 1:
+                    stacked = self.world.sum(stacked)
+                values = dict(zip(sums, stacked.tolist(), strict=True))
                 if not all(map(math.isfinite, values.values())):
                     raise self.not_finite(piece, values)
                 self._backward(loss)
                 totals = {name: totals.get(name, 0.0) + value for name, value in values.items()}
+        share_gradients(self.optimisers, self.world)
         self._clip()
         for optimiser in self.optimisers:
             optimiser.step()
@@ -85,37 +93,40 @@ class EagerStep:
 
     def weights(self, pieces: Sequence[Piece], step: int) -> Tensor:
         """Factor of the summed loss, so that it is the batch's mean in nats per data dimension; then the objective's weights."""
-        examples = sum(len(piece.values) for piece in pieces) * self.world.size
-        share = 1.0 / (examples * pieces[0].values[0].numel())
+        share = 1.0 / (self._examples(pieces) * pieces[0].values[0].numel())
         schedule = self.module.objective.schedule(step, self.total_steps)
         return pieces[0].eps.new_tensor([share, *(schedule[name] for name in self.module.weight_names)])
 
     def totals(self, pieces: Sequence[Piece], sums: dict[str, float]) -> dict[str, float]:
         """Sums with the number of examples, and the squared error per dimension in place of the sum over dimensions."""
-        count, data_dim = sum(len(piece.values) for piece in pieces), pieces[0].values[0].numel()
+        count, data_dim = self._examples(pieces), pieces[0].values[0].numel()
         rest = {name: value for name, value in sums.items() if name != "sse"}
         return {"n": float(count), **rest, "mse": sums["sse"] / data_dim}
+
+    def _examples(self, pieces: Sequence[Piece]) -> int:
+        """Examples of a batch, over all processes."""
+        return self.batch_size or sum(len(piece.values) for piece in pieces) * self.world.size
 
     @contextmanager
     def _scale_of_batch(self, pieces: Sequence[Piece]) -> Iterator[None]:
         """Hold an optimal scale at its value over the whole batch: by the envelope theorem its gradient is the whole batch's."""
         scale = optimal_scale_of(self.module.model)
-        if scale is None or (len(pieces) == 1 and self.world.size == 1):
+        if scale is None or len(pieces) == 1:
             yield
             return
-        power, total, count = scale.statistic.power, torch.zeros(()), 0
+        power, total, count = scale.statistic.power, torch.zeros(()), 0.0
         with torch.no_grad(), self.autocast(), unchanged(self.module):
             for piece in pieces:
                 x = self.module.prepared(piece.values, piece.dequantisation_bytes)
                 px = self.module.model.draw(Batch(x, piece.context, piece.mask), len(piece.eps), piece.eps).px
                 location = px.mean.flatten(0, 1).to(x.dtype)
                 log_scale = scale.profile(x.expand(len(piece.eps), *x.shape).flatten(0, 1), location)
-                total = total + len(x) * (power * log_scale).exp().cpu()
-                count += len(x)
-        total, everywhere = self.world.sum(total), self.world.sum(torch.tensor(float(count)))
+                everywhere = float(self.world.sum(torch.tensor(float(len(x)))))
+                total = total + everywhere * (power * log_scale).exp().cpu()
+                count += everywhere
         if not bool(torch.isfinite(total).all()):
             raise NonFiniteError("the reconstruction term is not finite (in the pass that computes the batch's scale)")
-        with scale.held((total / everywhere).pow(1.0 / power).to(self.module.model.device)):
+        with scale.held((total / count).pow(1.0 / power).to(self.module.model.device)):
             yield
 
     def _clip(self) -> None:
@@ -130,18 +141,5 @@ class EagerStep:
             torch._foreach_mul_(gradients, self.max_norm / (norm + 1e-6))
 
     def not_finite(self, piece: Piece, sums: dict[str, float]) -> NonFiniteError:
-        """Build the error for sums that are not finite: which part, and the largest numbers behind it."""
-        parts = [name for name, value in sums.items() if not math.isfinite(value) and name not in ("loss", "sse")]
-        names = {"nll": "reconstruction", "kl": "KL"}
-        bad = " and the ".join(names.get(name, name) for name in parts) or "loss"
-        with torch.no_grad():
-            x = self.module.prepared(piece.values, piece.dequantisation_bytes)
-            draw = self.module.model.draw(Batch(x, piece.context, piece.mask), len(piece.eps), piece.eps)
-        facts = {"x": x, "x_hat": mean_of_data(draw.px), "z": draw.z}
-        seen = ", ".join(f"largest |{name}| {_largest(value)}" for name, value in facts.items())
-        return NonFiniteError(f"the {bad} term is not finite ({seen})")
-
-
-def _largest(value: Tensor) -> str:
-    number = float(value.detach().float().abs().max())
-    return f"{number:.3g}" if math.isfinite(number) else "not finite"
+        """Build the error for sums that are not finite; see `not_finite`."""
+        return not_finite(self.module, piece, sums)

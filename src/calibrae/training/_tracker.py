@@ -12,12 +12,14 @@ class Tracker:
     """Writes a row of terms per epoch to TensorBoard; does nothing where the package is missing.
 
     Args:
-        folder: for the event files.
+        folder: for the event files; `None` for none.
         step: step that the run goes on from; later points of a run that was killed are left out.
     """
 
-    def __init__(self, folder: Path, step: int = 0) -> None:
+    def __init__(self, folder: Path | None, step: int = 0) -> None:
         self._writer: Any = None
+        if folder is None:
+            return
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:

@@ -6,6 +6,7 @@ from collections.abc import Generator
 from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import asdict, replace
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NoReturn, cast, final
 
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 
 from .._noise import mixed_seed
-from .._types import World
+from .._types import ALONE, World
 from ..acceleration import (
     AcceleratedStep,
     CompileChoice,
@@ -36,8 +37,10 @@ from ._budget import Budget
 from ._checkpoint import Keeper, Kept, Stored, TrainState
 from ._choices import Choices, changes, choose, choose_again, surroundings
 from ._finish import finish
-from ._hardware import quiet_fabric
-from ._interrupt import OUT_OF_TIME, Stopped, interruptible
+from ._fitting import fitting
+from ._halt import Halt, agreed
+from ._hardware import one_process_fabric, quiet_fabric
+from ._interrupt import OUT_OF_TIME, Interrupt, Stopped, interruptible
 from ._loop import train_epochs
 from ._loss import Piece, PieceLoss
 from ._means import means_of
@@ -51,11 +54,10 @@ from ._shown import show_data
 from ._step import EagerStep, Step
 from ._tracker import Tracker
 from ._validation import Validator
+from ._world import gathered, shared_scale
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-
-FABRIC = {"fp32": "32-true", "bf16": "bf16-mixed"}
 
 
 @final
@@ -69,6 +71,7 @@ class Trainer:
         settings: how to train.
         objective: loss to minimise.
         reporter: who is told.
+        world: processes that train together.
         stop_after: epochs after which to stop for now, as if interrupted; `None` to go on to the end.
     """
 
@@ -81,20 +84,22 @@ class Trainer:
         objective: Objective,
         reporter: AbstractReporter,
         stop_after: int | None = None,
+        world: World = ALONE,
     ) -> None:
+        self.world = world
         self.model = model
         self.data = data
         self.reporter = reporter
         self.objective = objective
-        self.settings = self._fitting(settings)
+        self.settings = fitting(settings, data, world, reporter)
         self.stop_after = stop_after
-        self.world = World()
+        self.halt = Halt()
         self.state = TrainState()
         self.keeper = Keeper(folder, settings.keep)
         self.best = Kept()
         self.clock = SaveClock(settings.save_every)
         self.started = monotonic()
-        self.pieces = Pieces(data, self.settings, model.latent_dim, objective.samples)
+        self.pieces = Pieces(data, self.settings, model.latent_dim, objective.samples, world=world)
         self.generator = torch.Generator().manual_seed(mixed_seed(self.settings.seed, TRAIN_STREAM))
         self.average: Averaged | None = None
         self.kept = model
@@ -104,13 +109,6 @@ class Trainer:
         self._fast: AcceleratedStep | None = None
         self._precision, self._is_channels_last = "fp32", False
         self._saved_step: tuple[int, int] | None = None
-
-    def _fitting(self, settings: TrainSettings) -> TrainSettings:
-        count = len(self.data.view("train"))
-        if settings.batch_size <= count:
-            return settings
-        self.reporter.say(f"batch size {settings.batch_size} exceeds the {count} training examples: using {count}")
-        return replace(settings, batch_size=count, micro_batches=min(settings.micro_batches, count))
 
     @property
     def budget(self) -> Budget:
@@ -151,11 +149,13 @@ class Trainer:
             if self.settings.retain_memory:
                 stack.enter_context(retain_freed_memory())
             stack.enter_context(threads(None if self.settings.threads == "auto" else self.settings.threads))
-            stack.enter_context(own_randomness(self.settings.seed, self.device))
+            stack.enter_context(own_randomness(self.settings.seed, self.device, self.world.rank))
+            stack.enter_context(shared_scale(self.model, self.world))
             return self._run(resume=resume)
 
     def _run(self, *, resume: bool) -> list[dict[str, float]]:
-        found = self._stored() if resume else None
+        found: Stored | None = self.world.from_first(self._stored) if resume else None
+        self.model.load_state_dict(self.world.from_first(self.model.state_dict))
         self._show_data()
         drawn = random_states(self.device)
         with quiet_fabric():
@@ -166,7 +166,7 @@ class Trainer:
         else:
             self._restore(found)
         self.reporter.start(self.round_end, self.state.step)
-        tracker = Tracker(self.keeper.folder.path / "tensorboard", self.state.step)
+        tracker = Tracker(self.keeper.folder.path / "tensorboard" if self.world.is_first else None, self.state.step)
         try:
             with interruptible() as interrupt:
                 train_epochs(self, tracker, interrupt)
@@ -176,10 +176,14 @@ class Trainer:
             self.reporter.close()
         return self.state.history
 
-    def is_out_of_time(self) -> bool:
-        """Tell whether the minutes of this part of the run are over."""
+    def look_up(self, interrupt: Interrupt) -> Halt:
+        """Ask what has come up since the last step; all processes get one answer."""
         limit = self.settings.max_minutes
-        return limit is not None and monotonic() - self.started >= 60.0 * limit
+        is_late = limit is not None and monotonic() - self.started >= 60.0 * limit
+        self.halt = agreed(
+            Halt(interrupt.code, is_late, self.clock.is_due(self.state.step), self.clock.is_cheap()), self.world
+        )
+        return self.halt
 
     def is_done(self) -> bool:
         """Tell whether all epochs are trained, patience is over, or the run is to stop for now."""
@@ -197,7 +201,7 @@ class Trainer:
     def validator(self, compile: CompileChoice = "auto") -> Validator:  # noqa: A002 (torch's name for it)
         settings = self.settings
         validated = self.budget.first // self.pieces.steps_per_epoch * len(self.data.view("validation"))
-        uncompiled = settings.compile == "off" or settings.acceleration == "off"
+        uncompiled = settings.compile == "off" or settings.acceleration == "off" or self.world.size > 1
         expected = 0 if uncompiled else validated
         return Validator(
             self.kept,
@@ -213,17 +217,14 @@ class Trainer:
 
     def _set_up(self, found: Stored | None) -> None:
         """Place the model and choose how its steps are taken; as before, if the run goes on and is as long as it was."""
-        from lightning_fabric import Fabric
-
         settings, fast = self.settings, self.settings.acceleration == "on"
         before = None if found is None or found.settings["epochs"] != settings.epochs else found.choices
         choice = "fp32" if settings.precision == "auto" and not fast else settings.precision
         if found is not None and settings.precision == "auto":
             precision, why = found.choices.precision, "as before"
         else:
-            precision, why = choose_precision(choice, self.device)
-        devices = [self.device.index or 0] if self.device.type == "cuda" else 1
-        self.fabric: Fabric = Fabric(accelerator=self.device.type, devices=devices, precision=FABRIC[precision])  # type: ignore[arg-type]
+            precision, why = self.world.from_first(partial(choose_precision, choice, self.device))
+        self.fabric: Fabric = one_process_fabric(self.device, precision)
         if not self.model.training:
             self.model.train()
         scale = optimal_scale_of(self.model)
@@ -232,7 +233,9 @@ class Trainer:
         loss, eager = self._eager()
         self.pieces = replace(self.pieces, pinned=self.device.type == "cuda")
         self.step, is_channels_last, how = eager, False, "plain steps (as asked)"
-        if fast:
+        if self.world.size > 1:
+            how = f"plain steps, whose gradients are summed over {self.world.size} processes"
+        elif fast:
             first = [piece.to(self.device) for piece in self.pieces.first()]
             self.step = self._fast = step = AcceleratedStep(eager, self.device)
             if before is None:
@@ -264,6 +267,7 @@ class Trainer:
             self.fabric.autocast,
             self.fabric.backward,
             self.world,
+            settings.batch_size,
         )
 
     @property
@@ -342,19 +346,19 @@ class Trainer:
         """Write the state, from which training can go on to the same end."""
         if self._saved_step == (self.state.step, self.state.epoch):
             return
-        began = monotonic()
+        began, everyone = monotonic(), gathered(random_states(self.device), self.world)
         parts: dict[str, Any] = {
             "model": self.model.state_dict(),
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "generator": self.generator.get_state(),
-            "random": random_states(self.device),
+            "random": everyone,
             "settings": asdict(self.settings),
             "choices": self.choices.to_dict(),
             "surroundings": surroundings(self.device, self.world.size),
         }
         if self.average is not None:
             parts["average"] = self.average.state_dict()
-        self.keeper.save(self.state, parts, self.best)
+        self.world.from_first(partial(self.keeper.save, self.state, parts, self.best))
         self._saved_step = (self.state.step, self.state.epoch)
         self.clock.saved(self.state.step, monotonic() - began)
 
@@ -382,7 +386,8 @@ class Trainer:
         self.generator.set_state(parts["generator"].cpu())
         if self.average is not None:
             self.average.load_state_dict(parts["average"])
-        set_random_states(parts["random"], self.device)
+        if len(parts["random"]) == self.world.size:
+            set_random_states(parts["random"][self.world.rank], self.device)
         self.state, self.best = stored.state, stored.best
         self._saved_step = (self.state.step, self.state.epoch)
         self.reporter.say(f"going on after epoch {self.state.epoch}, step {self.state.step}")
@@ -391,5 +396,5 @@ class Trainer:
             self.reporter.say(
                 f"note: {changed}: from here on the numbers are those of an unbroken run but for rounding"
             )
-        if self.state.history:
+        if self.state.history and self.world.is_first:
             self.keeper.folder.commit({"history.csv": self.keeper.folder.history_writer(self.state.history)})

@@ -77,7 +77,7 @@ class Validator:
     def fix_scale(self, limit: int | None) -> None:
         """Fix an optimal scale on so many training examples; on all for `None`. A learned one of averaged weights is taken anew."""
         scale, noise = self.model.likelihood.scale, self.noise(TRAIN_STREAM).rows
-        batches = self.data.batches("train", self.eval_batch, self.seed, limit)
+        batches = self.data.batches("train", self.eval_batch, self.seed, limit, self.world)
         with self._seeded(TRAIN_STREAM):
             fix_scale_over(self.model, batches, noise, self.world)
             if self.is_averaged and scale is not None and scale.parameter is not None:
@@ -98,7 +98,7 @@ class Validator:
             NonFiniteError: if the objective or the ELBO is not finite.
         """
         self.fix_scale(self.calibration_examples)
-        batches = self.data.batches("validation", self.eval_batch, self.seed)
+        batches = self.data.batches("validation", self.eval_batch, self.seed, world=self.world)
         noise = self.noise(VALIDATION_STREAM, self._scorer.samples)
         with self._seeded(VALIDATION_STREAM):
             summary = summarise(self.model, batches, noise.rows, scorer=self._scorer, world=self.world)

@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from .._plain import record_of
+from .._types import World
 from ..acceleration import find_device
 from ..data import Data, DataOptions, load_data
 from ..errors import ArgumentError, MissingExtraError, RunError
 from ..models import VAE
 from ..objectives import BetaELBO, Objective
 from ..runs import RunFolder, require_storable
-from ..training import AbstractReporter, Bar, Silent, Trainer, TrainSettings, trainable_parameters
+from ..training import (
+    AbstractReporter,
+    Bar,
+    Silent,
+    Trainer,
+    TrainSettings,
+    in_turn,
+    join_world,
+    local_device,
+    trainable_parameters,
+    was_restarted,
+)
 from ._announce import announce
 from ._draw import draw_run
 from ._records import StoredRequest, keep_baseline, keep_place, stored_request, write_end, write_start
@@ -126,50 +140,68 @@ def fit(
     asked = {name: value for name, value in locals().items() if name in SETTINGS and value is not None}
     _require_extras(pictures=pictures)
     trainable_parameters(model)
-    reporter: AbstractReporter = Silent() if quiet else Bar()
+    world = join_world(device or "auto")
+    reporter: AbstractReporter = Silent() if quiet or not world.is_first else Bar()
     chosen_objective = _objective(objective, beta, kl_warmup)
-    place = _place(out, resume=resume)
-    if resume:
-        RunFolder.open(place)
-    else:
-        RunFolder.require_free(place, overwrite=overwrite)
-    with RunFolder(place).held():
+    place, resume = world.from_first(partial(_place, out, resume=resume, overwrite=overwrite, reporter=reporter))
+    with ExitStack() as stack:
+        world.from_first(lambda: stack.enter_context(RunFolder(place).held()))
         if resume:
-            stored = stored_request(RunFolder.open(place))
+            stored = stored_request(RunFolder(place))
             chosen = _settings({**stored.training, "max_minutes": None, **asked})  # a limit is of one part of a run
-            ready = _resumed_data(place, data, options, condition, stored)
+            ready = in_turn(partial(_resumed_data, place, data, options, condition, stored), world)
             goal = _resumed_objective(stored, chosen_objective, model)
             stored.require_model(model)
+            world.from_first(partial(keep_place, RunFolder(place), ready))
         else:
             chosen = _settings(asked)
-            ready, goal = load_data(data, options, condition=condition), chosen_objective or model.objective
+            ready = in_turn(partial(load_data, data, options, condition=condition), world)
+            goal = chosen_objective or model.objective
+        chosen = replace(chosen, device=local_device(chosen.device, world))
         find_device(chosen.device)
         require_storable(model)
         ready = _suited(model, ready, chosen)
         for note in ready.source.notes:
             reporter.say(f"note: {note}")
-        kept_options = replace(ready.options, condition=None if ready.condition is None else ready.condition.name)
-        job = _Job(model, ready, place, chosen, goal, reporter, kept_options, dict(request or {}), stop_after)
+        job = _Job(model, ready, place, chosen, goal, reporter, dict(request or {}), stop_after, world)
         trainer, history = job.train(resume=resume, overwrite=overwrite)
         run = Run(trainer.keeper.folder, model, ready, history)
-        write_end(run, chosen, trainer.state)
-        baseline = keep_baseline(run)
-        if pictures:
-            for failed in draw_run(run, baseline):
-                reporter.say(f"note: {failed}")
+        world.from_first(partial(_conclude, run, trainer, reporter, pictures=pictures))
     return run
+
+
+def _conclude(run: Run, trainer: Trainer, reporter: AbstractReporter, *, pictures: bool) -> None:
+    """Complete the records of a run, and draw it."""
+    write_end(run, trainer.settings, trainer.state)
+    baseline = keep_baseline(run)
+    if pictures:
+        for failed in draw_run(run, baseline):
+            reporter.say(f"note: {failed}")
 
 
 def _settings(asked: dict[str, Any]) -> TrainSettings:
     return record_of(TrainSettings, {name: value for name, value in asked.items() if name in SETTINGS})
 
 
-def _place(out: str | Path | None, *, resume: bool) -> Path:
-    if out is not None:
-        return Path(out)
+def _place(out: str | Path | None, *, resume: bool, overwrite: bool, reporter: AbstractReporter) -> tuple[Path, bool]:
+    """Folder of the run, and whether it goes on there.
+
+    Raises:
+        RunError: if the folder cannot be used so.
+    """
+    if out is None:
+        if resume:
+            raise ArgumentError("to resume a run, name its folder: fit(model, data, out, resume=True).")
+        return Path(tempfile.mkdtemp(prefix="calibrae-")) / "run", False
+    place = Path(out)
+    if was_restarted() and not resume and RunFolder(place).has_begun:
+        reporter.say(f"note: the launcher has started this again: going on with the run in {place}")
+        resume = True
     if resume:
-        raise ArgumentError("to resume a run, name its folder: fit(model, data, out, resume=True).")
-    return Path(tempfile.mkdtemp(prefix="calibrae-")) / "run"
+        RunFolder.open(place)
+    else:
+        RunFolder.require_free(place, overwrite=overwrite)
+    return place, resume
 
 
 def _objective(objective: Objective | None, beta: float | None, kl_warmup: float | None) -> Objective | None:
@@ -201,21 +233,25 @@ class _Job:
     settings: TrainSettings
     objective: Objective
     reporter: AbstractReporter
-    options: DataOptions
     request: dict[str, Any]
     stop_after: int | None
+    world: World
 
     def train(self, *, resume: bool, overwrite: bool) -> tuple[Trainer, list[dict[str, float]]]:
         """Train in a folder that is left as it was if nothing begins."""
-        folder = RunFolder(self.place)
+        folder, first = RunFolder(self.place), self.world.is_first
         try:
             if not resume:
-                RunFolder.create(self.place, overwrite=overwrite)
-                write_start(folder, self.model, self.data, self.options, self.settings, self.objective, self.request)
-                if folder.read_config()["data"].get("source") is None:
-                    self.reporter.say(f"note: {NOT_KEPT}")
+                self.world.from_first(partial(self._begin, folder, overwrite=overwrite))
             trainer = Trainer(
-                self.model, self.data, folder, self.settings, self.objective, self.reporter, self.stop_after
+                self.model,
+                self.data,
+                folder,
+                self.settings,
+                self.objective,
+                self.reporter,
+                self.stop_after,
+                self.world,
             )
             announce(
                 self.model,
@@ -227,7 +263,7 @@ class _Job:
             )
             return trainer, trainer.run(resume=resume)
         except BaseException as error:
-            if not resume and not folder.has_begun:
+            if first and not resume and not folder.has_begun:
                 folder.abandon()
                 if isinstance(error, KeyboardInterrupt):
                     message = "interrupted before the first step: there is nothing to keep, and the folder is as it was"
@@ -235,8 +271,17 @@ class _Job:
                     raise KeyboardInterrupt(message) from None
             raise
         finally:
-            if folder.has_begun:
+            if first and folder.has_begun:
                 folder.discard_old()
+
+    def _begin(self, folder: RunFolder, *, overwrite: bool) -> None:
+        """Write what was asked for."""
+        RunFolder.create(self.place, overwrite=overwrite)
+        condition = None if self.data.condition is None else self.data.condition.name
+        options = replace(self.data.options, condition=condition)
+        write_start(folder, self.model, self.data, options, self.settings, self.objective, self.request)
+        if folder.read_config()["data"].get("source") is None:
+            self.reporter.say(f"note: {NOT_KEPT}")
 
 
 def _resumed_data(place: Path, data: Any, options: DataOptions | None, condition: Any, stored: StoredRequest) -> Data:
@@ -252,7 +297,6 @@ def _resumed_data(place: Path, data: Any, options: DataOptions | None, condition
         data = stored.source  # kept with its condition
     ready = load_data(data, chosen, run_preparation(place), condition=condition, coding=coding)
     require_same(folder.path, ready, known)
-    keep_place(folder, ready)
     return ready
 
 

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, final
 
+from .._plain import plain
 from .._registry import create, describe
 from ..data import Data, DataOptions, keep_source
-from ..errors import RunError
+from ..errors import ArgumentError, RunError
 from ..evaluation import log_likelihoods, training_baseline
 from ..models import VAE
 from ..objectives import Objective
@@ -190,6 +191,8 @@ def stored_request(folder: RunFolder) -> StoredRequest:
     config = folder.read_config()
     try:
         data = config["data"]
+        for part in ("model", "objective"):
+            plain(config[part]["name"], str, f"{part}.name")
         return StoredRequest(
             folder.path,
             data.get("source"),
@@ -200,5 +203,5 @@ def stored_request(folder: RunFolder) -> StoredRequest:
             config["objective"],
             config.get("request", {}),
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ArgumentError) as error:
         raise RunError(f"{folder.config_file} is not complete: {error}. Restore the file, or train again.") from error

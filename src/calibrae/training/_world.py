@@ -1,0 +1,162 @@
+"""Processes that train one model together, as torchrun, SLURM or Lightning's launchers start them."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import pickle
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from .._types import ALONE, World
+from ..acceleration import find_device
+from ..errors import RunError, first_line
+from ..models import VAE, optimal_scale_of
+
+if TYPE_CHECKING:
+    from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+
+T = TypeVar("T")
+TOLD = "the first process of this run tells it"  # note of an error that another process raised first
+RESTARTS = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
+
+
+def join_world(device: str) -> World:
+    """The processes that were started together, with a way to sum over them; this process alone if it was started alone.
+
+    The first call connects them: over nccl on CUDA devices, over gloo elsewhere. Lightning Fabric knows how each launcher says who is who.
+
+    Args:
+        device: name of the device, which decides the way of connecting.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        environment = _environment()
+        if environment is None or environment.world_size() < 2:
+            return World()
+        _connect(environment, device)
+    size = dist.get_world_size()
+    return World() if size < 2 else World(dist.get_rank(), size, _sum, _from_first)
+
+
+def local_device(device: str, world: World) -> str:
+    """Name of this process's own device: of several CUDA devices of a machine, each process takes one."""
+    environment = _environment()
+    if world.size == 1 or environment is None or find_device(device).type != "cuda" or ":" in device:
+        return device
+    return f"cuda:{environment.local_rank() % torch.cuda.device_count()}"
+
+
+def was_restarted() -> bool:
+    """Tell whether a launcher has started this process again, after one of its kind died or was pre-empted."""
+    return any(os.environ.get(name, "0").isdigit() and int(os.environ.get(name, "0")) > 0 for name in RESTARTS)
+
+
+@contextmanager
+def shared_scale(model: VAE, world: World) -> Iterator[None]:
+    """Take an optimal scale over the batch of all processes for a while."""
+    scale = optimal_scale_of(model)
+    if scale is None:
+        yield
+        return
+    scale.world = world
+    try:
+        yield
+    finally:
+        scale.world = ALONE
+
+
+def _environment() -> ClusterEnvironment | None:
+    """What the launcher has said; `None` without one. An allocation of SLURM without `srun` has launched nothing."""
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+    from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+    from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+
+    if {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"} <= set(os.environ):
+        return TorchElasticEnvironment() if TorchElasticEnvironment.detect() else LightningEnvironment()
+    if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1 and "SLURM_PROCID" in os.environ:
+        return SLURMEnvironment(auto_requeue=False)
+    return None
+
+
+def _connect(environment: ClusterEnvironment, device: str) -> None:
+    os.environ.setdefault("MASTER_ADDR", environment.main_address)
+    os.environ.setdefault("MASTER_PORT", str(environment.main_port))
+    is_cuda = find_device(device).type == "cuda"
+    if is_cuda:
+        torch.cuda.set_device(environment.local_rank() % torch.cuda.device_count())
+    dist.init_process_group(
+        "nccl" if is_cuda else "gloo", rank=environment.global_rank(), world_size=environment.world_size()
+    )
+    atexit.register(_disconnect)
+
+
+def _disconnect() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _place() -> torch.device:
+    return torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else torch.device("cpu")
+
+
+def _sum(own: Tensor) -> Tensor:
+    """Sum over all processes, where the tensor was."""
+    total = own.detach().to(_place(), copy=True)
+    try:
+        dist.all_reduce(total)
+    except RuntimeError as error:
+        raise RunError(
+            f"the connection to another process of this run was lost ({first_line(error, 80)}). What was saved is on disk: start it again "
+            "with --resume, or let the launcher do so (torchrun --max-restarts 3)."
+        ) from error
+    return total.to(own.device)
+
+
+def _from_first(make: Callable[[], T]) -> T:
+    """What the first process makes; an error that it meets is raised in all of them."""
+    found: list[Any] = [None, None]
+    failed: BaseException | None = None
+    if dist.get_rank() == 0:
+        try:
+            found = [make(), None]
+        except BaseException as error:
+            failed = error
+            found = [None, _sendable(error)]
+    dist.broadcast_object_list(found, src=0, device=_place())
+    if failed is not None:
+        raise failed
+    if found[1] is not None:
+        found[1].__notes__ = [TOLD]
+        raise found[1]
+    value: T = found[0]
+    return value
+
+
+def in_turn(make: Callable[[], T], world: World) -> T:
+    """What each process makes, the first before the others: it fills caches for them."""
+    found: list[T] = []
+    world.from_first(lambda: found.append(make()))
+    return found[0] if found else make()
+
+
+def gathered(own: T, world: World) -> list[T]:
+    """What each process has, in the order of the processes; all of them get it."""
+    if world.size == 1:
+        return [own]
+    found: list[Any] = [None] * world.size
+    dist.all_gather_object(found, own)
+    return found
+
+
+def _sendable(error: BaseException) -> BaseException:
+    """The error, or one with its words if it cannot be sent to another process."""
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301 (made a moment ago)
+    except Exception:  # an error may hold anything
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
