@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated, Any
 
@@ -72,7 +73,9 @@ def root(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; errors are one line on standard error and exit code 2."""
+    """Run the command line; errors are one line on standard error and exit code 2. Of several processes the first one prints."""
+    if not _is_first():
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 (until the process ends)
     try:
         code = app(arguments, standalone_mode=False)
     except USAGE_ERRORS as error:
@@ -81,6 +84,8 @@ def main(arguments: list[str] | None = None) -> None:
             sys.exit(USAGE_ERROR)
         _fail(error.format_message())
     except errors.CalibraeError as error:
+        if getattr(error, "__notes__", None):  # the first process tells it
+            sys.exit(USAGE_ERROR)
         _fail(str(error))
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}. Check the path and its rights." if error.filename else str(error))
@@ -90,6 +95,12 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(INTERRUPTED)
     else:
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _is_first() -> bool:
+    """Tell whether this is the first of the processes that a launcher has started, or the only one."""
+    in_step = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
+    return os.environ.get("RANK") in (None, "0") and not (in_step and os.environ.get("SLURM_PROCID", "0") != "0")
 
 
 def _fail(message: str) -> None:

@@ -126,7 +126,15 @@ def _digest(model: VAE) -> str:
 def _bytes(value: Any) -> bytes:
     """A value as bytes: numbers, text, tensors, distributions, and containers of these; of anything else the type alone."""
     if isinstance(value, torch.Tensor):
-        raw = value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+        raw = (
+            value.detach()
+            .cpu()
+            .flatten()
+            .clone(memory_format=torch.contiguous_format)
+            .view(torch.uint8)
+            .numpy()
+            .tobytes()
+        )
         return f"{tuple(value.shape)}{value.dtype}".encode() + raw
     if value is None or isinstance(value, bool | int | float | str | bytes):
         return repr(value).encode()

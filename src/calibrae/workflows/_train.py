@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, final
 
@@ -14,7 +15,7 @@ from ..models import PRESETS, VAE, ModelConfig, build, build_from_config, seeded
 from ..networks import NETWORKS, NetworkOptions
 from ..objectives import BetaELBO, Objective
 from ..runs import RunFolder
-from ..training import FREE_ON_RESUME, TrainSettings
+from ..training import FREE_ON_RESUME, TrainSettings, in_turn, join_world, was_restarted
 from ._fit import SETTINGS, fit
 from ._records import OWN, StoredRequest, plainly, stored_request
 from ._run import Run
@@ -146,8 +147,9 @@ class TrainRequest:
         Raises:
             CalibraeError: if anything is not usable, saying what to do.
         """
-        RunFolder.require_free(self.out, overwrite=self.overwrite)
-        data = load_data(self.data, self.options)
+        world = join_world(self.settings.device)
+        world.from_first(partial(RunFolder.require_free, self.out, overwrite=self.overwrite))
+        data = in_turn(partial(load_data, self.data, self.options), world)
         model = self.compose(data.spec.data_shape, 0 if data.condition is None else data.condition.dim)
         settings: dict[str, Any] = {name: getattr(self.settings, name) for name in SETTINGS}
         return fit(
@@ -172,7 +174,8 @@ def train_run(values: Mapping[str, Any], given: set[str]) -> Run:
     Raises:
         CalibraeError: if anything is not usable, saying what to do.
     """
-    return _resume(values, given) if values["resume"] else request_from(values).run()
+    goes_on = was_restarted() and RunFolder(Path(values["out"])).has_begun  # a launcher repeats the command as it was
+    return _resume(values, given) if values["resume"] or goes_on else request_from(values).run()
 
 
 def request_from(values: Mapping[str, Any]) -> TrainRequest:

@@ -1,0 +1,108 @@
+"""Trains several models under a launcher, and writes what came of them; see `test_processes.py`.
+
+torchrun --nproc-per-node 2 tests/training/processes.py OUT [KIND ...]
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+import calibrae as cb
+from calibrae.training import EagerStep
+
+RNG = np.random.default_rng(0)
+LABELS = RNG.integers(0, 3, 203)
+IMAGES = (RNG.integers(0, 90, (203, 1, 8, 8)) + 40 * LABELS[:, None, None, None]).astype(np.uint8)
+TABLE = RNG.normal(size=(203, 5))
+
+
+def build(**parts: Any) -> cb.VAE:
+    made: dict[str, Any] = {
+        "data_shape": (1, 8, 8),
+        "latent_dim": 3,
+        "options": cb.NetworkOptions(hidden=(16,), width=8),
+    }
+    return cb.build("sigma-vae", **made | {"network": "mlp"} | parts)
+
+
+def own() -> cb.VAE:
+    """Modules whose first weights differ in each process, as those of a script without a seed do; one parameter reaches no loss."""
+    torch.manual_seed(int(os.environ.get("RANK", "0")))
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 6))
+    encoder.register_parameter("idle", nn.Parameter(torch.ones(3)))
+    decoder = nn.Sequential(nn.Linear(3, 64), nn.Unflatten(1, (1, 8, 8)))
+    likelihood, prior = cb.GaussianLikelihood("optimal"), cb.StandardNormalPrior(3)
+    return cb.VAE(encoder, decoder, likelihood, prior, posterior=cb.GaussianPosterior("log_var"))
+
+
+KINDS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+    "optimal": (build, IMAGES, {}),
+    "element": (lambda: build(sigma_shared="element"), IMAGES, {"horizontal_flip": True}),
+    "laplace, learned": (
+        lambda: build(likelihood="laplace", sigma="learned", sigma_shared="channel"),
+        IMAGES,
+        {"ema_decay": 0.9},
+    ),
+    "conv": (lambda: build(network="conv"), IMAGES, {"kl_warmup": 0.5, "beta": 2.0}),
+    "table, iwae": (lambda: build(data_shape=(5,), objective="iwae:samples=3"), TABLE, {}),
+    "condition, pieces": (
+        lambda: build(context_dim=3, prior="conditional-gaussian"),
+        IMAGES,
+        {"condition": LABELS, "micro_batches": 3},
+    ),
+    "own": (own, IMAGES, {"grad_clip_norm": 0.01}),
+}
+
+
+def dying(at: int) -> None:
+    """Kill the second process of a first attempt before a step."""
+    original = EagerStep.__call__
+
+    def call(self: EagerStep, pieces: Any, step: int) -> Any:
+        if step == at and os.environ.get("RANK") == "1" and os.environ.get("TORCHELASTIC_RESTART_COUNT") == "0":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(self, pieces, step)
+
+    EagerStep.__call__ = call  # type: ignore[method-assign]
+
+
+def main() -> None:
+    """Train what was asked for; the first process writes the histories and evaluations."""
+    out, kinds = Path(sys.argv[1]), sys.argv[2:]
+    found = {}
+    if kinds == ["dying"]:
+        dying(at=13)
+        kinds = ["optimal"]
+    for kind in kinds or KINDS:
+        make, data, settings = KINDS[kind]
+        given = {
+            "epochs": 2,
+            "batch_size": 20,
+            "precision": "fp32",
+            "compile": "off",
+            "save_every": 3,
+            "pictures": False,
+        }
+        run = cb.fit(make(), data, out / kind, quiet=True, **given | settings)
+        record = cb.evaluate(run, importance_samples=4)
+        found[kind] = {
+            "history": run.history,
+            "elbo": record.elbo_nats,
+            "bound": record.log_likelihood_nats,
+            "sigma": record.sigma,
+        }
+    if os.environ.get("RANK", "0") == "0":
+        (out / "found.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""Any number of processes gives the numbers of one: they share each batch, and nothing else changes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import calibrae as cb
+from calibrae.runs import RunFolder, load_tree
+
+PROGRAM = Path(__file__).with_name("processes.py")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="gloo's launcher is not tried there"),
+]
+
+
+def launch(processes: int, *arguments: str, restarts: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run the program under torchrun, or alone."""
+    launcher = [
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        str(processes),
+        "--max-restarts",
+        str(restarts),
+    ]
+    command = [sys.executable, *(launcher if processes > 1 else []), str(PROGRAM), *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=400, env=environment)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Any]:
+    """What each number of processes found."""
+    folder = tmp_path_factory.mktemp("processes")
+    results = {}
+    for processes in (1, 2, 3):
+        done = launch(processes, str(folder / str(processes)))
+        assert done.returncode == 0, done.stderr
+        results[processes] = json.loads((folder / str(processes) / "found.json").read_text())
+    return results
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+@pytest.mark.parametrize(
+    "kind", ["optimal", "element", "laplace, learned", "conv", "table, iwae", "condition, pieces", "own"]
+)
+def test_the_numbers_are_those_of_one_process(found, kind, processes) -> None:
+    one, many = found[1][kind], found[processes][kind]
+    assert len(one["history"]) == len(many["history"]) == 2
+    for ours, theirs in zip(many["history"], one["history"], strict=True):
+        for name in theirs.keys() - {"seconds"}:
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-5, abs=1e-5), name
+    for name in ("elbo", "bound", "sigma"):
+        assert many[name] == pytest.approx(one[name], rel=1e-5, abs=1e-4), name
+
+
+def test_a_worker_that_dies_is_started_again_and_the_run_goes_on(tmp_path: Path) -> None:
+    whole, cut = launch(2, str(tmp_path / "whole"), "optimal"), launch(2, str(tmp_path / "cut"), "dying", restarts=2)
+    assert whole.returncode == 0, whole.stderr
+    assert cut.returncode == 0, cut.stderr
+    states = [load_tree(max((tmp_path / name / "optimal" / "checkpoints").glob("step-*"))) for name in ("whole", "cut")]
+    for name, value in states[0]["model"].items():
+        assert value.equal(states[1]["model"][name]), name
+    rows = [
+        [{k: v for k, v in row.items() if k != "seconds"} for row in RunFolder(tmp_path / n / "optimal").read_history()]
+        for n in ("whole", "cut")
+    ]
+    assert rows[0] == rows[1]
+
+
+def test_another_number_of_processes_goes_on_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run of two processes is resumed by one, from the middle: the numbers are the same but for rounding."""
+    sys.path.insert(0, str(PROGRAM.parent))
+    from processes import IMAGES, build
+
+    done = launch(2, str(tmp_path / "two"), "optimal")
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "two" / "optimal"
+    newest, before = sorted((folder / "checkpoints").glob("step-*"), reverse=True)[:2]
+    expected = RunFolder(folder).read_history()
+    newest.unlink()
+    run = cb.fit(build(), IMAGES, folder, resume=True, pictures=False)
+    said = capsys.readouterr().err
+    assert "processes was 2, now 1: from here on the numbers are those of an unbroken run but for rounding" in said
+    assert f"step {int(before.name.split('-')[1])}" in said
+    assert run.history[-1]["validation_loss"] == pytest.approx(expected[-1]["validation_loss"], rel=1e-5)
+
+
+def test_the_command_prints_once(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "calibrae",
+        "train",
+        "digits",
+    ]
+    options = [
+        "--out",
+        str(tmp_path / "r"),
+        "--epochs",
+        "2",
+        "--network",
+        "linear",
+        "--latent-dim",
+        "2",
+        "--precision",
+        "fp32",
+    ]
+    done = subprocess.run(
+        [*command, *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("trained: ") == 1
+    assert done.stderr.count("plain steps, whose gradients are summed over 2 processes") == 1
+    assert done.stderr.count("kept epoch") == 1
+    again = subprocess.run(
+        [*command, *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert again.returncode != 0
+    assert again.stderr.count("already holds a run") == 1
+    assert "calibrae: " in again.stderr
