@@ -13,6 +13,7 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -21,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch import nn
 
@@ -28,6 +30,7 @@ import calibrae as cb
 from calibrae.runs import RunFolder, load_tree
 
 EPOCHS = 12
+LONG = 150  # epochs of a run of several processes, whose start alone takes seconds
 
 
 def model() -> cb.VAE:
@@ -41,7 +44,8 @@ def model() -> cb.VAE:
 
 def train(out: Path, **given: Any) -> None:
     """Begin the run, or go on with it; settings that are not given are the defaults."""
-    settings: dict[str, Any] = {"epochs": EPOCHS, "save_every": 7, "threads": "auto", "ema_decay": 0.9}
+    epochs = LONG if "RANK" in os.environ else EPOCHS
+    settings: dict[str, Any] = {"epochs": epochs, "save_every": 7, "threads": "auto", "ema_decay": 0.9}
     resume = RunFolder(out).has_begun
     cb.fit(model(), "digits", out, resume=resume, quiet=True, pictures=False, **settings | given)
 
@@ -158,14 +162,67 @@ def kill_and_compare(kills: int, seed: int, folder: Path) -> tuple[int, int, lis
     return at_random, in_saves, wrong, left
 
 
+def launched(out: Path, processes: int) -> subprocess.Popen[bytes]:
+    """Train under torchrun, in a group of processes that can be killed together."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    command = [sys.executable, *launcher, __file__, "--train", str(out)]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen(command, start_new_session=True, **quiet)
+
+
+def kill_processes_and_compare(kills: int, processes: int, seed: int, folder: Path) -> tuple[int, list[str]]:
+    """Kill a run of several processes so often, all of them or one; returns the kills, and differences from the unbroken runs."""
+    rng, done, number, wrong = random.Random(seed), 0, 0, []
+    while done < kills:
+        number += 1
+        out, whole = folder / f"killed-{number}", folder / f"whole-{number}"
+        is_copied = False
+        while True:
+            group = launched(out, processes)
+            began = time.monotonic()
+            while not RunFolder(out).has_begun and group.poll() is None:
+                time.sleep(0.02)
+            if not is_copied:
+                is_copied = True
+                group.send_signal(signal.SIGTERM)
+                group.wait()
+                shutil.copytree(out, whole)
+                assert launched(whole, processes).wait() == 0, "the unbroken run failed"
+                continue
+            wait = rng.uniform(3.0, 9.0)
+            while done < kills and group.poll() is None and time.monotonic() - began < wait:
+                time.sleep(0.02)
+            if done < kills and group.poll() is None:
+                if rng.random() < 0.5:
+                    os.killpg(group.pid, signal.SIGKILL)
+                else:
+                    workers = psutil.Process(group.pid).children(recursive=True)
+                    rng.choice(workers).kill()
+                done += 1
+            if group.wait() == 0:
+                break
+        wrong += [f"{out.name}: {name}" for name in difference(out, whole)]
+        wrong += [f"left behind: {path}" for path in out.rglob(".*")]
+    return done, wrong
+
+
 def main() -> None:
     """Print what was survived."""
     parser = argparse.ArgumentParser()
+    parser.add_argument("--train", type=Path)
+    parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
+    if asked.train is not None:
+        train(asked.train)
+        return
     os.environ.setdefault("CALIBRAE_CACHE", tempfile.mkdtemp(prefix="calibrae-kills-cache-"))
     with tempfile.TemporaryDirectory(prefix="calibrae-kills-") as folder:
+        if asked.processes > 1:
+            done, wrong = kill_processes_and_compare(asked.kills, asked.processes, asked.seed, Path(folder))
+            print(f"kills of {asked.processes} processes {done}; differences {wrong}")
+            sys.exit(bool(wrong))
         at_random, in_saves, wrong, left = kill_and_compare(asked.kills, asked.seed, Path(folder))
     print(
         f"kills at a random time {at_random}, within a save {in_saves}; differences {wrong}; files left behind {left}"
