@@ -154,7 +154,10 @@ def second_device() -> Iterator[str]:
         return real(strategy=strategy, precision=precision)
 
     real = lightning_fabric.Fabric
-    with patch.object(lightning_fabric, "Fabric", fabric), patch.object(torch, "load", second.load):
+    with (
+        patch.object(lightning_fabric, "Fabric", fabric),
+        patch("calibrae.acceleration._device.WITHOUT_DOUBLE", {second.NAME}),
+    ):
         yield second.NAME
 
 

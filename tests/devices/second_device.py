@@ -1,7 +1,7 @@
 """A device of its own in main memory, as strict as a graphics card: what works here mixes no devices.
 
 Its operations are the CPU's, so its numbers are the CPU's but for rounding. But as on CUDA an operation on tensors of two devices fails, scalars
-and the rows of an index apart, and only `.cpu()`, `.to(...)` and `copy_` lead from one to the other.
+and the rows of an index apart, and only `.cpu()`, `.to(...)` and `copy_` lead from one to the other. As on Apple's there is no float64.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ class There(Tensor):
 
     @staticmethod
     def __new__(cls, raw: Tensor) -> There:
+        if raw.dtype is torch.float64:
+            raise TypeError(f"{NAME}:0 has no float64, as Apple's devices have none")
         self = Tensor._make_wrapper_subclass(
             cls, raw.size(), strides=raw.stride(), storage_offset=raw.storage_offset(), dtype=raw.dtype, device=DEVICE
         )
@@ -135,12 +137,3 @@ KERNELS = torch.library.Library("aten", "IMPL")  # of what makes a tensor there 
 KERNELS.impl("empty.memory_format", _empty, "PrivateUse1")
 KERNELS.impl("empty_strided", _empty_strided, "PrivateUse1")
 KERNELS.impl("_copy_from", _copy_from, "PrivateUse1")
-_load = torch.load
-
-
-def load(file: Any, map_location: Any = None, **options: Any) -> Any:
-    """`torch.load`, which knows no storages of this device."""
-    found = _load(file, map_location="cpu", **options)
-    if map_location is None or torch.device(map_location).type != NAME:
-        return found
-    return tree_map(lambda x: x.to(DEVICE) if isinstance(x, Tensor) else x, found)

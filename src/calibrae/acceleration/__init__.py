@@ -6,7 +6,9 @@ from ._compile import AutoCompiled as AutoCompiled
 from ._compile import CompileChoice as CompileChoice
 from ._compile import compile_alone as compile_alone
 from ._convolutions import fast_gradients as fast_gradients
+from ._device import WITHOUT_DOUBLE as WITHOUT_DOUBLE
 from ._device import find_device as find_device
+from ._device import in_double as in_double
 from ._fused import FusedStep as FusedStep
 from ._layout import arrange as arrange
 from ._layout import choose_layout as choose_layout

@@ -3,8 +3,21 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from ..errors import ArgumentError, first_line
+
+WITHOUT_DOUBLE = {"mps"}  # kinds of device that have no float64
+
+
+def in_double(x: Tensor) -> Tensor:
+    """Convert to float64, in main memory where the device has none, as Apple's.
+
+    Examples:
+        >>> in_double(torch.ones(1)).dtype
+        torch.float64
+    """
+    return x.cpu().double() if x.device.type in WITHOUT_DOUBLE else x.double()
 
 
 def find_device(device: str | torch.device) -> torch.device:

@@ -13,6 +13,7 @@ from torch.distributions import Distribution
 from .. import functional
 from .._noise import mixed_seed
 from .._types import Batch
+from ..acceleration import in_double
 from ..errors import ArgumentError, NoDensityError
 from ..functional import error_of_mean
 from ..latents import reparameterise
@@ -324,16 +325,16 @@ class _Chains:
     def _anneal(self, u: Tensor, sizes: Tensor, order: list[int]) -> Tensor:
         """Log weights of a run through the temperatures of these numbers, from end to end."""
         self._accepted = []
-        total: Tensor = torch.zeros(u.shape[:2], dtype=torch.float64, device=u.device)
+        total: Tensor = in_double(torch.zeros(u.shape[:2], device=u.device))
         before = self.betas[order[0]]
         for number in order[1:-1]:
             beta = self.betas[number]
             moved, ratio, acceptance = self._transition(u, beta, sizes[number - 1])
-            total += (beta - before) * ratio.double()
+            total += (beta - before) * in_double(ratio)
             self._accepted.append(acceptance)
             u, before = moved, beta
         ratio = self.path.log_ratio(u)[1]
-        return total + (self.betas[order[-1]] - before) * ratio.double()
+        return total + (self.betas[order[-1]] - before) * in_double(ratio)
 
     def _transition(self, u: Tensor, beta: float, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """One Hamiltonian transition: where it ends, the log ratio where it began, and the acceptance of each example."""

@@ -13,6 +13,7 @@ from torch.distributions import Distribution
 
 from .._noise import mixed_seed
 from .._types import AnySplit, Batch
+from ..acceleration import in_double
 from ..data import Data, RowCache
 from ..errors import NoDensityError
 from ..models import VAE, evaluating, sample_latents
@@ -90,7 +91,7 @@ def prior_bound(model: VAE, batch: Batch, samples: int, seed: int = 0) -> Tensor
             z = sample_latents(p, samples, model.device, generator).reshape(samples, -1)
             context = None if one.context is None else one.context.expand(samples, -1)
             density = model.decode(z, context).log_prob(one.x.expand(samples, *one.x.shape[1:]))
-            bounds.append(density.double().logsumexp(0) - math.log(samples))
+            bounds.append(in_double(density).logsumexp(0) - math.log(samples))
     return torch.stack(bounds).cpu()
 
 

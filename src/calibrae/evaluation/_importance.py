@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .._noise import mixed_seed
 from .._types import Batch
-from ..acceleration import CompileChoice
+from ..acceleration import CompileChoice, in_double
 from ..data import RowCache
 from ..errors import ArgumentError, NoDensityError
 from ..functional import error_of_mean
@@ -78,7 +78,7 @@ class _Streams:
 
     def add(self, log_weights: Tensor) -> None:
         """More samples, `[K, B]`."""
-        log_weights = log_weights.double()
+        log_weights = in_double(log_weights)
         while len(log_weights):
             left = next((m - self.count for m in self.marks if m > self.count), len(log_weights))
             self._add(log_weights[:left])

@@ -14,6 +14,7 @@ from torch.distributions import Distribution
 from .. import functional
 from .._noise import ExampleNoise, mixed_seed
 from .._types import Batch
+from ..acceleration import in_double
 from ..errors import ArgumentError, NoDensityError
 from ..functional import error_of_mean
 from ..latents import exact_kl, factors_of, kl, kl_per_dimension, reparameterise
@@ -155,12 +156,12 @@ def _diagnosed(model: VAE, codes: _Codes, generator: torch.Generator) -> LatentD
     if p is None:
         notes.append(NO_ONE_PRIOR)
     else:
-        log_prior = p.log_prob(z.to(model.device, torch.float32)).double().cpu()
+        log_prior = p.log_prob(z.to(model.device, torch.float32)).cpu().double()
         found["aggregate_kl"] = log_q - log_prior
         if log_marginals is not None and factors_of(p) is not None:
             found["dimensionwise_kl"] = log_marginals - log_prior
         prior = sample_latents(p, len(chosen), model.device, generator)
-        drawn = mixture.log_density(prior.to(z))[0] - p.log_prob(prior).double().cpu()
+        drawn = mixture.log_density(prior.to(z))[0] - p.log_prob(prior).cpu().double()
         usual = mixture.log_density(z, without=chosen)[0] - log_prior
         holes = _hole_share(usual, drawn, generator)
     active = functional.active_latents(variance)
@@ -317,13 +318,13 @@ class _Mixture:
             rows, count = torch.arange(len(part)), self.count - (without is not None)
             left_out = None if without is None else without[i * QUERIES_AT_ONCE :][: len(part)]
             if self.factors is not None:
-                terms = self.factors.log_prob(part[:, None]).double()  # [n, M, d]
+                terms = in_double(self.factors.log_prob(part[:, None]))  # [n, M, d]
                 if left_out is not None:
                     terms[rows, left_out] = -math.inf
                 marginal.append((terms.logsumexp(1) - math.log(count)).sum(1).cpu())
                 together = terms.sum(2)
             else:
-                together = self.q.log_prob(part[:, None]).double()
+                together = in_double(self.q.log_prob(part[:, None]))
                 if left_out is not None:
                     together[rows, left_out] = -math.inf
             joint.append((together.logsumexp(1) - math.log(count)).cpu())

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..acceleration import WITHOUT_DOUBLE
 from ..errors import ArgumentError, NoDensityError
 from ..models import VAE, evaluating, mean_of, sample_latents
 from ..objectives import NO_PRIOR
@@ -120,7 +121,8 @@ def quadrature_log_likelihood(
         raise ArgumentError(
             f"quadrature needs one or two latents; got {model.latent_dim}. Take `annealed_importance` or an importance-weighted bound."
         )
-    exact = copy.deepcopy(model).double()
+    exact = copy.deepcopy(model)
+    exact = (exact.cpu() if exact.device.type in WITHOUT_DOUBLE else exact).double()
     with evaluating(exact):
         x = x.to(exact.device, torch.float64)
         if context is None:
@@ -165,7 +167,7 @@ def _log_prior(model: VAE, context: Tensor | None) -> LogDensity:
     def log_prior(z: Tensor) -> Tensor:
         z = z.to(model.device)
         found: Tensor = p.log_prob(z[:, None])[:, 0] if p.batch_shape else p.log_prob(z)
-        return found.double().cpu()
+        return found.cpu().double()
 
     return log_prior
 
@@ -179,7 +181,7 @@ def _box_of(model: VAE, context: Tensor | None) -> _Box:
     p, log_prior = model.prior_for(context, 1), _log_prior(model, context)
     assert p is not None
     drawn = sample_latents(p, SAMPLES, model.device, torch.Generator().manual_seed(0)).reshape(SAMPLES, -1)
-    z = drawn.double().cpu()
+    z = drawn.cpu().double()
     low, high = z.amin(0), z.amax(0)
     box = _Box(0.5 * (low + high), 0.5 * (high - low) + MARGIN * z.std(0))
     whole = torch.zeros(1, dtype=torch.float64)  # log 1: errors of what lies around are relative to the whole prior

@@ -19,6 +19,7 @@ from torch.distributions import (
 )
 
 from .. import functional
+from ..acceleration import in_double
 from ..errors import NoDensityError, ShapeError
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
@@ -164,10 +165,14 @@ def _(q: Independent, eps: Tensor) -> Tensor | None:  # type: ignore[type-arg]
         return z
     if q.base_dist.event_shape != ():
         return reparameterise(q.base_dist, eps)
-    uniform = torch.special.ndtr(eps.double()).clamp(1e-16, 1.0 - 1e-16)  # in float32 a tail would round to 1: infinite
+    uniform = torch.special.ndtr(in_double(eps)).clamp(
+        1e-16, 1.0 - 1e-16
+    )  # in float32 a tail would round to 1: infinite
     middle = torch.full((), 0.5, dtype=eps.dtype, device=eps.device)
     try:
         precision = torch.promote_types(eps.dtype, q.base_dist.icdf(middle).dtype)
+        if uniform.device != eps.device:  # which has no float64: a far tail is cut there
+            uniform = uniform.to(eps).clamp(torch.finfo(eps.dtype).tiny, 1.0 - torch.finfo(eps.dtype).eps)
         quantile: Tensor = q.base_dist.icdf(uniform).to(precision)
     except NotImplementedError:
         return None

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from .. import functional
 from .._types import ALONE, SHARED, ScaleChoice, Shape, Shared
+from ..acceleration import in_double
 from ..errors import ArgumentError, ShapeError
 
 AT_FLOOR = 1.0 + 1e-3
@@ -133,7 +134,7 @@ class Scale(nn.Module, ABC):
     def summary(self) -> float:
         """One number for all entries: their root mean square (mean for a Laplace density), in units of the data."""
         power = self.statistic.power
-        return math.pow(float(self.log_scale.detach().double().mul(power).exp().mean()), 1.0 / power)
+        return math.pow(float(in_double(self.log_scale.detach()).mul(power).exp().mean()), 1.0 / power)
 
     def std(self) -> float:
         """Standard deviation of the density in one number, in units of the data."""
@@ -258,10 +259,9 @@ class OptimalScale(Scale):
         if self.world.size == 1:
             return scale
         power = self.statistic.power
-        sums = self.world.sum(
-            torch.cat([scale.double().pow(power).flatten() * count, scale.new_tensor([count]).double()])
-        )
-        return (sums[:-1] / sums[-1]).pow(1.0 / power).reshape(scale.shape).to(scale.dtype)
+        wide = in_double(scale).pow(power).flatten() * count
+        sums = self.world.sum(torch.cat([wide, wide.new_tensor([count])]))
+        return (sums[:-1] / sums[-1]).pow(1.0 / power).reshape(scale.shape).to(scale)
 
     def fix(self, value: Tensor) -> None:
         """Fix the scale, `[]`, `[C]` or `[*data]`, in units of the data; raised to the floor.

@@ -29,7 +29,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Facts) -> Non
         raise RuntimeError(first_line(error, 300)) from error
 
 
-def load_tensors(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Tensor], Facts]:
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], Facts]:
     """The tensors that `save_tensors` wrote, by name, and the facts.
 
     Raises:
@@ -38,7 +38,7 @@ def load_tensors(path: Path, device: torch.device | str = "cpu") -> tuple[dict[s
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, "pt", device=str(device)) as stored:
+        with safe_open(path, "pt") as stored:
             return {name: stored.get_tensor(name) for name in stored.keys()}, dict(stored.metadata() or {})  # noqa: SIM118 (no mapping)
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise RunError(f"{path} cannot be read: {first_line(error, 200)}. Restore it from a copy.") from error
@@ -70,13 +70,13 @@ def save_tree(path: Path, tree: Any) -> None:
     save_tensors(path, tensors, {TREE: json.dumps(skeleton, allow_nan=False)})
 
 
-def load_tree(path: Path, device: torch.device | str = "cpu") -> Any:
-    """What `save_tree` wrote, its tensors on a device.
+def load_tree(path: Path) -> Any:
+    """What `save_tree` wrote, its tensors in main memory.
 
     Raises:
         RunError: if the file is damaged.
     """
-    tensors, facts = load_tensors(path, device)
+    tensors, facts = load_tensors(path)
     try:
         return _restored(json.loads(facts[TREE]), tensors)
     except (KeyError, ValueError, TypeError, IndexError, RecursionError) as error:

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, final
 
-import torch
 from torch import Tensor
 
 from ..errors import RunError, first_line
@@ -143,7 +142,7 @@ class Keeper:
             self._name(path.name) for path in self.folder.checkpoints.glob("*.safetensors") if path.name not in needed
         ]
 
-    def load(self, device: torch.device) -> tuple[TrainState, dict[str, Any], Kept, list[str]]:
+    def load(self) -> tuple[TrainState, dict[str, Any], Kept, list[str]]:
         """The newest state that is whole, with its best weights; and the names of newer ones that are not.
 
         Raises:
@@ -152,7 +151,7 @@ class Keeper:
         damaged: list[str] = []
         for path in self.states():
             try:
-                return (*self._load(path.name, device), damaged)
+                return (*self._load(path.name), damaged)
             except RunError as error:
                 damaged.append(str(error))
         path = self.folder.path
@@ -160,16 +159,16 @@ class Keeper:
             raise RunError(f"{path} has no checkpoint to go on from. Train it anew with --overwrite.")
         raise RunError(f"{path} has no whole checkpoint to go on from: {damaged[0]} Or train anew with --overwrite.")
 
-    def _load(self, name: str, device: torch.device) -> tuple[TrainState, dict[str, Any], Kept]:
-        stored = self._read(name, device)
+    def _load(self, name: str) -> tuple[TrainState, dict[str, Any], Kept]:
+        stored = self._read(name)
         values = stored.pop("state")
         epoch = int(stored.pop("best_epoch"))
-        kept = Kept(epoch, self._read(_best_name(epoch), "cpu")["model"]) if epoch else Kept()
+        kept = Kept(epoch, self._read(_best_name(epoch))["model"]) if epoch else Kept()
         return _state(self.folder.checkpoints / name, values), stored, kept
 
-    def _read(self, name: str, device: torch.device | str) -> dict[str, Any]:
+    def _read(self, name: str) -> dict[str, Any]:
         path = self.folder.manifest.require_whole(self._name(name))
-        stored = load_tree(path, device)
+        stored = load_tree(path)
         if not isinstance(stored, dict):
             raise RunError(f"{path} holds no state of training.")
         require_format(path, stored)

@@ -364,7 +364,7 @@ class Trainer:
 
     def _stored(self) -> Stored:
         """The newest whole state, of a run with these settings."""
-        state, parts, best, damaged = self.keeper.load(self.device)
+        state, parts, best, damaged = self.keeper.load()
         for error in damaged:
             self.reporter.say(f"note: {error} Going on from the state before it.")
         stored = Stored(state, parts, best)
