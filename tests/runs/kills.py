@@ -193,11 +193,11 @@ def kill_processes_and_compare(kills: int, processes: int, seed: int, folder: Pa
             while done < kills and group.poll() is None and time.monotonic() - began < wait:
                 time.sleep(0.02)
             if done < kills and group.poll() is None:
-                if rng.random() < 0.5:
-                    os.killpg(group.pid, signal.SIGKILL)
-                else:
-                    workers = psutil.Process(group.pid).children(recursive=True)
+                workers = psutil.Process(group.pid).children(recursive=True)
+                if workers and rng.random() < 0.5:
                     rng.choice(workers).kill()
+                else:
+                    os.killpg(group.pid, signal.SIGKILL)
                 done += 1
             if group.wait() == 0:
                 break
