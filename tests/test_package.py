@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import calibrae
+from calibrae._optional import EXTRAS
 
 ROOT = Path(__file__).resolve().parents[1]
 PROMISED = {
@@ -137,3 +138,48 @@ def test_files_and_functions_stay_small():
                 first = node.body[1] if ast.get_docstring(node) else node.body[0]
                 length = (node.end_lineno or 0) - first.lineno + 1
                 assert length <= 45, f"{file.name}: {node.name} has {length} lines"
+
+
+WITHOUT = r"""
+import sys, tempfile, os
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in BLOCKED:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+BLOCKED = set(sys.argv[1].split(","))
+sys.meta_path.insert(0, Block())
+os.environ["CALIBRAE_CACHE"] = tempfile.mkdtemp()
+import numpy as np, torch
+import calibrae as cb
+from calibrae.errors import CalibraeError
+rows = np.random.default_rng(0).normal(size=(60, 4)).astype("float32")
+model = cb.build("vae", data_shape=(4,), latent_dim=2, network="linear")
+print(model.elbo(torch.from_numpy(rows)).elbo.shape == (60,))  # torch and numpy are enough for this
+uses = {
+    "options": lambda: cb.DataOptions(),
+    "settings": lambda: cb.TrainSettings(),
+    "rows": lambda: cb.load_data(rows),
+    "digits": lambda: cb.load_data("digits"),
+    "load": lambda: cb.load(sys.argv[2]),
+    "evaluate": lambda: cb.evaluate(sys.argv[2]),
+    "fit": lambda: cb.fit(model, rows, epochs=1, quiet=True),
+    "sweep": lambda: cb.sweep(rows, tempfile.mkdtemp() + "/s", beta=[1.0], latent_dim=2, network="linear", quiet=True),
+}
+for name, use in uses.items():
+    try:
+        use()
+    except CalibraeError as error:
+        assert "pip install 'calibrae[" in str(error), error
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("package", ["all", "PIL", "sklearn", "safetensors", "psutil"])
+def test_what_misses_a_package_names_the_extra_that_brings_it(package: str) -> None:
+    """F5: a missing package used to be a raw ModuleNotFoundError, also where it was not needed."""
+    blocked = ",".join(EXTRAS) if package == "all" else package
+    kept = Path(__file__).parent / "runs" / "format-1"
+    command = [sys.executable, "-W", "ignore", "-c", WITHOUT, blocked, str(kept)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("True")

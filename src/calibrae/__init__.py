@@ -116,11 +116,16 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'calibrae' has no attribute {name!r}")
     home = _HOME[name]
-    value = (
-        getattr(importlib.import_module(f".{home}", __name__), name)
-        if home
-        else importlib.import_module(f".{name}", __name__)
-    )
+    try:
+        value = (
+            getattr(importlib.import_module(f".{home}", __name__), name)
+            if home
+            else importlib.import_module(f".{name}", __name__)
+        )
+    except ModuleNotFoundError as error:
+        from ._optional import missing_extra
+
+        raise missing_extra(error) from error
     globals()[name] = value
     return value
 

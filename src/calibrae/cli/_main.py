@@ -10,6 +10,7 @@ import typer
 import typer.core
 
 from .. import errors
+from .._optional import missing_extra
 from . import _assess, _audit, _beta, _bits, _cache, _draw, _evaluate, _sweep, _train
 
 USAGE_ERROR, INTERRUPTED = 2, 130
@@ -90,7 +91,7 @@ def main(arguments: list[str] | None = None) -> None:
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}. Check the path and its rights." if error.filename else str(error))
     except ModuleNotFoundError as error:
-        _fail(f"this needs the package {error.name}, which is not installed. Install it: pip install 'calibrae[all]'")
+        _fail(str(missing_extra(error)))
     except (KeyboardInterrupt, typer.Abort):  # newer typer turns an interrupt into the exit code itself
         sys.exit(INTERRUPTED)
     else:

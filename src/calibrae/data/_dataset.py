@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .._noise import ExampleNoise, mixed_seed
+from .._optional import names_missing
 from .._types import ALONE, AnySplit, Batch, DataSpec, PreparationName, Split, Support, World
 from ..errors import ArgumentError, DataError
 from ._cache import hash_array
@@ -251,6 +252,7 @@ class Data:
         }
 
 
+@names_missing
 def load_data(
     data: Any,
     options: DataOptions | None = None,

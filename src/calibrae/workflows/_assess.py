@@ -16,6 +16,7 @@ from torch import Tensor
 
 from .. import functional
 from .._noise import ExampleNoise, mixed_seed
+from .._optional import names_missing
 from .._types import AnySplit, Split
 from ..data import Data, DataOptions, counted, listed
 from ..errors import ArgumentError, DataError
@@ -92,6 +93,7 @@ def _full_settings(
     return replace(usual, **{name: value for name, value in asked.items() if value is not None})
 
 
+@names_missing
 def evaluate_full(
     run: str | Path | Run | VAE,
     data: Any = None,
@@ -165,6 +167,7 @@ def evaluate_full(
     return found
 
 
+@names_missing
 def diagnose(
     run: str | Path | Run | VAE,
     data: Any = None,
@@ -242,6 +245,7 @@ def _outside(data: Data, split: Split, rows: int) -> Outside | None:
     return Outside(values / total, examples, len(data.view("train")))
 
 
+@names_missing
 def score(
     run: str | Path | Run | VAE,
     data: Any = None,

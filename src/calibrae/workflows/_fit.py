@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from .._optional import names_missing
 from .._plain import record_of
 from .._types import World
 from ..acceleration import find_device
@@ -42,6 +43,7 @@ NOT_KEPT = (
 SETTINGS = tuple(field.name for field in fields(TrainSettings))
 
 
+@names_missing
 def fit(
     model: VAE,
     data: Any,

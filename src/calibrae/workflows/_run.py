@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .._optional import names_missing
 from .._types import AnySplit, Split
 from ..acceleration import find_device
 from ..data import Condition, Data, DataOptions, Preparation, Schema, is_frame, load_data, open_source
@@ -221,6 +222,7 @@ class Run:
         return self.preparation.in_units(x)
 
 
+@names_missing
 def open_run(path: str | Path, *, model: VAE | None = None) -> Run:
     """Open a run on disk.
 
@@ -235,6 +237,7 @@ def open_run(path: str | Path, *, model: VAE | None = None) -> Run:
     return Run(folder, None if model is None else load_model(folder.path, model))
 
 
+@names_missing
 def load(run: str | Path | Run, *, model: VAE | None = None, device: str | torch.device = "cpu") -> VAE:
     """Load the trained model of a run, in eval mode, with its scale fixed.
 
@@ -334,6 +337,7 @@ def _range_of(schema: Schema) -> tuple[float, float]:
     return first.low, first.low + first.step * ((first.levels or 2) - 1)
 
 
+@names_missing
 def evaluate(
     run: str | Path | Run | VAE,
     data: Any = None,

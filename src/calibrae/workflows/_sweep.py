@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, final
 
+from .._optional import names_missing
 from .._registry import describe
 from .._types import Shared, Split
 from ..acceleration import find_device
@@ -64,6 +65,7 @@ class Sweep:
         }
 
 
+@names_missing
 def sweep(
     data: Any,
     out: str | Path,

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from PIL import Image, ImageOps
 
+from ..._optional import Later
 from ...errors import DataError
 from .. import _cache
 from .._registry import reads_files
 from .._source import PART_NAMES, Array, Part, Raw, Request, counted, listed, part_of
 from ._paths import PICTURES_RANK, shown
+
+if TYPE_CHECKING:
+    from PIL import Image, ImageOps
+else:
+    Image, ImageOps = map(Later, ("PIL.Image", "PIL.ImageOps"))
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 OTHER_SUFFIXES = (".avif", ".heic", ".heif", ".jp2", ".jxl", ".tga", ".pbm")  # read where Pillow can
@@ -29,8 +34,7 @@ UNREADABLE_MODES = frozenset({"I", "F"})
 ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values for a quarter turn
 CLASS = "class"  # name of the condition that folders of pictures have
 WHITE = 255
-
-Opener = tuple[str, Callable[[], Image.Image]]  # a name for messages, and how to open it
+Opener: TypeAlias = "tuple[str, Callable[[], Image.Image]]"  # a name for messages, and how to open it
 Openers = Callable[[], Iterable[Opener]]  # read twice: once for the headers, once for the pixels
 
 
@@ -49,11 +53,12 @@ def _is_picture(file: Path) -> bool:
 
 
 def _can_be_opened(file: Path) -> bool:
+    opened = Image.open  # raises without Pillow, which is no fault of the file
     try:
-        with Image.open(file):
-            return True
+        opened(file).close()
     except Exception:  # decoders raise many kinds for damaged files
         return False
+    return True
 
 
 @reads_files("pictures", SUFFIXES, rank=PICTURES_RANK, accepts=_is_picture, is_nested=True)
@@ -132,7 +137,7 @@ def _file_openers(files: Sequence[Path], folder: Path) -> Openers:
 
 def open_bytes(content: bytes) -> Image.Image:
     """An encoded image held in memory."""
-    return Image.open(io.BytesIO(content))
+    return Image.open(BytesIO(content))
 
 
 @dataclass
