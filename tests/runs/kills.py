@@ -19,6 +19,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ import calibrae as cb
 from calibrae.runs import RunFolder, load_tree
 
 EPOCHS = 12
-LONG = 150  # epochs of a run of several processes, whose start alone takes seconds
+LONG = 40  # epochs of a run of several processes, whose start alone takes seconds
 
 
 def model() -> cb.VAE:
@@ -170,6 +171,19 @@ def launched(out: Path, processes: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, start_new_session=True, **quiet)
 
 
+def newest_state(out: Path) -> str:
+    """Name of the newest state of training."""
+    return max((path.name for path in (out / "checkpoints").glob("step-*")), default="")
+
+
+def end_all(group: subprocess.Popen[bytes]) -> None:
+    """Kill a launcher and all that it has started, as a machine that loses its power does."""
+    for process in [*psutil.Process(group.pid).children(recursive=True), psutil.Process(group.pid)]:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    group.wait()
+
+
 def kill_processes_and_compare(kills: int, processes: int, seed: int, folder: Path) -> tuple[int, list[str]]:
     """Kill a run of several processes so often, all of them or one; returns the kills, and differences from the unbroken runs."""
     rng, done, number, wrong = random.Random(seed), 0, 0, []
@@ -178,26 +192,23 @@ def kill_processes_and_compare(kills: int, processes: int, seed: int, folder: Pa
         out, whole = folder / f"killed-{number}", folder / f"whole-{number}"
         is_copied = False
         while True:
+            newest = newest_state(out)
             group = launched(out, processes)
-            began = time.monotonic()
-            while not RunFolder(out).has_begun and group.poll() is None:
+            while newest_state(out) == newest and group.poll() is None:
                 time.sleep(0.02)
             if not is_copied:
                 is_copied = True
-                group.send_signal(signal.SIGTERM)
-                group.wait()
-                shutil.copytree(out, whole)
+                end_all(group)
+                shutil.copytree(out, whole, ignore=shutil.ignore_patterns(".lock"))
                 assert launched(whole, processes).wait() == 0, "the unbroken run failed"
                 continue
-            wait = rng.uniform(3.0, 9.0)
-            while done < kills and group.poll() is None and time.monotonic() - began < wait:
-                time.sleep(0.02)
+            time.sleep(rng.uniform(0.0, 1.0))
             if done < kills and group.poll() is None:
                 workers = psutil.Process(group.pid).children(recursive=True)
                 if workers and rng.random() < 0.5:
                     rng.choice(workers).kill()
                 else:
-                    os.killpg(group.pid, signal.SIGKILL)
+                    end_all(group)
                 done += 1
             if group.wait() == 0:
                 break
