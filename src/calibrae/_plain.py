@@ -47,7 +47,7 @@ def require_types(record: object) -> None:
         >>> require_types(DataSpec((3,), levels="many"))
         Traceback (most recent call last):
         ...
-        calibrae.errors.ArgumentError: `levels` must be int or None; got 'many'.
+        calibrae.errors.ArgumentError: `levels` must be a whole number or None; got 'many'.
     """
     for name, hint in typing.get_type_hints(type(record)).items():
         plain(getattr(record, name), hint, name)
@@ -70,6 +70,7 @@ def plain(value: Any, hint: Any, name: str) -> Any:
     return found
 
 
+WORDS = {int: "a whole number", float: "a finite number", str: "text", bool: "True or False", type(None): "None"}
 LARGEST = 1.79e308  # of a finite number
 _WRONG = object()
 
@@ -121,8 +122,8 @@ def _named(hint: Any) -> str:
         return " or ".join(_named(option) for option in arguments)
     if origin is Literal:
         return " or ".join(map(repr, arguments))
-    if hint is type(None):
-        return "None"
+    if hint in WORDS:
+        return WORDS[hint]
     return str(getattr(hint, "__name__", hint)) if origin is None else str(hint).replace("typing.", "")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from calibrae.acceleration import _precision
+from calibrae.acceleration import _precision, full_float32
 
 CPU = torch.device("cpu")
 
@@ -34,3 +34,15 @@ def test_bf16_is_taken_where_it_is_worth_its_rounding(gain, expected, monkeypatc
 def test_what_is_asked_for_is_taken_without_measuring(choice, monkeypatch):
     monkeypatch.delattr(_precision, "bf16_gain")
     assert _precision.choose_precision(choice, CPU) == (choice, "as asked")
+
+
+def test_evaluation_on_cuda_is_in_whole_float32() -> None:
+    """F3: cuDNN's convolutions take TF32 by default. The settings can be looked at without a CUDA device."""
+    conv = getattr(torch.backends.cudnn, "conv", None)
+    place, name = (torch.backends.cudnn, "allow_tf32") if conv is None else (conv, "fp32_precision")
+    before = getattr(place, name)
+    with full_float32(torch.device("cpu")):
+        assert getattr(place, name) == before
+    with full_float32(torch.device("cuda")):
+        assert getattr(place, name) == (False if conv is None else "ieee")
+    assert getattr(place, name) == before

@@ -16,6 +16,7 @@ from ._layout import usual_layout_afterwards as usual_layout_afterwards
 from ._memory import retain_freed_memory as retain_freed_memory
 from ._precision import bf16_gain as bf16_gain
 from ._precision import choose_precision as choose_precision
+from ._precision import full_float32 as full_float32
 from ._prefetch import prefetch as prefetch
 from ._protocol import Autocast as Autocast
 from ._protocol import Compiled as Compiled

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -12,6 +15,32 @@ SIDE_ON_CPU = 512  # of the matrices that are multiplied
 SIDE = 4096  # elsewhere: a graphics card is done with small ones sooner than it can be told to
 MIN_GAIN = 1.3  # how much faster bf16 must multiply before its rounding is worth it
 BUDGET = 0.1  # seconds of measurement
+
+
+@contextmanager
+def full_float32(device: torch.device) -> Iterator[None]:
+    """Multiply and convolve in whole float32 for a while: CUDA devices round the inputs of convolutions to 10 bits (TF32) by default.
+
+    It is a setting of the whole process; on other devices nothing is changed.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    if hasattr(torch.backends.cudnn, "conv"):  # torch 2.9 gave each kind of operation a precision of its own
+        places: list[tuple[Any, str, Any]] = [
+            (torch.backends.cudnn.conv, "fp32_precision", "ieee"),
+            (torch.backends.cuda.matmul, "fp32_precision", "ieee"),
+        ]
+    else:
+        places = [(torch.backends.cudnn, "allow_tf32", False), (torch.backends.cuda.matmul, "allow_tf32", False)]
+    before = [getattr(place, name) for place, name, _ in places]
+    for place, name, value in places:
+        setattr(place, name, value)
+    try:
+        yield
+    finally:
+        for (place, name, _), value in zip(places, before, strict=True):
+            setattr(place, name, value)
 
 
 def bf16_gain(device: torch.device) -> float:

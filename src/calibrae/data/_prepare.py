@@ -241,6 +241,12 @@ def require_on_range(name: str, array: Array, low: float, high: float) -> None:
 def _standardised(source: Source, train: View, shape: tuple[int, ...]) -> Preparation:
     """Each element to mean zero and variance one, with uniform noise as wide as its step."""
     mean, std = _moments(train)
+    huge = np.flatnonzero(~np.isfinite(std))
+    if len(huge):
+        names = [source.columns[i] if source.columns else f"element {i}" for i in huge]
+        raise DataError(
+            f"{source.name}: values must be such that their squares are numbers, below 1e150; got larger ones in {listed(names)}. Change their unit."
+        )
     step = np.zeros_like(mean)
     if source.schema.layout == "table":
         step = np.array([column.step for column in source.schema.fields])

@@ -11,16 +11,18 @@ from torch.distributions import Distribution
 
 from .._noise import seed_torch
 from .._types import Shape
+from ..acceleration import full_float32
 from ..latents import reparameterise
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Run in eval mode under `no_grad`; restore the mode of every submodule on exit."""
+    """Run in eval mode under `no_grad`, in whole float32; restore the mode of every submodule on exit."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
+    place = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     try:
-        with torch.no_grad():
+        with torch.no_grad(), full_float32(place):
             yield
     finally:
         for module, mode in modes:
