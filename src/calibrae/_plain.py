@@ -117,14 +117,20 @@ def _scalar(value: Any, hint: Any) -> Any:
 
 
 def _named(hint: Any) -> str:
+    """A type in words: `auto, fp32 or bf16`, `a whole number or None`."""
+    words = list(dict.fromkeys(_options(hint)))
+    return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+
+
+def _options(hint: Any) -> list[str]:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Union or origin is types.UnionType:
-        return " or ".join(_named(option) for option in arguments)
+        return [word for option in arguments for word in _options(option)]
     if origin is Literal:
-        return " or ".join(map(repr, arguments))
+        return [str(option) for option in arguments]
     if hint in WORDS:
-        return WORDS[hint]
-    return str(getattr(hint, "__name__", hint)) if origin is None else str(hint).replace("typing.", "")
+        return [WORDS[hint]]
+    return [str(getattr(hint, "__name__", hint)) if origin is None else str(hint).replace("typing.", "")]
 
 
 def _short(value: Any) -> str:

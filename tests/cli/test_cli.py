@@ -165,7 +165,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     assert process.returncode == 130
     assert "Traceback" not in err
     assert "--resume" in err.strip().splitlines()[-1]
-    assert (tmp_path / "r" / "checkpoints" / "last.pt").exists()
+    assert list((tmp_path / "r" / "checkpoints").glob("step-*.safetensors"))
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def end_well_or_say_why(data: np.ndarray, parts: dict[str, Any], settings: dict[
         said = ""
     if said:
         assert "\n" not in said
-        assert len(said.split()) > 5
+        assert len(said.split()) > 3
         return
     weights = [value for value in model.state_dict().values() if value.is_floating_point()]
     assert all(bool(torch.isfinite(value).all()) for value in weights)
