@@ -14,6 +14,7 @@ from .._optional import missing_extra
 from . import _assess, _audit, _beta, _bits, _cache, _draw, _evaluate, _sweep, _train
 
 USAGE_ERROR, INTERRUPTED = 2, 130
+LAUNCHED = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"}  # what torchrun sets
 NEGATIVE_NUMBERS = {"ignore_unknown_options": True}  # -2676.1 is a value and no option
 # the base of all usage errors, from click or, since typer brings its own copy of it, from there
 USAGE_ERRORS: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
@@ -100,8 +101,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _is_first() -> bool:
     """Tell whether this is the first of the processes that a launcher has started, or the only one."""
-    in_step = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
-    return os.environ.get("RANK") in (None, "0") and not (in_step and os.environ.get("SLURM_PROCID", "0") != "0")
+    if set(os.environ) >= LAUNCHED:
+        return os.environ["RANK"] == "0"
+    return os.environ.get("SLURM_STEP_NUM_TASKS", "1") == "1" or os.environ.get("SLURM_PROCID", "0") == "0"
 
 
 def _fail(message: str) -> None:
