@@ -142,3 +142,26 @@ def test_an_objective_of_ones_own_is_asked_for_and_compared(tmp_path) -> None:
     with pytest.raises(RunError, match=r"keeps its objective, .*'share': 0\.5.*; got .*'share': 0\.25"):
         fit(build(), tmp_path / "r", resume=True, objective=Halved(0.25))
     assert len(fit(build(), tmp_path / "r", resume=True, objective=Halved()).history) == 3
+
+
+class Noisy(torch.utils.data.Dataset[torch.Tensor]):
+    """Items that change from read to read, as those with random transforms do."""
+
+    def __len__(self) -> int:
+        return 100
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return float(index % 7) + torch.randn(1, 4, 4)
+
+
+def test_items_that_change_are_gone_on_with_as_they_were_kept(tmp_path) -> None:
+    """B6: the first reading is what the run was trained on."""
+    given: dict[str, Any] = {"quiet": True, "pictures": False, "precision": "fp32", "compile": "off"}
+    first = cb.fit(build(), Noisy(), tmp_path / "r", epochs=1, options=cb.DataOptions(standardise=True), **given)
+    with pytest.raises(
+        RunError, match=r"have changed since .* Pass None as the data to go on with those that were kept"
+    ):
+        cb.fit(build(), Noisy(), tmp_path / "r", epochs=2, resume=True, **given)
+    again = cb.fit(build(), None, tmp_path / "r", epochs=2, resume=True, **given)
+    assert again.history[0] == first.history[0]
+    assert again.data.source.fingerprint == first.data.source.fingerprint

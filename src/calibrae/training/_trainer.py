@@ -170,7 +170,9 @@ class Trainer:
         try:
             with interruptible() as interrupt:
                 train_epochs(self, tracker, interrupt)
-            finish(self)
+                finish(self)
+                if self.look_up(interrupt).code:
+                    self.stop(self.halt.code)
         finally:
             tracker.close()
             self.reporter.close()
@@ -178,11 +180,9 @@ class Trainer:
 
     def look_up(self, interrupt: Interrupt) -> Halt:
         """Ask what has come up since the last step; all processes get one answer."""
-        limit = self.settings.max_minutes
-        is_late = limit is not None and monotonic() - self.started >= 60.0 * limit
-        self.halt = agreed(
-            Halt(interrupt.code, is_late, self.clock.is_due(self.state.step), self.clock.is_cheap()), self.world
-        )
+        is_late = monotonic() - self.started >= 60.0 * (self.settings.max_minutes or float("inf"))
+        own = Halt(interrupt.code, is_late, self.clock.is_due(self.state.step), self.clock.is_cheap())
+        self.halt = agreed(own, self.world)
         return self.halt
 
     def is_done(self) -> bool:

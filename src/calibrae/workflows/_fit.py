@@ -14,7 +14,7 @@ from .._optional import names_missing
 from .._plain import record_of
 from .._types import World
 from ..acceleration import find_device
-from ..data import Data, DataOptions, load_data
+from ..data import KEPT, Data, DataOptions, load_data
 from ..errors import ArgumentError, MissingExtraError, RunError
 from ..models import VAE
 from ..objectives import BetaELBO, Objective
@@ -89,7 +89,7 @@ def fit(
 
     Args:
         model: any `VAE`; trained in place. Submodules in eval mode stay so.
-        data: a name, a path, an array `[N, *data]`, a tensor, a dict of arrays, or a Dataset.
+        data: a name, a path, an array `[N, *data]`, a tensor, a dict of arrays, or a Dataset; `None` on resuming: those of the run.
         out: run folder; by default a new temporary one.
         epochs: passes over the training set; by default until the validation loss has settled, or 18,000 steps are over.
         condition: condition of each example, for a conditional model: an array `[N]` or `[N, k]`, a dict of such by split, or the name
@@ -293,12 +293,18 @@ def _resumed_data(place: Path, data: Any, options: DataOptions | None, condition
         raise RunError(f"a resumed run keeps its data options, {stored.options}; got {options}. Leave them out.")
     known = stored_data(folder)
     chosen, coding = stored.options, run_condition(place)
+    data = stored.source if data is None else data
     if condition is not None and not isinstance(condition, str):
         chosen = replace(chosen, condition=None)
     elif coding is not None and coding.name == "condition" and stored.source is not None:
         data = stored.source  # kept with its condition
     ready = load_data(data, chosen, run_preparation(place), condition=condition, coding=coding)
-    require_same(folder.path, ready, known)
+    try:
+        require_same(folder.path, ready, known)
+    except RunError as error:
+        if (stored.source or "").startswith(KEPT):
+            raise RunError(f"{error} Pass None as the data to go on with those that were kept.") from None
+        raise
     return ready
 
 
