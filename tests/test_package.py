@@ -163,7 +163,7 @@ uses = {
     "load": lambda: cb.load(sys.argv[2]),
     "evaluate": lambda: cb.evaluate(sys.argv[2]),
     "fit": lambda: cb.fit(model, rows, epochs=1, quiet=True),
-    "sweep": lambda: cb.sweep(rows, tempfile.mkdtemp() + "/s", beta=[1.0], latent_dim=2, network="linear", quiet=True),
+    "sweep": lambda: cb.sweep(rows, tempfile.mkdtemp() + "/s", beta=[1.0], latent_dim=2, network="linear", quiet=True, settings=cb.TrainSettings(epochs=1)),
 }
 for name, use in uses.items():
     try:
