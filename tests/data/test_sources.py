@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from calibrae.data import DataOptions, load_data, open_source
-from calibrae.errors import DataError
+from calibrae.errors import CalibraeError, DataError
 
 RNG = np.random.default_rng(0)
 
@@ -367,10 +367,17 @@ def test_folders_without_data(tmp_path):
 
 @pytest.mark.parametrize(
     "field",
-    [{"resize": "stretch"}, {"size": (0, 3)}, {"levels": 1}, {"data_range": (1.0, 0.0)}, {"test_fraction": 0.9}],
+    [
+        {"resize": "stretch"},
+        {"size": (0, 3)},
+        {"levels": 1},
+        {"data_range": (1.0, 0.0)},
+        {"test_fraction": 0.9},
+        {"levels": "many"},
+    ],
 )
 def test_bad_options(field):
-    with pytest.raises(DataError, match="must"):
+    with pytest.raises(CalibraeError, match="must"):
         DataOptions(**field)
 
 
