@@ -4,6 +4,8 @@ Each message says what must hold, what came, and what to do. The command line pr
 with code 2; a library user can catch `CalibraeError`.
 """
 
+TOLD = "the first process of this run tells it"  # note of an error that another process has raised first
+
 
 class CalibraeError(Exception):
     """Base of all errors that calibrae raises on purpose."""

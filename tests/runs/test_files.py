@@ -17,7 +17,7 @@ import pytest
 
 import calibrae as cb
 from calibrae.errors import CalibraeError, RunError
-from calibrae.runs import RunFolder
+from calibrae.runs import RunFolder, load_tree
 from calibrae.training import Stopped
 
 PLAIN: dict[str, Any] = {"epochs": 3, "quiet": True, "pictures": False, "compile": "off", "precision": "fp32"}
@@ -95,6 +95,21 @@ def test_a_damaged_state_is_passed_over_for_the_one_before(copy: Path, capsys: p
     assert "Going on from the state before it" in said
     assert f"step {int(before.name.split('-')[1])}\n" in said
     assert len(resumed.history) == 3
+
+
+def test_the_best_weights_of_a_part_that_was_given_up_are_not_believed(copy: Path) -> None:
+    """Passed over with another rate, a run finds other best weights in an epoch of the same number."""
+    for state in states(copy)[1:]:
+        state.write_bytes(b"damaged")
+    best = {path: path.read_bytes() for path in (copy / "checkpoints").glob("best-*")}
+    resumed = fit(copy, resume=True, lr=1e-3, keep=3)
+    kept = copy / "checkpoints" / f"best-{resumed.folder.read_run()['selected_epoch']:06d}.safetensors"
+    assert kept in best  # the epoch had weights on the disk already
+    stored = load_tree(kept)["model"]
+    ours = {name: value for name, value in resumed.model.state_dict().items() if "scale" not in name}
+    assert all(stored[name].equal(value) for name, value in ours.items())
+    again = fit(copy, resume=True, lr=1e-3)
+    assert all(again.model.state_dict()[name].equal(value) for name, value in ours.items())
 
 
 def test_files_that_follow_from_the_state_are_written_again(copy: Path) -> None:

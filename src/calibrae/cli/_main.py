@@ -28,9 +28,10 @@ class Commands(typer.core.TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:
-            if not interrupt.args:
-                print("calibrae: stopped by Ctrl-C", file=sys.stderr)
-            raise typer.Exit(getattr(interrupt, "code", INTERRUPTED)) from None
+            code = getattr(interrupt, "code", INTERRUPTED)
+            if not str(interrupt):
+                print(f"calibrae: stopped by {'Ctrl-C' if code == INTERRUPTED else 'a signal'}", file=sys.stderr)
+            raise typer.Exit(code) from None
 
 
 app = typer.Typer(
@@ -86,7 +87,7 @@ def main(arguments: list[str] | None = None) -> None:
             sys.exit(USAGE_ERROR)
         _fail(error.format_message())
     except errors.CalibraeError as error:
-        if getattr(error, "__notes__", None):  # the first process tells it
+        if errors.TOLD in getattr(error, "__notes__", ()):
             sys.exit(USAGE_ERROR)
         _fail(str(error))
     except OSError as error:

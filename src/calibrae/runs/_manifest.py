@@ -129,14 +129,6 @@ class Manifest:
             )
         return path
 
-    def is_whole(self, name: str) -> bool:
-        """Tell whether a file is there, as it was written."""
-        try:
-            self.require_whole(name)
-        except RunError:
-            return False
-        return True
-
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON file of ours, which holds an object.

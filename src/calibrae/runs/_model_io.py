@@ -18,7 +18,7 @@ from ..models import VAE, ModelConfig, build_from_config
 from ._atomic import checksum_of, json_text, text_writer
 from ._folder import RunFolder
 from ._manifest import FORMAT, Manifest, read_json, require_format
-from ._tensors import load_tensors, save_tensors, shapes_in
+from ._tensors import load_tensors, save_tensors
 
 WEIGHTS, DESCRIPTION, BASELINE = "model.safetensors", "model.json", "baseline.safetensors"
 
@@ -95,7 +95,7 @@ def load_model(folder: Path, model: VAE | None = None, device: str | torch.devic
         )
     place = find_device(device)
     if model is None:
-        model = _rebuild(folder, config, shapes_in(weights))
+        model = _rebuild(folder, config, {name: tuple(value.shape) for name, value in state.items()})
     if data_shape is not None:
         model.likelihood.set_data_shape(data_shape)
     _load_state(folder, model, {**state, **extra})

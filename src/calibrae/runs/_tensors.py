@@ -44,21 +44,6 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], Facts]:
         raise RunError(f"{path} cannot be read: {first_line(error, 200)}. Restore it from a copy.") from error
 
 
-def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
-    """Shapes of the tensors in a file, by name, without reading them.
-
-    Raises:
-        RunError: if the file is damaged.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "pt") as stored:
-            return {name: tuple(stored.get_slice(name).get_shape()) for name in stored.keys()}  # noqa: SIM118 (no mapping)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read: {first_line(error, 200)}. Restore it from a copy.") from error
-
-
 def save_tree(path: Path, tree: Any) -> None:
     """Write nested dicts, lists and tuples of tensors, numbers, text and `None`.
 

@@ -19,7 +19,6 @@ from ._settings import TrainSettings as TrainSettings
 from ._step import EagerStep as EagerStep
 from ._step import Step as Step
 from ._trainer import Trainer as Trainer
-from ._world import TOLD as TOLD
 from ._world import in_turn as in_turn
 from ._world import join_world as join_world
 from ._world import local_device as local_device

@@ -75,7 +75,7 @@ class Stored:
     """A state of training as it was saved.
 
     Attributes:
-        state: what changes during training.
+        state: counts, sums and history of the training.
         parts: states of the model, the optimisers and the generators.
         best: weights of the best epoch.
     """
@@ -111,6 +111,7 @@ class Keeper:
     def __init__(self, folder: RunFolder, generations: int = 2) -> None:
         self.folder = folder
         self.generations = generations
+        self._best_on_disk = 0  # epoch whose weights this run, and no abandoned part of it, has put on the disk
 
     def states(self) -> list[Path]:
         """Files of the states that are there, the newest first."""
@@ -125,25 +126,26 @@ class Keeper:
         best = _best_name(kept.epoch)
         new = f"step-{state.step:09d}-{best}"
         stored = {"format": FORMAT, "state": asdict(state), "best_epoch": kept.epoch, **parts}
-        writers: dict[str, Writer] = {self._name(new): partial(save_tree, tree=stored)}
-        if kept.epoch and not (self.folder.checkpoints / best).exists():
-            writers[self._name(best)] = partial(
-                save_tree, tree={"format": FORMAT, "epoch": kept.epoch, "model": kept.weights}
-            )
+        writers: dict[str, Writer] = {}
+        if kept.epoch != self._best_on_disk:  # before the state that needs it
+            weights = {"format": FORMAT, "epoch": kept.epoch, "model": kept.weights}
+            writers[self._name(best)] = partial(save_tree, tree=weights)
+        writers[self._name(new)] = partial(save_tree, tree=stored)
         if state.history:
             writers["history.csv"] = self.folder.history_writer(state.history)
         self.folder.commit(writers, drop=self._needless(new, best))
+        self._best_on_disk = kept.epoch
 
     def _needless(self, new: str, best: str) -> list[str]:
         """Names of the files that are not needed once a state and its best weights are there."""
-        older = [path.name for path in self.states() if path.name != new][: self.generations - 1]
+        older = [path.name for path in self.states() if path.name < new][: self.generations - 1]
         needed = {new, best, *older, *(_best_of(name) for name in older)}
         return [
             self._name(path.name) for path in self.folder.checkpoints.glob("*.safetensors") if path.name not in needed
         ]
 
-    def load(self) -> tuple[TrainState, dict[str, Any], Kept, list[str]]:
-        """The newest state that is whole, with its best weights; and the names of newer ones that are not.
+    def load(self) -> tuple[Stored, list[str]]:
+        """The newest state that is whole, with its best weights; and what is wrong with newer ones.
 
         Raises:
             RunError: if there is none.
@@ -151,20 +153,25 @@ class Keeper:
         damaged: list[str] = []
         for path in self.states():
             try:
-                return (*self._load(path.name), damaged)
+                found = self._load(path.name)
             except RunError as error:
                 damaged.append(str(error))
+                continue
+            self._best_on_disk = found.best.epoch
+            return found, damaged
         path = self.folder.path
         if not damaged:
             raise RunError(f"{path} has no checkpoint to go on from. Train it anew with --overwrite.")
         raise RunError(f"{path} has no whole checkpoint to go on from: {damaged[0]} Or train anew with --overwrite.")
 
-    def _load(self, name: str) -> tuple[TrainState, dict[str, Any], Kept]:
-        stored = self._read(name)
-        values = stored.pop("state")
-        epoch = int(stored.pop("best_epoch"))
-        kept = Kept(epoch, self._read(_best_name(epoch))["model"]) if epoch else Kept()
-        return _state(self.folder.checkpoints / name, values), stored, kept
+    def _load(self, name: str) -> Stored:
+        stored, path = self._read(name), self.folder.checkpoints / name
+        try:
+            values, epoch = stored.pop("state"), int(stored.pop("best_epoch"))
+            kept = Kept(epoch, self._read(_best_name(epoch))["model"]) if epoch else Kept()
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(f"{path} holds no state of training: {first_line(error)}.") from error
+        return Stored(_state(path, values), stored, kept)
 
     def _read(self, name: str) -> dict[str, Any]:
         path = self.folder.manifest.require_whole(self._name(name))

@@ -35,7 +35,7 @@ class Choices:
         precision: `fp32` or `bf16`.
         threads: threads of the CPU.
         is_channels_last: whether pictures and kernels are channels-last.
-        compiled: what of a step is compiled.
+        compiled: part of a step that is compiled.
         is_scoring_compiled: whether validation is; `None` before the first one.
     """
 

@@ -20,7 +20,7 @@ class Stopped(KeyboardInterrupt):
     """A run that was stopped, and can go on.
 
     Args:
-        message: where it stands.
+        message: where it stands, as the user was told; empty if nothing was said yet.
         code: exit code of a command that it ends: 130 after Ctrl-C, 143 after SIGTERM, 75 when its time was over.
     """
 
@@ -59,7 +59,7 @@ def interruptible() -> Iterator[Interrupt]:
 
     def handle(number: int, _frame: FrameType | None) -> None:
         if interrupt.is_set():
-            raise Stopped("stopped at once, by a second signal", 128 + number)
+            raise Stopped("", 128 + number)
         interrupt.signal = number
 
     before = {number: signal.signal(number, handle) for number in SIGNALS}

@@ -155,7 +155,8 @@ class Trainer:
 
     def _run(self, *, resume: bool) -> list[dict[str, float]]:
         found: Stored | None = self.world.from_first(self._stored) if resume else None
-        self.model.load_state_dict(self.world.from_first(self.model.state_dict))
+        if self.world.size > 1:
+            self.model.load_state_dict(self.world.from_first(self.model.state_dict))
         self._show_data()
         drawn = random_states(self.device)
         with quiet_fabric():
@@ -364,10 +365,9 @@ class Trainer:
 
     def _stored(self) -> Stored:
         """The newest whole state, of a run with these settings."""
-        state, parts, best, damaged = self.keeper.load()
+        stored, damaged = self.keeper.load()
         for error in damaged:
             self.reporter.say(f"note: {error} Going on from the state before it.")
-        stored = Stored(state, parts, best)
         then, now = stored.settings, asdict(self.settings)
         changed = [f"{k} was {then[k]}, now {now[k]}" for k in now if k not in FREE_ON_RESUME and then.get(k) != now[k]]
         if changed:

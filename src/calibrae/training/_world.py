@@ -15,14 +15,13 @@ from torch import distributed as dist
 
 from .._types import ALONE, World
 from ..acceleration import find_device
-from ..errors import RunError, first_line
+from ..errors import TOLD, RunError, first_line
 from ..models import VAE, optimal_scale_of
 
 if TYPE_CHECKING:
     from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 
 T = TypeVar("T")
-TOLD = "the first process of this run tells it"  # note of an error that another process raised first
 RESTARTS = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
 
 
@@ -131,7 +130,7 @@ def _from_first(make: Callable[[], T]) -> T:
     if failed is not None:
         raise failed
     if found[1] is not None:
-        found[1].__notes__ = [TOLD]
+        found[1].add_note(TOLD)
         raise found[1]
     value: T = found[0]
     return value

@@ -17,7 +17,7 @@ from typing import Any, final
 
 from ..errors import RunError
 from ..runs import RunFolder
-from ..training import interruptible
+from ..training import Stopped, interruptible
 from ._job import Factory, Job, pack
 from ._study import BEAT, Point, Study
 from ._train import TrainRequest
@@ -80,7 +80,7 @@ class Crew:
                         with self._lock:
                             self.study.beat()
                     if interrupt.is_set():
-                        raise KeyboardInterrupt
+                        raise Stopped("", interrupt.code)
                     if tick is not None:
                         tick("epochs", *self._progress())
             finally:
@@ -182,7 +182,7 @@ class Crew:
                 unsent = None  # what is left goes on by itself
                 if self._stop.is_set():
                     break
-        interrupt(process)
+        _ask_to_stop(process)
         try:
             return process.communicate(timeout=GRACE)[0]
         except subprocess.TimeoutExpired:
@@ -195,7 +195,7 @@ class Crew:
         self._stop.set()
 
 
-def interrupt(process: subprocess.Popen[bytes]) -> None:
+def _ask_to_stop(process: subprocess.Popen[bytes]) -> None:
     """Ask a process to stop, as Ctrl-C does; on Windows as Ctrl-Break does, which a process in a group of its own can be sent."""
     process.send_signal(getattr(signal, "CTRL_BREAK_EVENT", signal.SIGINT))
 

@@ -21,7 +21,7 @@ from ..likelihoods import Likelihood
 from ..networks import NetworkOptions
 from ..objectives import Objective
 from ..runs import RunFolder, replace_json
-from ..training import TrainSettings
+from ..training import Stopped, TrainSettings
 from ._crew import Crew, Say, Tick, cores
 from ._job import Factory, Job, made, pack, require_factory
 from ._run import load
@@ -262,10 +262,10 @@ def run_sweep(
     crew.say(_said_at_start(study, at_once))
     try:
         crew.work(tick)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         message = f"stopped; {len(study.done())} points are done, the others keep what they have. To go on, give the same command again"
         crew.say(message)
-        raise KeyboardInterrupt(message) from None
+        raise Stopped(message, getattr(interrupt, "code", 130)) from None
     found = _compared(out, study.done(), tick, factory)
     result = Sweep(out, *found, crew.failed, study.held())
     replace_json(out / "sweep.json", result.to_dict())
