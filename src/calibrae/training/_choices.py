@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, final
 
 import torch
 
+from .._plain import record_of
 from ..acceleration import (
     AcceleratedStep,
     Compiled,
@@ -52,8 +53,7 @@ class Choices:
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Choices:
         """The inverse of `to_dict`."""
-        names = {field.name for field in fields(cls)}
-        return cls(**{name: value for name, value in stored.items() if name in names})
+        return record_of(cls, stored)
 
 
 def choose(
