@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import final
 
-from ..errors import MissingExtraError, RunError
+from ..errors import RunError
 
 NAME = ".lock"
 BEAT = 5.0  # seconds between two signs of life
@@ -87,10 +87,8 @@ def process_start(process: int) -> float:
 
 def _start_of(process: int) -> float | None:
     """Start of a process, in seconds since 1970; `None` if there is none, or it has ended and waits for its parent."""
-    try:
-        import psutil
-    except ImportError as error:
-        raise MissingExtraError("training needs psutil. Install it: pip install 'calibrae[train]'") from error
+    import psutil
+
     try:
         found = psutil.Process(process)
         return None if found.status() == psutil.STATUS_ZOMBIE else float(found.create_time())

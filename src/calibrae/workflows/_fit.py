@@ -10,12 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from .._optional import names_missing
+from .._optional import missing_extra, names_missing
 from .._plain import record_of
 from .._types import World
 from ..acceleration import find_device
 from ..data import KEPT, Data, DataOptions, load_data
-from ..errors import ArgumentError, MissingExtraError, RunError
+from ..errors import ArgumentError, RunError
 from ..models import VAE
 from ..objectives import BetaELBO, Objective
 from ..runs import RunFolder, require_storable
@@ -218,11 +218,10 @@ def _require_extras(*, pictures: bool) -> None:
     """Raise before the first step what would be missing after the last."""
     import importlib.util
 
-    needed = dict.fromkeys(("lightning_fabric", "safetensors", "tomli_w", "psutil"), "train")
-    needed |= {"matplotlib": "figures"} if pictures else {}
-    for package, extra in needed.items():
+    needed = ["lightning_fabric", "safetensors", "tomli_w", "psutil", *(["matplotlib"] if pictures else [])]
+    for package in needed:
         if importlib.util.find_spec(package) is None:
-            raise MissingExtraError(f"training needs {package}. Install it: pip install 'calibrae[{extra}]'")
+            raise missing_extra(ModuleNotFoundError(name=package))
 
 
 @dataclass
