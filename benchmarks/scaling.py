@@ -40,14 +40,14 @@ PIXELS = 2048 * 32 * 32  # that one timing trains on
 PASS = """
 import json, sys, time
 import numpy as np, torch
-from calibrae.data import byte_source, load_data
+from calibrae.data import byte_source, in_batches, load_data
 def peak():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
 before = peak()
 data = load_data(sys.argv[1])
 order = np.random.default_rng(0).permutation(len(data.view("train")))
 started = time.perf_counter()
-rows = sum(len(x) for x, _, _ in data.stored_batches(order, 128, torch.Generator().manual_seed(0), byte_source(0)))
+rows = sum(len(x) for x, _, _ in data.stored_batches(in_batches(order, 128), torch.Generator().manual_seed(0), byte_source(0)))
 seconds = time.perf_counter() - started
 print(json.dumps({"rows": rows, "seconds": seconds, "kibibytes": peak() - before}))
 """

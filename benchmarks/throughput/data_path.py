@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 import calibrae as cb
-from calibrae.data import Data, byte_source, load_data
+from calibrae.data import Data, byte_source, in_batches, load_data
 from networks import LATENTS, build
 
 RESULTS = Path(__file__).parent.parent / "results"
@@ -33,7 +33,7 @@ def batches_alone(data: Data, batch_size: int) -> float:
     order = np.random.default_rng(0).permutation(len(data.view("train")))
     generator = torch.Generator().manual_seed(0)
     started = time.perf_counter()
-    count = sum(1 for _ in data.stored_batches(order, batch_size, generator, byte_source(0)))
+    count = sum(1 for _ in data.stored_batches(in_batches(order, batch_size), generator, byte_source(0)))
     return (time.perf_counter() - started) / count
 
 

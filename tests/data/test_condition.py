@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from calibrae.data import Condition, DataOptions, byte_source, load_data, open_source
+from calibrae.data import Condition, DataOptions, byte_source, in_batches, load_data, open_source
 from calibrae.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -46,7 +46,7 @@ def require_aligned(data, contexts_of):
         rows = [len(view) - 1, 0]
         np.testing.assert_allclose(data.gather(split, rows).context.numpy(), expected[rows], rtol=1e-5, atol=1e-6)
     order = np.random.default_rng(1).permutation(len(data.view("train")))
-    batches = data.stored_batches(order, 7, torch.Generator().manual_seed(0), byte_source(0))
+    batches = data.stored_batches(in_batches(order, 7), torch.Generator().manual_seed(0), byte_source(0))
     expected = contexts_of(data.view("train").gather(order).numpy())
     np.testing.assert_allclose(torch.cat([c for _, _, c in batches]).numpy(), expected, rtol=1e-5, atol=1e-6)
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calibrae._noise import ExampleNoise
-from calibrae.data import DataOptions, Preparation, byte_source, load_data
+from calibrae.data import DataOptions, Preparation, byte_source, in_batches, load_data
 from calibrae.errors import DataError
 
 INTEGERS = np.random.default_rng(0).integers(0, 256, (50, 1, 4, 4), dtype=np.uint8)
@@ -22,7 +22,7 @@ def all_rows(data, split, **kwargs):
 def prepared(data, order, batch_size, seed, **kwargs):
     """Training batches as a step sees them, joined."""
     generator, source = torch.Generator().manual_seed(seed), byte_source(seed)
-    parts = data.stored_batches(order, batch_size, generator, source, **kwargs)
+    parts = data.stored_batches(in_batches(order, batch_size), generator, source, **kwargs)
     return torch.cat([data.preparation(values, bits) if bits is not None else values for values, bits, _ in parts])
 
 
@@ -185,7 +185,9 @@ def test_training_noise_is_uniform_within_the_step_and_fresh():
     generator = torch.Generator().manual_seed(0)
     source = byte_source(0)
     first, second = (
-        torch.cat([data.preparation(x, bits) for x, bits, _ in data.stored_batches(order, 16, generator, source)])
+        torch.cat(
+            [data.preparation(x, bits) for x, bits, _ in data.stored_batches(in_batches(order, 16), generator, source)]
+        )
         for _ in range(2)
     )
     raw = data.view("train").gather(order)

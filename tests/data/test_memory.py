@@ -17,14 +17,14 @@ from calibrae.data.readers._numpy_files import load_numpy
 PASS = """
 import sys
 import numpy as np, torch
-from calibrae.data import byte_source, load_data
+from calibrae.data import byte_source, in_batches, load_data
 def peak():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
 before = peak()
 data = load_data(sys.argv[1])
 order = np.random.default_rng(0).permutation(len(data.view("train")))
 generator = torch.Generator().manual_seed(0)
-rows = sum(len(x) for x, _, _ in data.stored_batches(order, 128, generator, byte_source(0)))
+rows = sum(len(x) for x, _, _ in data.stored_batches(in_batches(order, 128), generator, byte_source(0)))
 rows += sum(len(batch) for batch in data.batches("test", 512))
 print(rows, peak() - before)
 """

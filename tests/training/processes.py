@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from torch import nn
 
 import calibrae as cb
+from calibrae.data import DataOptions
 from calibrae.training import EagerStep
 
 RNG = np.random.default_rng(0)
@@ -60,7 +63,16 @@ KINDS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
         {"condition": LABELS, "micro_batches": 3},
     ),
     "own": (own, IMAGES, {"grad_clip_norm": 0.01}),
+    "stream": (lambda: build(data_shape=(5,)), "shards", {"options": DataOptions(stream=True)}),
 }
+
+
+def write_shards(folder: Path) -> None:
+    """Write the shards of the kind `stream`."""
+    folder.mkdir()
+    for shard, rows in enumerate(np.array_split(np.random.default_rng(1).normal(size=(430, 5)), 3)):
+        table = pa.table({f"c{i}": column for i, column in enumerate(rows.T)})
+        pq.write_table(table, folder / f"{shard}.parquet", row_group_size=10)
 
 
 def dying(at: int) -> None:
@@ -79,11 +91,15 @@ def main() -> None:
     """Train what was asked for; the first process writes the histories and evaluations."""
     out, kinds = Path(sys.argv[1]), sys.argv[2:]
     found = {}
+    if kinds == ["shards"]:
+        write_shards(out.parent / "shards")
+        return
     if kinds == ["dying"]:
         dying(at=13)
         kinds = ["optimal"]
     for kind in kinds or KINDS:
         make, data, settings = KINDS[kind]
+        data = str(out.parent / data) if isinstance(data, str) else data
         given = {
             "epochs": 2,
             "batch_size": 20,

@@ -41,6 +41,7 @@ def launch(processes: int, *arguments: str, restarts: int = 0) -> subprocess.Com
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Any]:
     """What each number of processes found."""
     folder = tmp_path_factory.mktemp("processes")
+    assert launch(1, str(folder / "1"), "shards").returncode == 0
     results = {}
     for processes in (1, 2, 3):
         done = launch(processes, str(folder / str(processes)))
@@ -51,7 +52,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Any]:
 
 @pytest.mark.parametrize("processes", [2, 3])
 @pytest.mark.parametrize(
-    "kind", ["optimal", "element", "laplace, learned", "conv", "table, iwae", "condition, pieces", "own"]
+    "kind", ["optimal", "element", "laplace, learned", "conv", "table, iwae", "condition, pieces", "own", "stream"]
 )
 def test_the_numbers_are_those_of_one_process(found, kind, processes) -> None:
     one, many = found[1][kind], found[processes][kind]

@@ -121,6 +121,12 @@ def train(
             help="Condition on: class (folders of pictures), label (label files), or a column.", show_default=False
         ),
     ] = None,
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream", help="Read Parquet or tar files where they lie, a part at a time, and copy none of it."
+        ),
+    ] = False,
     split_seed: Annotated[int, typer.Option(help="Seed of the split, where none is given.")] = 0,
     config: Annotated[
         str | None,

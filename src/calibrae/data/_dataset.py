@@ -71,8 +71,7 @@ class Data:
 
     def stored_batches(
         self,
-        order: Array,
-        batch_size: int,
+        batches: Iterable[Array],
         generator: torch.Generator,
         source: np.random.Generator,
         *,
@@ -86,8 +85,7 @@ class Data:
         as bytes, and a compiled step prepares them in passing. All else comes prepared, without bits.
 
         Args:
-            order: positions in the training set.
-            batch_size: rows a batch.
+            batches: positions in the training set of each batch.
             generator: generator of mirrors, and of noise that is not bytes.
             source: source of the bytes; see `byte_source`.
             flip: mirror examples left to right at random.
@@ -96,8 +94,7 @@ class Data:
         """
         view = self.views["train"]
         contexts = self.contexts("train")
-        for start in range(0, len(order), batch_size):
-            every = order[start : start + batch_size]
+        for every in batches:
             part = world.part(len(every))
             rows = every[part]
             raw, context = view.gather(rows), None if contexts is None else _placed(contexts[rows], pinned)
@@ -124,10 +121,11 @@ class Data:
             split: name of the split.
             batch_size: rows a batch.
             seed: seed of the dequantisation noise.
-            limit: so many examples only, evenly spaced.
+            limit: so many examples only, evenly spaced. Of a training set that is streamed, at most its sample.
             world: processes of which each gets its share of each batch.
         """
-        view, index = self.view(split).spaced(limit), self.positions(split, limit)
+        index = self.positions(split, limit)
+        view = self.view(split).spaced(self._most(split, limit))
         noise = ExampleNoise("uniform", self.spec.data_shape, mixed_seed(seed, len(split)), DEQUANTISE_STREAM)
         contexts = self.contexts(split)
         start = 0
@@ -141,8 +139,12 @@ class Data:
 
     def positions(self, split: AnySplit, limit: int | None = None) -> Tensor:
         """Positions in a split of the examples of `batches`, `[n]`."""
-        every = View(np.arange(len(self.view(split)))).spaced(limit)
-        return torch.from_numpy(every.array[:] if every.index is None else every.index)
+        return torch.from_numpy(self.view(split).positions(self._most(split, limit)))
+
+    def _most(self, split: AnySplit, limit: int | None) -> int | None:
+        """Limit of the examples of a pass; of training data that no machine holds, their sample stands for all."""
+        sample = self.view(split).sample if split == "train" else None
+        return limit if sample is None or (limit is not None and limit < sample) else sample
 
     def gather(self, split: AnySplit, positions: Any, seed: int = 0) -> Batch:
         """Prepared examples at some positions of a split, with the noise that `batches` gives them.
@@ -170,7 +172,7 @@ class Data:
             split: name of the split.
             limit: so many examples only, evenly spaced; the same as those of `batches`.
         """
-        view, parts = self.view(split).spaced(limit), self.source.parts
+        view, parts = self.view(split).spaced(self._most(split, limit)), self.source.parts
         owners = [part for part, array in parts.items() if array is view.array] or list(parts)  # of all parts, joined
         prefix = len(owners) > 1
         found = [

@@ -14,6 +14,7 @@ from ._schema import Schema, levels_in_units
 from ._source import DataOptions, Raw, Request, Source
 from ._trained import read_as
 from .readers import KEPT
+from .streams import open_stream
 
 MOST_KEPT = 1 << 30  # bytes
 
@@ -32,6 +33,8 @@ def open_source(data: Any, options: DataOptions | None = None, schema: Schema | 
         DataError: if it cannot be read, with what was found and what to do.
     """
     options = options or DataOptions()
+    if options.stream and not isinstance(data, Source):
+        return open_stream(data, options, schema)
     found = data if isinstance(data, Source) else read(data, Request(options, schema))
     if found is None:
         known = ", ".join(reader.name for reader in READERS)

@@ -211,7 +211,7 @@ def prepare(source: Source, train: View, options: DataOptions) -> Preparation:
         spec = DataSpec(shape, schema.levels, kind, scale)
         return Preparation(spec, _number(0.0), _number(1.0), _number(0.0), schema)
     if by_column and options.data_range is None:
-        return _standardised(source, train, shape)
+        return _standardised(source, train.spaced(train.sample), shape)
     return _ranged(source, shape, options)
 
 

@@ -48,6 +48,7 @@ class DataOptions:
         validation_fraction: share of the training examples (at most 5,000), where no validation set is given.
         test_fraction: share of all examples (at most 10,000), where no test set is given.
         split_seed: seed of those splits.
+        stream: read shards (Parquet, or tar files of WebDataset) where they lie, a part at a time; only what is held out is copied.
     """
 
     size: tuple[int, int] | None = None
@@ -62,6 +63,7 @@ class DataOptions:
     validation_fraction: float = 0.1
     test_fraction: float = 0.1
     split_seed: int = 0
+    stream: bool = False
 
     def __post_init__(self) -> None:
         require_types(self)
@@ -137,6 +139,7 @@ class Source:
         labels: conditions by name, `[N]` or `[N, k]` for each part, in the order of its examples.
         notes: sentences that say each assumption and each omission.
         place: name or absolute path under which they can be opened again; `None` for data from Python.
+        origins: where a part comes from, if it was not given.
     """
 
     name: str
@@ -147,6 +150,7 @@ class Source:
     labels: Mapping[str, Mapping[Part, Array]] = field(default_factory=dict)
     notes: tuple[str, ...] = field(default=())
     place: str | None = None
+    origins: Mapping[Part, str] = field(default_factory=dict)
 
     @property
     def levels(self) -> int | None:

@@ -29,7 +29,7 @@ def unsplit_views(source: Source) -> tuple[dict[Split, View], dict[str, str]]:
 def split_views(source: Source, options: DataOptions) -> tuple[dict[Split, View], dict[str, str]]:
     """Given parts as they are; what is missing is held out of the training examples."""
     parts: dict[Part, View] = {part: View(array) for part, array in source.parts.items()}
-    provenance = {str(part): "given" for part in parts}
+    provenance = {str(part): source.origins.get(part, "given") for part in parts}
     if {"all", "train"} <= parts.keys():
         raise DataError(
             f"{source.name}: data beside a training part must belong to one of train, validation, test. Name their part."
@@ -73,8 +73,9 @@ def duplicates(views: Mapping[Split, View]) -> Iterator[str]:
     """Notes on examples of the test and validation sets that are training examples too, value for value."""
     train = views["train"]
     size = sum(len(view) for view in views.values()) * train.slice(0, 1).nbytes
-    if size > MOST_COMPARED:
-        yield f"equal examples in training and test set were not looked for, in {size / 2**30:.1f} GiB"
+    if size > MOST_COMPARED or train.sample is not None:
+        place = "a stream" if train.sample is not None else f"{size / 2**30:.1f} GiB"
+        yield f"equal examples in training and test set were not looked for, in {place}"
         return
     known = _digests(train)
     for name in ("test", "validation"):

@@ -78,8 +78,28 @@ class View:
 
         return releasing(self.array, map(part, range(0, len(self), rows)))
 
-    def spaced(self, limit: int | None) -> View:
-        """So many rows, evenly spaced from the first to the last; all of them if there are no more.
+    def batches(self, batch_size: int, seed: int, done: int) -> Iterator[Array]:
+        """Positions of the examples of each whole batch of an epoch in random order, from a batch on.
+
+        Args:
+            batch_size: examples a batch.
+            seed: seed of the epoch.
+            done: batches that were taken before.
+        """
+        own = getattr(self.array, "batches", None)  # of shards, whose order spares reading
+        if own is not None:
+            yield from own(batch_size, seed, done)
+            return
+        order = np.random.default_rng(seed).permutation(len(self))
+        yield from in_batches(order[done * batch_size : len(self) // batch_size * batch_size], batch_size)
+
+    @property
+    def sample(self) -> int | None:
+        """Examples that stand for all of them in a pass over a training set that no machine holds; `None` for all."""
+        return getattr(self.array, "sample", None)
+
+    def positions(self, limit: int | None) -> Array:
+        """Positions of so many rows, evenly spaced from the first to the last; of all if there are no more.
 
         Raises:
             ArgumentError: if the limit is not positive.
@@ -87,9 +107,26 @@ class View:
         if limit is not None and limit < 1:
             raise ArgumentError(f"`limit` must be positive; got {limit}. Leave it out for all examples.")
         if limit is None or limit >= len(self):
+            return np.arange(len(self))
+        spread = getattr(self.array, "spread", None)  # of shards, in runs, so that few blocks are read
+        return np.linspace(0, len(self) - 1, limit).round().astype(np.int64) if spread is None else spread(limit)
+
+    def spaced(self, limit: int | None) -> View:
+        """The rows at `positions`."""
+        if limit is None or 0 < len(self) <= limit:
             return self
-        positions = np.linspace(0, len(self) - 1, limit).round().astype(np.int64)
+        positions = self.positions(limit)
         return View(self.array, positions if self.index is None else self.index[positions])
+
+
+def in_batches(order: Array, batch_size: int) -> Iterator[Array]:
+    """Cut an order into batches, the last of which may be smaller.
+
+    Examples:
+        >>> [batch.tolist() for batch in in_batches(np.arange(5), 2)]
+        [[0, 1], [2, 3], [4]]
+    """
+    return (order[start : start + batch_size] for start in range(0, len(order), batch_size))
 
 
 def _to_tensor(values: Array) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import final
 
@@ -55,23 +55,21 @@ class Pieces:
             done: steps of it that were taken before.
             generator: source of latent noise and mirrors, in the state that it had after those steps.
         """
-        size = self.settings.batch_size
-        rng = np.random.default_rng(mixed_seed(self.settings.seed, TRAIN_STREAM, number))
-        order = rng.permutation(len(self.data.view("train")))[done * size : self.steps_per_epoch * size]
-        return self._batches(order, generator, self._bytes(number, done))
+        seed = mixed_seed(self.settings.seed, TRAIN_STREAM, number)
+        batches = self.data.view("train").batches(self.settings.batch_size, seed, done)
+        return self._batches(batches, generator, self._bytes(number, done))
 
     def first(self) -> list[Piece]:
         """The first rows as a batch, for trials."""
         generator = torch.Generator().manual_seed(0)
-        return next(self._batches(np.arange(self.settings.batch_size), generator, byte_source(0)))
+        return next(self._batches([np.arange(self.settings.batch_size)], generator, byte_source(0)))
 
     def _batches(
-        self, order: np.ndarray, generator: torch.Generator, source: np.random.Generator
+        self, batches: Iterable[np.ndarray], generator: torch.Generator, source: np.random.Generator
     ) -> Iterator[list[Piece]]:
         settings = self.settings
         stored = self.data.stored_batches(
-            order,
-            settings.batch_size,
+            batches,
             generator,
             source,
             flip=settings.horizontal_flip,

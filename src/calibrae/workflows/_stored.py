@@ -8,7 +8,18 @@ from typing import Any
 
 from .._plain import record_of
 from .._types import AnySplit
-from ..data import GIVEN, KEPT, NAMES, Condition, Data, DataOptions, Preparation, load_data, open_source
+from ..data import (
+    GIVEN,
+    KEPT,
+    NAMES,
+    Condition,
+    Data,
+    DataOptions,
+    Preparation,
+    load_data,
+    may_be_streamed,
+    open_source,
+)
 from ..errors import ArgumentError, CalibraeError, RunError
 from ..runs import RunFolder
 
@@ -41,6 +52,8 @@ def run_data(run: str | Path, data: Any = None, options: DataOptions | None = No
         require_same(run, own, known)
         return own
     chosen = options or options_from(stored)
+    if chosen.stream and not may_be_streamed(data):  # a few new rows or pictures beside a stream
+        chosen = replace(chosen, stream=False)
     if condition is not None or (coding is not None and coding.name == GIVEN):
         chosen = replace(chosen, condition=None)
     source = open_source(data, chosen, preparation.schema)

@@ -39,8 +39,8 @@ IMAGE_ROWS = 512
 def read_parquet(files: Sequence[Path], root: Path, request: Request) -> Raw:
     """Parquet files of one table, or of pictures."""
     groups, notes = grouped(files, root)
-    schema = _reading(files[0], _schema)
-    column = _image_column(files[0], schema)
+    schema = reading(files[0], _schema)
+    column = image_column(files[0], schema)
     raw = _pictures(files, groups, root, column, request) if column else _table(files, groups, root, request)
     if column:
         others = [name for name in schema.names if name not in (column, request.options.condition)]
@@ -64,7 +64,7 @@ def _kept_rows(files: Sequence[Path], names: Sequence[str]) -> Array:
     import pyarrow.parquet as pq
 
     known = set(names)
-    rows = (f"{file.name} row {i}" for file in files for i in range(_reading(file, pq.read_metadata).num_rows))
+    rows = (f"{file.name} row {i}" for file in files for i in range(reading(file, pq.read_metadata).num_rows))
     return np.array([row in known for row in rows])
 
 
@@ -74,7 +74,7 @@ def _schema(file: Path) -> Any:
     return pq.read_schema(file)
 
 
-def _reading(file: Path, read: Any) -> Any:
+def reading(file: Path, read: Any) -> Any:
     import pyarrow as pa
 
     try:
@@ -86,13 +86,13 @@ def _reading(file: Path, read: Any) -> Any:
 def _column(file: Path, name: str) -> Array:
     import pyarrow.parquet as pq
 
-    require_column(file.name, _reading(file, _schema).names, name)
-    return labels_of(file.name, _reading(file, lambda f: pq.read_table(f, columns=[name])).column(0), name)
+    require_column(file.name, reading(file, _schema).names, name)
+    return labels_of(file.name, reading(file, lambda f: pq.read_table(f, columns=[name])).column(0), name)
 
 
 def _table(files: Sequence[Path], groups: dict[Part, list[Path]], root: Path, request: Request) -> Raw:
-    schema = _reading(files[0], _schema)
-    left_out, notes = _left_out(files[0], schema, request)
+    schema = reading(files[0], _schema)
+    left_out, notes = left_out_of(files[0], schema, request)
     names = numeric_names(files[0].name, schema, left_out)
     folder = root if root.is_dir() else root.parent
     options = {"kind": "parquet", "columns": names, "parts": list(groups)}
@@ -104,7 +104,7 @@ def _table(files: Sequence[Path], groups: dict[Part, list[Path]], root: Path, re
     return Raw(str(root), parts, key, tuple(names), units_of(schema), notes=tuple(notes), resolution=resolution)
 
 
-def _left_out(file: Path, schema: Any, request: Request) -> tuple[list[str], list[str]]:
+def left_out_of(file: Path, schema: Any, request: Request) -> tuple[list[str], list[str]]:
     """Columns that are not modelled: the condition, an index, what a trained model does not know; and notes."""
     import pyarrow.parquet as pq
 
@@ -118,7 +118,7 @@ def _left_out(file: Path, schema: Any, request: Request) -> tuple[list[str], lis
     if levels:
         notes.append("the index of a data frame was left out")
     if may_hold_index(schema.names) and schema.names[0] not in left_out:
-        first = _reading(file, lambda f: pq.read_table(f, columns=schema.names[:1])).column(0)
+        first = reading(file, lambda f: pq.read_table(f, columns=schema.names[:1])).column(0)
         index = index_column(file.name, first.to_numpy(), schema.names)
         if index is not None:
             left_out.append(index[0])
@@ -130,7 +130,7 @@ def _left_out(file: Path, schema: Any, request: Request) -> tuple[list[str], lis
 
 def _blocks(files: Sequence[Path], names: list[str], left_out: Sequence[str]) -> Iterator[Array]:
     for file in files:
-        here = numeric_names(file.name, _reading(file, _schema), left_out)
+        here = numeric_names(file.name, reading(file, _schema), left_out)
         if sorted(here) != sorted(names):
             raise DataError(
                 f"{file.name} must have the columns of the other files, {listed(names)}; got {listed(here)}."
@@ -142,12 +142,12 @@ def _batches(file: Path, rows: int, columns: list[str] | None = None) -> Iterato
     """A file's rows; of some columns, where they are named."""
     import pyarrow.parquet as pq
 
-    batches = _reading(file, lambda f: pq.ParquetFile(f).iter_batches(batch_size=rows, columns=columns))
-    while (batch := _reading(file, lambda _: next(batches, None))) is not None:
+    batches = reading(file, lambda f: pq.ParquetFile(f).iter_batches(batch_size=rows, columns=columns))
+    while (batch := reading(file, lambda _: next(batches, None))) is not None:
         yield batch
 
 
-def _image_column(file: Path, schema: Any) -> str | None:
+def image_column(file: Path, schema: Any) -> str | None:
     """The first column of encoded images: a struct with bytes, or bytes that begin as image files do."""
     import pyarrow.types as pt
 

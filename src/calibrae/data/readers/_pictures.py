@@ -141,7 +141,7 @@ def open_bytes(content: bytes) -> Image.Image:
 
 
 @dataclass
-class _Survey:
+class Survey:
     """Survey of all headers: sizes, colour, depth, broken files."""
 
     sizes: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -171,7 +171,7 @@ class _Survey:
         return {**self.__dict__, "sizes": [[*size, count] for size, count in self.sizes.items()]}
 
     @classmethod
-    def from_dict(cls, stored: dict[str, Any]) -> _Survey:
+    def from_dict(cls, stored: dict[str, Any]) -> Survey:
         return cls(**{**stored, "sizes": {(h, w): count for h, w, count in stored["sizes"]}})
 
     @property
@@ -222,7 +222,7 @@ def decode(
     options, skip = request.options, request.options.skip_broken
     survey = _surveyed(content, parts)
     _complain(survey.broken, skip)
-    size, grey = _target(name, survey, request)
+    size, grey = target_of(name, survey, request)
     key = _cache.key_of("pictures", content, size, grey, options.resize, skip, keep_names)
     if not _cache.has(key):
         broken, clear = list(survey.broken), [0]
@@ -245,12 +245,12 @@ def decode(
     return Raw(name, present, key, names=facts.get("names", {}), notes=tuple(facts["notes"]), encoded=True)
 
 
-def _surveyed(content: str, parts: Mapping[Part, Openers]) -> _Survey:
+def _surveyed(content: str, parts: Mapping[Part, Openers]) -> Survey:
     """The survey of some pictures, kept under the key of their content."""
     key = _cache.key_of("survey", content, *parts)
     if _cache.has(key):
-        return _Survey.from_dict(_cache.read(key)[1])
-    survey = _Survey()
+        return Survey.from_dict(_cache.read(key)[1])
+    survey = Survey()
     for name, open_it in itertools.chain.from_iterable(openers() for openers in parts.values()):
         try:
             with open_it() as picture:
@@ -263,7 +263,7 @@ def _surveyed(content: str, parts: Mapping[Part, Openers]) -> _Survey:
     return survey
 
 
-def _target(name: str, survey: _Survey, request: Request) -> tuple[tuple[int, int], bool]:
+def target_of(name: str, survey: Survey, request: Request) -> tuple[tuple[int, int], bool]:
     """Size and colour that all pictures are brought to."""
     if not survey.sizes:
         raise DataError(
