@@ -111,6 +111,7 @@ class World:
         size: number of processes.
         sum: from this process's sum, a tensor, to the sum over all processes.
         from_first: from a function to what it makes in the first process, for all of them; its error too.
+        rows: from this process's rows of a tensor to those of all, one process after the other.
 
     Examples:
         >>> World().sum(torch.ones(2))
@@ -123,6 +124,7 @@ class World:
     size: int = 1
     sum: Callable[[Tensor], Tensor] = _own
     from_first: Callable[[Callable[[], Any]], Any] = _made
+    rows: Callable[[Tensor], Tensor] = _own
 
     @property
     def is_first(self) -> bool:
@@ -132,6 +134,15 @@ class World:
     def part(self, count: int) -> slice:
         """This process's share of so many examples; all shares together are all of them, once."""
         return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
+
+    def over(self, count: int) -> World:
+        """The processes that share so many examples: each alone, with all of them, where there are fewer than processes.
+
+        Examples:
+            >>> World(rank=1, size=3).over(2) == World()
+            True
+        """
+        return self if count >= self.size else World()
 
 
 ALONE = World()  # one process, which has all the work

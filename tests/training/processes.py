@@ -16,11 +16,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from torch import distributed as dist
 from torch import nn
 
 import calibrae as cb
 from calibrae.data import DataOptions
-from calibrae.training import EagerStep
+from calibrae.training import EagerStep, _world
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 3, 203)
@@ -87,6 +88,16 @@ def dying(at: int) -> None:
     EagerStep.__call__ = call  # type: ignore[method-assign]
 
 
+def evaluated_by_the_first(run: cb.Run) -> tuple[float, bool]:
+    """The ELBO of a call that the other processes do not make, and whether they share the next call, which all make."""
+    usual = _world.meet.__defaults__
+    _world.meet.__defaults__ = (1.0,)
+    alone = cb.evaluate(run).elbo_nats if os.environ["RANK"] == "0" else 0.0
+    dist.barrier()
+    _world.meet.__defaults__ = usual
+    return alone or 0.0, _world.meet("cpu").size == dist.get_world_size()
+
+
 def main() -> None:
     """Train what was asked for; the first process writes the histories and evaluations."""
     out, kinds = Path(sys.argv[1]), sys.argv[2:]
@@ -115,7 +126,13 @@ def main() -> None:
             "elbo": record.elbo_nats,
             "bound": record.log_likelihood_nats,
             "sigma": record.sigma,
+            "baseline": record.baseline_log_likelihood_nats,
+            "errors": record.standard_errors,
+            "scores": cb.score(run, importance_samples=3).nll.tolist(),
+            "codes": run.encode(split="train").tolist(),
         }
+        if kind == "optimal" and out.name != "1":
+            found[kind]["first alone"] = evaluated_by_the_first(run)
     if os.environ.get("RANK", "0") == "0":
         (out / "found.json").write_text(json.dumps(found))
 

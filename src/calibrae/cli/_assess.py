@@ -25,7 +25,7 @@ from ._options import (
     reading,
     split_of,
 )
-from ._print import print_findings, print_json, progress, say_notes
+from ._print import is_first, print_findings, print_json, progress, say_notes
 
 SHOWN = 10
 
@@ -62,6 +62,8 @@ def score(
             run, data, split=split_of(split, data), importance_samples=importance_samples, seed=seed, limit=limit,
             options=reading(run, size, resize, skip_broken, header), device=device, tick=tick,
         )  # fmt: skip
+    if not is_first():
+        return
     table = save_scores_csv(found, Path(csv) if csv else Path(run) / "scores.csv")
     picture = draw_scores(found, column_names(run), Path(out) if out else Path(run) / "scores.png")
     elements = found.attribution.per_element if arrays else None

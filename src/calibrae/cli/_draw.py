@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,7 +28,7 @@ from ._options import (
     reading,
     split_of,
 )
-from ._print import print_json, say_notes
+from ._print import is_first, print_json, say_notes
 
 Columns = Annotated[int, typer.Option(help="Columns of the grid.", min=1)]
 Steps = Annotated[int, typer.Option(help="Points on each walk.", min=2)]
@@ -175,14 +176,19 @@ def encode(
 ) -> None:
     """Write the code of every example of a split; a .csv names the examples and the latents."""
     chosen_split = split_of(split, data)
+    from ..training import in_turn, local_device, meet
     from ..workflows import about_new_data, load, require_suffix, run_data, save_arrays
     from ..workflows import encode as codes_of
 
     if out is not None:
         require_suffix(Path(out), NUMBERS)
     chosen: Any = what
-    found = run_data(run, data, reading(run, size, resize, skip_broken, header))
-    codes = codes_of(load(run, device=device), found, chosen_split, what=chosen, seed=seed)
+    world = meet(device)
+    found = in_turn(partial(run_data, run, data, reading(run, size, resize, skip_broken, header)), world)
+    trained = load(run, device=local_device(device, world))
+    codes = codes_of(trained, found, chosen_split, what=chosen, seed=seed, world=world)
+    if not is_first():
+        return
     latents = [f"z{i}" for i in range(codes.shape[1])]
     place = save_arrays(codes, _place(run, out, "codes.npy"), latents, found.names(chosen_split))
     say_notes(json, about_new_data(found, chosen_split) if data else ())

@@ -12,9 +12,9 @@ import typer.core
 from .. import errors
 from .._optional import missing_extra
 from . import _assess, _audit, _beta, _bits, _cache, _draw, _evaluate, _sweep, _train
+from ._print import is_first
 
 USAGE_ERROR, INTERRUPTED = 2, 130
-LAUNCHED = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"}  # what torchrun sets
 NEGATIVE_NUMBERS = {"ignore_unknown_options": True}  # -2676.1 is a value and no option
 # the base of all usage errors, from click or, since typer brings its own copy of it, from there
 USAGE_ERRORS: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
@@ -77,7 +77,7 @@ def root(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; errors are one line on standard error and exit code 2. Of several processes the first one prints."""
-    if not _is_first():
+    if not is_first():
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 (until the process ends)
     try:
         code = app(arguments, standalone_mode=False)
@@ -98,13 +98,6 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(INTERRUPTED)
     else:
         sys.exit(code if isinstance(code, int) else 0)
-
-
-def _is_first() -> bool:
-    """Tell whether this is the first of the processes that a launcher has started, or the only one."""
-    if set(os.environ) >= LAUNCHED:
-        return os.environ["RANK"] == "0"
-    return os.environ.get("SLURM_STEP_NUM_TASKS", "1") == "1" or os.environ.get("SLURM_PROCID", "0") == "0"
 
 
 def _fail(message: str) -> None:

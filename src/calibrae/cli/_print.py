@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import typer
+
+LAUNCHED = frozenset({"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"})  # what torchrun sets
+
+
+def is_first() -> bool:
+    """Tell whether this is the first of the processes that a launcher has started, or the only one: it alone prints and writes files."""
+    if set(os.environ) >= LAUNCHED:
+        return os.environ["RANK"] == "0"
+    return os.environ.get("SLURM_STEP_NUM_TASKS", "1") == "1" or os.environ.get("SLURM_PROCID", "0") == "0"
 
 
 def print_json(record: dict[str, Any]) -> None:
@@ -29,7 +39,7 @@ def print_findings(findings: Sequence[Any]) -> None:
 @contextmanager
 def progress() -> Iterator[Callable[[str, int, int], None] | None]:
     """A bar on a terminal's standard error; nothing elsewhere."""
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or not is_first():
         yield None
         return
     from rich.console import Console

@@ -122,20 +122,16 @@ class Data:
             batch_size: rows a batch.
             seed: seed of the dequantisation noise.
             limit: so many examples only, evenly spaced. Of a training set that is streamed, at most its sample.
-            world: processes of which each gets its share of each batch.
+            world: processes of which each gets its share of the examples, those of the first process first.
         """
         index = self.positions(split, limit)
-        view = self.view(split).spaced(self._most(split, limit))
+        mine = world.part(len(index))
+        index, view = index[mine], self.view(split).spaced(self._most(split, limit))
         noise = ExampleNoise("uniform", self.spec.data_shape, mixed_seed(seed, len(split)), DEQUANTISE_STREAM)
         contexts = self.contexts(split)
-        start = 0
-        for raw in view.sliced(batch_size, world):
-            first = start + world.part(min(batch_size, len(index) - start)).start
-            rows = index[first : first + len(raw)]
-            start += batch_size
-            if len(raw):
-                drawn = noise.rows(rows) if self.preparation.needs_noise else None
-                yield Batch(self.preparation(raw, drawn), None if contexts is None else contexts[rows], None, rows)
+        for raw, rows in zip(view.sliced(batch_size, mine.start, mine.stop), index.split(batch_size), strict=True):
+            drawn = noise.rows(rows) if self.preparation.needs_noise else None
+            yield Batch(self.preparation(raw, drawn), None if contexts is None else contexts[rows], None, rows)
 
     def positions(self, split: AnySplit, limit: int | None = None) -> Tensor:
         """Positions in a split of the examples of `batches`, `[n]`."""

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._types import ALONE, World
 from ..errors import ArgumentError
 from ._mapped import releasing, take
 from ._source import Array
@@ -69,14 +68,11 @@ class View:
             return self.gather(np.arange(start, stop))
         return _to_tensor(np.array(self.array[start:stop]))
 
-    def sliced(self, rows: int, world: World = ALONE) -> Iterator[Tensor]:
-        """All stored values in order, so many rows at once, of which each process gets its share; memory stays bounded."""
-
-        def part(start: int) -> Tensor:
-            mine = world.part(min(rows, len(self) - start))
-            return self.slice(start + mine.start, start + mine.stop)
-
-        return releasing(self.array, map(part, range(0, len(self), rows)))
+    def sliced(self, rows: int, start: int = 0, stop: int | None = None) -> Iterator[Tensor]:
+        """The stored values from one position to another in order, so many rows at once; memory stays bounded."""
+        end = len(self) if stop is None else stop
+        blocks = (self.slice(first, min(first + rows, end)) for first in range(start, end, rows))
+        return releasing(self.array, blocks)
 
     def batches(self, batch_size: int, seed: int, done: int) -> Iterator[Array]:
         """Positions of the examples of each whole batch of an epoch in random order, from a batch on.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import functional
-from .._types import AnySplit
+from .._types import ALONE, AnySplit, World
 from ..data import Data, cached_arrays
 from ..errors import ArgumentError
 from ..functional import LinearBaseline
@@ -120,12 +120,18 @@ def baseline_notes(baseline: LinearBaseline) -> tuple[str, ...]:
 
 
 def log_likelihoods(
-    baseline: LinearBaseline, data: Data, split: AnySplit, seed: int = 0, limit: int | None = None
+    baseline: LinearBaseline,
+    data: Data,
+    split: AnySplit,
+    seed: int = 0,
+    limit: int | None = None,
+    world: World = ALONE,
 ) -> tuple[Tensor, Tensor]:
     """Exact log-likelihood of each example of a split, `[N]`, nats: under the baseline, and under its probabilistic PCA."""
     found, simple = [], []
-    for batch in data.batches(split, data.rows_at_once(ROWS), seed, limit):
+    world = world.over(len(data.positions(split, limit)))
+    for batch in data.batches(split, data.rows_at_once(ROWS), seed, limit, world):
         x = batch.x.flatten(1).double()
         found.append(baseline.log_likelihood(x))
         simple.append(found[-1] if baseline.factor is None else functional.ppca_log_likelihood(baseline.ppca, x))
-    return torch.cat(found), torch.cat(simple)
+    return world.rows(torch.cat(found)), world.rows(torch.cat(simple))

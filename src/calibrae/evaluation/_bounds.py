@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from .._noise import mixed_seed
-from .._types import AnySplit, Batch
+from .._types import ALONE, AnySplit, Batch, World
 from ..acceleration import in_double
 from ..data import Data, RowCache
 from ..errors import NoDensityError
@@ -37,6 +37,7 @@ def split_bounds(
     batch_size: int = 512,
     limit: int | None = None,
     tick: Tick | None = None,
+    world: World = ALONE,
 ) -> ImportanceSummary:
     """The importance-weighted bound of each example of a split; finished blocks of an interrupted call are not computed again.
 
@@ -50,9 +51,12 @@ def split_bounds(
         batch_size: examples read at once; does not change the numbers.
         limit: so many examples only, evenly spaced.
         tick: called with a stage, how much is done and how much there is, for a progress bar.
+        world: processes that share the examples.
     """
-    n = len(data.view(split).spaced(limit))
-    batches = data.batches(split, data.rows_at_once(batch_size), seed, limit)
+    n = len(data.positions(split, limit))
+    world = world.over(n)
+    mine = world.part(n)
+    batches = data.batches(split, data.rows_at_once(batch_size), seed, limit, world)
     identity = (
         "importance",
         ESTIMATORS_REVISION,
@@ -62,10 +66,13 @@ def split_bounds(
         samples,
         sorted(fewer),
         limit,
+        *(() if world.size == 1 else (mine.start, mine.stop)),
     )
     with RowCache(identity) as kept:
-        step = ticker(tick, f"log p(x), K = {samples}", n)
-        return importance_weighted(model, batches, samples, seed, step, fewer=fewer, kept=kept, examples=n)
+        share = mine.stop - mine.start
+        step = ticker(tick, f"log p(x), K = {samples}", share)
+        found = importance_weighted(model, batches, samples, seed, step, fewer=fewer, kept=kept, examples=share)
+    return found.over(world)
 
 
 def prior_bound(model: VAE, batch: Batch, samples: int, seed: int = 0) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from .. import functional
 from .._noise import ExampleNoise, mixed_seed
-from .._types import AnySplit, DataSpec
+from .._types import ALONE, AnySplit, DataSpec, World
 from ..data import Data, counted, listed
 from ..errors import ArgumentError, DataError
 from ..functional import error_of_mean
@@ -42,6 +43,7 @@ def evaluate_model(
     baseline: functional.LinearBaseline | Literal["train", "unknown"] = "train",
     history: Sequence[Mapping[str, float]] = (),
     tick: Tick | None = None,
+    world: World = ALONE,
 ) -> Evaluation:
     """Compute the ELBO, its parts, bits per dimension, the closed-form baseline and, if asked, the importance-weighted bound.
 
@@ -59,6 +61,7 @@ def evaluate_model(
         baseline: closed-form model of the model's training examples; `unknown` for none; by default it is fitted on the training split of `data`.
         history: rows of the run's `history.csv`, which the advice looks at.
         tick: called with a stage, how much is done and how much there is, for a progress bar.
+        world: processes that share the examples; each of them gets the whole record.
 
     Raises:
         ArgumentError: if a number is out of range.
@@ -70,15 +73,23 @@ def evaluate_model(
             f"batch_size and limit must be positive and importance_samples not negative; got {batch_size}, {limit}, "
             f"{importance_samples}."
         )
-    summary = summarise_split(model, data, split, seed=seed, batch_size=batch_size, limit=limit, tick=tick)
+    summary = summarise_split(model, data, split, seed=seed, batch_size=batch_size, limit=limit, tick=tick, world=world)
     _require_finite(summary, data, split, limit)
-    linear, notes = _baseline(model, data, baseline)
+    linear, notes = world.from_first(partial(_baseline, model, data, baseline))
     notes = (*_assumptions(model, data, split), *notes)
-    likelihoods = None if linear is None else log_likelihoods(linear, data, split, seed, limit)
+    likelihoods = None if linear is None else log_likelihoods(linear, data, split, seed, limit, world)
     weighted = None
     if importance_samples:
         weighted = split_bounds(
-            model, data, split, importance_samples, seed=seed, batch_size=batch_size, limit=limit, tick=tick
+            model,
+            data,
+            split,
+            importance_samples,
+            seed=seed,
+            batch_size=batch_size,
+            limit=limit,
+            tick=tick,
+            world=world,
         )
         notes = notes if is_reliable(weighted) else (*notes, effective_remark(weighted))
     if summary.is_bound and summary.elbo > 0:
@@ -99,6 +110,7 @@ def summarise_split(
     batch_size: int = 512,
     limit: int | None = None,
     tick: Tick | None = None,
+    world: World = ALONE,
 ) -> ELBOSummary:
     """The ELBO and its terms on a split. Models of one latent size see the same noise, so their differences have small errors.
 
@@ -110,15 +122,19 @@ def summarise_split(
         batch_size: examples at once.
         limit: so many examples only, evenly spaced.
         tick: called with a stage, how much is done and how much there is, for a progress bar.
+        world: processes that share the examples.
     """
     noise = ExampleNoise("normal", (model.latent_dim,), mixed_seed(seed, LATENT_STREAM))
-    size, count = data.rows_at_once(batch_size), len(data.view(split).spaced(limit))
-    batches = data.batches(split, size, seed, limit)
+    size, count = data.rows_at_once(batch_size), len(data.positions(split, limit))
+    world = world.over(count)
+    mine = world.part(count)
+    batches = data.batches(split, size, seed, limit, world)
     own = torch.Generator().manual_seed(
         mixed_seed(seed, LATENT_STREAM, 1)
     )  # for a posterior that draws its own samples
     with seeded(own, model.device):
-        return summarise(model, batches, noise.rows, ticker(tick, "ELBO", count), Scorer(model, count, size))
+        step = ticker(tick, "ELBO", mine.stop - mine.start)
+        return summarise(model, batches, noise.rows, step, Scorer(model, mine.stop - mine.start, size), world)
 
 
 def _require_finite(summary: ELBOSummary, data: Data, split: AnySplit, limit: int | None) -> None:

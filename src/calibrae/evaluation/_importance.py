@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .._noise import mixed_seed
-from .._types import Batch
+from .._types import Batch, World
 from ..acceleration import CompileChoice, in_double
 from ..data import RowCache
 from ..errors import ArgumentError, NoDensityError
@@ -49,6 +49,12 @@ class ImportanceSummary:
     samples: int
     fewer: dict[int, Tensor] = field(default_factory=dict)
     compilation: str = ""
+
+    def over(self, world: World) -> ImportanceSummary:
+        """Bounds of the examples of all processes."""
+        fewer = {count: world.rows(bounds) for count, bounds in self.fewer.items()}
+        bounds, effective = world.rows(self.log_likelihood), world.rows(self.effective_samples)
+        return ImportanceSummary(bounds, effective, self.samples, fewer, self.compilation)
 
     @property
     def sample_error(self) -> Tensor:

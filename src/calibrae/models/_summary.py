@@ -99,6 +99,10 @@ class Tally:
         """This process's numbers, `[N]` or `[N, d]`, float64."""
         return torch.cat(self._values[name])
 
+    def everywhere(self, name: str) -> Tensor:
+        """Numbers of all processes, the first one's first."""
+        return self._world.rows(self.values(name))
+
     def count(self) -> int:
         """Number of examples, over all processes."""
         first = next(iter(self._values.values()), [])
@@ -235,7 +239,7 @@ def _summary(tally: Tally, data_dim: int) -> ELBOSummary:
         nll=tally.mean("nll"),
         kl=(tally.mean("kl") if by_latent is None else float(by_latent.sum())) if is_bound else None,
         kl_per_dim=by_latent,
-        elbos=tally.values("elbo") if is_bound else -tally.values("nll"),
+        elbos=tally.everywhere("elbo") if is_bound else -tally.everywhere("nll"),
         mse=tally.mean("sse") / data_dim,
         posterior_mean_var=tally.variances("posterior_mean") if "posterior_mean" in tally else None,
         is_bound=is_bound,

@@ -22,4 +22,5 @@ from ._trainer import Trainer as Trainer
 from ._world import in_turn as in_turn
 from ._world import join_world as join_world
 from ._world import local_device as local_device
+from ._world import meet as meet
 from ._world import was_restarted as was_restarted

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import itertools
 import os
 import pickle
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor
 from torch import distributed as dist
+from torch.distributed import distributed_c10d
 
 from .._types import ALONE, World
 from ..acceleration import find_device
@@ -22,6 +25,10 @@ if TYPE_CHECKING:
     from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 
 T = TypeVar("T")
+PATIENCE = 60.0  # seconds for which a process waits for others to come to a call
+TOGETHER, APART = "together", "apart"
+_MEETINGS = itertools.count()
+LAUNCHED = frozenset({"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"})  # what torchrun sets
 RESTARTS = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
 
 
@@ -39,7 +46,37 @@ def join_world(device: str) -> World:
             return World()
         _connect(environment, device)
     size = dist.get_world_size()
-    return World() if size < 2 else World(dist.get_rank(), size, _sum, _from_first)
+    return World() if size < 2 else World(dist.get_rank(), size, _sum, _from_first, _rows)
+
+
+def meet(device: str, seconds: float = PATIENCE) -> World:
+    """The processes that have come to this place of their program; this one alone if the others do not come.
+
+    A call that shares its work would wait forever for processes that never make it, as where a script evaluates in its first process
+    only. So they meet first, by notes in the store through which they were connected: all that come in time go on together.
+
+    Args:
+        device: name of the device, as for `join_world`.
+        seconds: time to wait for the others.
+    """
+    world = join_world(device)
+    if world.size == 1:
+        return world
+    store, end = distributed_c10d._get_default_store(), time.monotonic() + seconds
+    place = _meeting()
+    while store.check([f"{place}-end"]):  # the others came too late to this one
+        place = _meeting()
+    if store.add(place, 1) == world.size:
+        store.compare_set(f"{place}-end", "", TOGETHER)
+    while not store.check([f"{place}-end"]):
+        if time.monotonic() > end:
+            store.compare_set(f"{place}-end", "", APART)
+        time.sleep(0.002)
+    return world if store.get(f"{place}-end").decode() == TOGETHER else World()
+
+
+def _meeting() -> str:
+    return f"calibrae-meeting-{next(_MEETINGS)}"
 
 
 def local_device(device: str, world: World) -> str:
@@ -71,15 +108,17 @@ def shared_scale(model: VAE, world: World) -> Iterator[None]:
 
 def _environment() -> ClusterEnvironment | None:
     """What the launcher has said; `None` without one. An allocation of SLURM without `srun` has launched nothing."""
+    is_step = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1 and "SLURM_PROCID" in os.environ
+    is_launched = set(os.environ) >= LAUNCHED
+    if not is_launched and not is_step:
+        return None
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment
     from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
     from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
-    if {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"} <= set(os.environ):
+    if is_launched:
         return TorchElasticEnvironment() if TorchElasticEnvironment.detect() else LightningEnvironment()
-    if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1 and "SLURM_PROCID" in os.environ:
-        return SLURMEnvironment(auto_requeue=False)
-    return None
+    return SLURMEnvironment(auto_requeue=False)
 
 
 def _connect(environment: ClusterEnvironment, device: str) -> None:
@@ -114,6 +153,13 @@ def _sum(own: Tensor) -> Tensor:
             "with --resume, or let the launcher do so (torchrun --max-restarts 3)."
         ) from error
     return total.to(own.device)
+
+
+def _rows(own: Tensor) -> Tensor:
+    """Rows of all processes, one after the other, in main memory."""
+    found: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(found, own.detach().cpu())
+    return torch.cat(found)
 
 
 def _from_first(make: Callable[[], T]) -> T:

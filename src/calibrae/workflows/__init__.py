@@ -20,9 +20,9 @@ from ._draw import reconstruct as reconstruct
 from ._draw import sample as sample
 from ._draw import save_picture as save_picture
 from ._draw import traverse as traverse
+from ._evaluate import evaluate as evaluate
 from ._fit import fit as fit
 from ._run import Run as Run
-from ._run import evaluate as evaluate
 from ._run import load as load
 from ._run import open_run as open_run
 from ._self_test import Check as Check

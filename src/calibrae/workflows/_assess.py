@@ -40,7 +40,8 @@ from ..evaluation import (
 from ..figures import save_calibration, save_latents, save_scores
 from ..models import VAE
 from ..runs import replace_text
-from ._run import Opened, Run
+from ._evaluate import Opened, open_together
+from ._run import Run
 
 ASSESS_STREAM = 11
 EXAMPLES = 5000  # of each split that a diagnosis looks at
@@ -279,11 +280,13 @@ def score(
     Raises:
         CalibraeError: if the run, the data or a number is not usable, saying what to do.
     """
-    opened = Opened(run, data, options, model, device, condition)
+    opened, world = open_together(run, data, options, model, device, condition)
     trained, use = opened.model, opened.data
     chosen = split or ("test" if data is None else "all")
     names = use.names(chosen, limit)
-    bound = split_bounds(trained, use, chosen, importance_samples, seed=seed, limit=limit, tick=tick).log_likelihood
+    bound = split_bounds(
+        trained, use, chosen, importance_samples, seed=seed, limit=limit, tick=tick, world=world
+    ).log_likelihood
     bound, far = _with_prior(trained, use, chosen, bound, importance_samples, seed=seed, limit=limit)
     levels = use.spec.density_levels
     bits = None if levels is None else functional.bits_per_dim(-bound, use.spec.data_dim, levels)

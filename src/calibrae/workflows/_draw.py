@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .._noise import ExampleNoise
-from .._types import AnySplit, Batch
+from .._types import ALONE, AnySplit, Batch, World
 from ..acceleration import AutoCompiled
 from ..data import Data
 from ..errors import ArgumentError, first_line
@@ -81,6 +81,7 @@ def encode(
     *,
     what: Literal["mean", "sample", "log_std"] = "mean",
     seed: int = 0,
+    world: World = ALONE,
 ) -> Tensor:
     """Codes of a split, `[N, d]`: posterior means by default, or samples, or log standard deviations.
 
@@ -104,10 +105,13 @@ def encode(
         return found
 
     size, drawn = data.rows_at_once(AT_ONCE), ExampleNoise("normal", (model.latent_dim,), seed)
-    found = AutoCompiled(codes, model.device, len(data.view(split)) // size, label="encoding")
+    count = len(data.positions(split))
+    world = world.over(count)
+    found = AutoCompiled(codes, model.device, count // world.size // size, label="encoding")
     with evaluating(model):
-        batches = (batch.to(model.device) for batch in data.batches(split, size, seed))
-        return torch.cat([found(b.x, drawn.rows(b.index).to(b.x), b.context).cpu() for b in batches])  # type: ignore[arg-type]
+        batches = (batch.to(model.device) for batch in data.batches(split, size, seed, world=world))
+        own = torch.cat([found(b.x, drawn.rows(b.index).to(b.x), b.context).cpu() for b in batches])  # type: ignore[arg-type]
+    return world.rows(own)
 
 
 def interpolate(model: VAE, corners: Batch, steps: int) -> Tensor:
