@@ -1,7 +1,9 @@
 """Pictures in their places."""
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from calibrae.errors import ArgumentError
 from calibrae.figures import image_grid, save_grid, save_histograms, save_pairs, save_walks
@@ -16,10 +18,32 @@ def test_each_original_stands_above_its_reconstruction_in_a_short_last_row():
 
 def test_a_grid_is_as_wide_as_what_it_holds(tmp_path):
     path = save_grid(torch.rand(2, 3, 56, 56), tmp_path / "x.png", columns=8)
-    from PIL import Image
-
     with Image.open(path) as picture:
         assert picture.size == (2 * 58 + 2, 60)
+
+
+@pytest.mark.parametrize("side", [7, 8, 28, 56, 64])
+def test_title_labels_and_captions_stand_beside_pixels_that_are_as_they_were(tmp_path, side):
+    x, x_hat = torch.rand(2, 5, 3, side, side)
+    words = {"title": "five of them", "captions": ["a.png", "a/long/path/of/a/picture.png", "c", "d", "e"]}
+    with Image.open(save_grid(x_hat, tmp_path / "x.png", 3, reference=x, **words)) as picture:
+        found = np.asarray(picture.convert("RGB"))
+    factor = max(1, round(56 / side))
+    for example in (*x, *x_hat):
+        tile = (example * 255).byte().permute(1, 2, 0).numpy().repeat(factor, 0).repeat(factor, 1)
+        assert is_in(found, tile)
+    dark = (found < 120).all(-1)
+    assert dark[:28].any(), "the title"
+    assert dark[28:, :40].any(), "the labels of the rows"
+
+
+def is_in(canvas, tile):
+    """Tell whether a tile is part of a canvas, but for the rounding of its colours."""
+    height, width = tile.shape[:2]
+    corners = np.argwhere((np.abs(canvas[: 1 - height, : 1 - width].astype(int) - tile[0, 0]) <= 1).all(-1))
+    return any(
+        (np.abs(canvas[top : top + height, left : left + width].astype(int) - tile) <= 1).all() for top, left in corners
+    )
 
 
 def test_a_grid_shows_the_pixels():
@@ -42,8 +66,6 @@ def test_tables_are_drawn_column_by_column(tmp_path, columns):
 
 
 def test_a_wide_table_shows_as_many_columns_as_fit(tmp_path):
-    from PIL import Image
-
     sizes = []
     for columns in (24, 30):
         save_histograms(torch.randn(22, columns), tmp_path / "x.png", [f"c{i}" for i in range(columns)])

@@ -123,7 +123,7 @@ def sample(
     opened, model = open_run(run), load(run, device=device)
     contexts = opened.contexts(condition_value(condition, opened.condition), n)
     x = draw(model, n, contexts, noise=observation_noise, seed=seed)
-    title = "samples" if observation_noise else "samples (means)"
+    title = f"{n} samples, with observation noise" if observation_noise else f"{n} samples (means)"
     _finish(run, x, out, arrays, json, "samples.png", columns=columns, title=title)
 
 
@@ -152,8 +152,9 @@ def reconstruct(
     model = load(run, device=device)
     found = run_data(run, data, reading(run, size, resize, skip_broken, header))
     batch = examples(found, chosen_split, n, seed)
-    how: dict[str, Any] = {"columns": columns, "reference": batch.x, "title": "reconstructions"}
+    how: dict[str, Any] = {"columns": columns, "reference": batch.x}
     named = found.names(chosen_split, n)
+    how |= {"title": f"{len(batch)} examples ({chosen_split}) and their reconstructions", "captions": named}
     say_notes(json, about_new_data(found, chosen_split) if data else ())
     _finish(run, rebuild(model, batch.x, batch.context), out, arrays, json, "reconstructions.png", named, **how)
 
@@ -248,6 +249,7 @@ def traverse(
     value = condition_value(condition, opened.condition)
     context = None if value is None else opened.contexts(value, 1)
     one = None if context is None else context[0]
-    walks, by = walk(load(run, device=device), run_data(run, data), n=n, steps=steps, reach=reach, context=one)
-    how: dict[str, Any] = {"columns": steps, "walks": True, "title": f"traversal, by {by}"}
-    _finish(run, walks, out, arrays, json, "traversal.png", **how)
+    walks = walk(load(run, device=device), run_data(run, data), n=n, steps=steps, reach=reach, context=one)
+    title = f"traversal of the latents, {-reach:g} to {reach:g} standard deviations, by {walks.ranking.by}"
+    how: dict[str, Any] = {"columns": steps, "walks": True, "title": title, "rows": walks.ranking.labels}
+    _finish(run, walks.x, out, arrays, json, "traversal.png", **how)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +13,24 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..errors import ArgumentError, MissingExtraError
-from ..runs import replace_file
-from ._style import BLUE, GREY, new_figure, save_figure, tidy
+from ..errors import ArgumentError
+from ._style import BLUE, DARK, DPI, GREY, new_figure, save_figure, tidy
 
 Array = npt.NDArray[Any]
 SMALLEST_SIDE = 56  # pixels to which small pictures are enlarged, by whole numbers
 GAP, PAPER = 2, 1.0
+CAPTION, TITLE = 16, 30  # pixels of room for a caption and the title
+MOST_NARROW = 420  # pixels of a grid with a title, at least
+CHARACTER, LETTER = 6.2, 7.6  # pixels of a character of a caption, and of a label
 
 
-def image_grid(x: Tensor, columns: int) -> Array:
+def image_grid(x: Tensor, columns: int, gap: int = GAP) -> Array:
     """Pictures `[N, C, H, W]` on [0, 1] as one `[rows, columns, 3]` array; small ones are enlarged without smoothing.
+
+    Args:
+        x: pictures.
+        columns: columns of the grid.
+        gap: pixels of paper below each row, in which captions have room.
 
     Examples:
         >>> image_grid(torch.zeros(6, 1, 56, 56), columns=3).shape
@@ -35,14 +44,23 @@ def image_grid(x: Tensor, columns: int) -> Array:
     pictures = pictures.transpose(0, 2, 3, 1).repeat(factor, axis=1).repeat(factor, axis=2)
     n, height, width, _ = pictures.shape
     rows = math.ceil(n / columns)
-    canvas = np.full((rows * (height + GAP) + GAP, columns * (width + GAP) + GAP, 3), PAPER, dtype=np.float32)
+    canvas = np.full((rows * (height + gap) + GAP, columns * (width + GAP) + GAP, 3), PAPER, dtype=np.float32)
     for i, picture in enumerate(pictures):
-        top, left = (i // columns) * (height + GAP) + GAP, (i % columns) * (width + GAP) + GAP
+        top, left = (i // columns) * (height + gap) + GAP, (i % columns) * (width + GAP) + GAP
         canvas[top : top + height, left : left + width] = picture
     return canvas
 
 
-def save_grid(x: Tensor, path: Path, columns: int, *, reference: Tensor | None = None, title: str = "") -> Path:
+def save_grid(
+    x: Tensor,
+    path: Path,
+    columns: int,
+    *,
+    reference: Tensor | None = None,
+    title: str = "",
+    rows: Sequence[str] = (),
+    captions: Sequence[str] = (),
+) -> Path:
     """Draw examples: pictures as a grid, the middle slices of volumes too, signals as lines.
 
     Args:
@@ -50,17 +68,30 @@ def save_grid(x: Tensor, path: Path, columns: int, *, reference: Tensor | None =
         path: place of the PNG.
         columns: columns of the grid.
         reference: originals; each is drawn over or beside its counterpart.
-        title: title of line panels.
+        title: title.
+        rows: label of each row of pictures; by default, with originals, which are which.
+        captions: caption under each picture; with originals, under its reconstruction.
     """
     if x.ndim == 5:
         middle = x.shape[2] // 2
         x, reference = x[:, :, middle], None if reference is None else reference[:, :, middle]
-    if x.ndim == 4:
-        columns = min(columns, len(x))
-        if reference is not None:
-            x = _interleave(reference, x, columns)
-        return _save_array(image_grid(x, columns), path)
-    return _save_lines(x, path, columns, reference, title)
+        title = f"{title}, middle slices" if title else "middle slices"
+    if x.ndim != 4:
+        return _save_lines(x, path, columns, reference, title)
+    columns = min(columns, len(x))
+    if reference is None:
+        return _save_pictures(x, path, columns, title, rows, captions)
+    lines = math.ceil(len(x) / columns)
+    under = list(captions) + [""] * (len(x) - len(captions))
+    spread = [
+        line for i in range(0, len(x), columns) for line in ([""] * columns, _filled(under[i : i + columns], columns))
+    ]
+    pairs = rows or ("data", "model") * lines
+    return _save_pictures(_interleave(reference, x, columns), path, columns, title, pairs, list(chain(*spread)))
+
+
+def _filled(captions: Sequence[str], columns: int) -> list[str]:
+    return [*captions, *([""] * (columns - len(captions)))]
 
 
 def _interleave(above: Tensor, below: Tensor, columns: int) -> Tensor:
@@ -72,13 +103,43 @@ def _interleave(above: Tensor, below: Tensor, columns: int) -> Tensor:
     return torch.cat(rows)
 
 
-def _save_array(canvas: Array, path: Path) -> Path:
-    try:
-        from matplotlib.image import imsave
-    except ImportError as error:
-        raise MissingExtraError("pictures need matplotlib. Install it: pip install 'calibrae[figures]'") from error
-    replace_file(path, lambda temporary: imsave(temporary, canvas, format="png"))
-    return path
+def _save_pictures(
+    x: Tensor, path: Path, columns: int, title: str, rows: Sequence[str], captions: Sequence[str]
+) -> Path:
+    """A grid with its title, the labels of its rows and a caption under each picture; every pixel stays one."""
+    gap = CAPTION if any(captions) else GAP
+    canvas = image_grid(x, columns, gap)
+    height, width = canvas.shape[:2]
+    left, top = _room(rows), (TITLE if title else 0)
+    whole, tall = max(width + left, MOST_NARROW if title else 0), height + top
+    figure = new_figure(whole / DPI, tall / DPI)
+    figure.set_layout_engine("none")
+    axes = figure.add_axes((left / whole, 0.0, width / whole, height / tall))
+    axes.imshow(canvas, interpolation="nearest", aspect="auto")
+    axes.set_axis_off()
+    step, across = (height - GAP) / math.ceil(len(x) / columns), (width - GAP) / columns
+    for i, label in enumerate(rows):
+        axes.text(
+            -6, GAP + (i + 0.5) * step - (gap - GAP) / 2, label, fontsize=7, ha="right", va="center", clip_on=False
+        )
+    for i, caption in enumerate(captions):
+        place = GAP + (i % columns + 0.5) * across, (i // columns + 1) * step - gap + 2 * GAP
+        axes.text(*place, _short(caption, across), fontsize=6, ha="center", va="top", color=DARK, parse_math=False)
+    if title:
+        figure.text((left + GAP) / whole, 1.0 - 6 / tall, title, fontsize=9, va="top", parse_math=False)
+    return save_figure(figure, path)
+
+
+def _room(labels: Sequence[str]) -> int:
+    """Pixels that the labels of rows need beside them."""
+    longest = max(map(len, labels), default=0)
+    return round(12 + LETTER * longest) if longest else 0
+
+
+def _short(caption: str, width: float) -> str:
+    """A caption that fits; of a file's name the end says more."""
+    most = max(4, int(width / CHARACTER))
+    return caption if len(caption) <= most else "…" + caption[1 - most :]
 
 
 def _save_lines(x: Tensor, path: Path, columns: int, reference: Tensor | None, title: str) -> Path:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREY = "#1f5fa8", "#d9662b", "#8a8f98"
+BLUE, ORANGE, GREY, DARK = "#1f5fa8", "#d9662b", "#8a8f98", "#3a3f47"
 DPI = 130
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -123,8 +123,40 @@ def interpolate(model: VAE, corners: Batch, steps: int) -> Tensor:
         return mean_of_data(model.decode(z, context)).cpu()
 
 
-def ranked_latents(model: VAE, data: Data, n: int) -> tuple[Tensor, str]:
-    """The `n` most informative latents, most informative first, and by what they are ranked.
+class Ranking(NamedTuple):
+    """Ranking of latents, most informative first.
+
+    Attributes:
+        dims: their numbers, `[n]`.
+        values: what each is ranked by, `[n]`.
+        by: its name.
+    """
+
+    dims: Tensor
+    values: Tensor
+    by: str
+
+    @property
+    def labels(self) -> list[str]:
+        """Number and value of each latent."""
+        unit = " nats" if self.by == "KL" else ""
+        return [f"z{int(dim)}: {float(value):.2f}{unit}" for dim, value in zip(self.dims, self.values, strict=True)]
+
+
+class Walks(NamedTuple):
+    """Walks along latents.
+
+    Attributes:
+        x: decoded points, `[k * steps, *data]`.
+        ranking: the latents, in their order.
+    """
+
+    x: Tensor
+    ranking: Ranking
+
+
+def ranked_latents(model: VAE, data: Data, n: int) -> Ranking:
+    """The `n` most informative latents.
 
     By the KL of each; where the KL does not split into latents, by the variance of the posterior means.
 
@@ -137,13 +169,14 @@ def ranked_latents(model: VAE, data: Data, n: int) -> tuple[Tensor, str]:
     rank, by = (by_kl, "KL") if by_kl is not None else (summary.posterior_mean_var, "variance of the posterior means")
     if rank is None:
         raise ArgumentError("the latents of this posterior cannot be ranked: it has no KL per latent and no mean.")
-    return rank.argsort(descending=True)[: min(n, model.latent_dim)], by
+    dims = rank.argsort(descending=True)[: min(n, model.latent_dim)]
+    return Ranking(dims, rank[dims], by)
 
 
 def traverse(
     model: VAE, data: Data, *, n: int = TRAVERSED, steps: int = STEPS, reach: float = 3.0, context: Tensor | None = None
-) -> tuple[Tensor, str]:
-    """Decode walks along the most informative latents, `[k * steps, *data]`; and say how they were ranked.
+) -> Walks:
+    """Decode walks along the most informative latents.
 
     They start from the prior's mean and go `reach` of its standard deviations to both sides; without a prior, or where it cannot tell
     these, from 0 in units of 1.
@@ -156,7 +189,7 @@ def traverse(
         reach: how far, in standard deviations of the prior.
         context: context `[context_dim]` of all, for a conditional model; by default that of the first validation example.
     """
-    dims, by = ranked_latents(model, data, n)
+    ranking = ranked_latents(model, data, n)
     if context is None and model.context_dim:
         first = data.gather("validation", [0]).context
         assert first is not None
@@ -164,8 +197,9 @@ def traverse(
     given = None if context is None else context.to(model.device)[None]
     with evaluating(model):
         origin, unit = _middle(model, given)
-        z = origin + unit * traversal(torch.zeros_like(origin), dims.to(origin.device), steps, reach)
-        return mean_of_data(model.decode(z, None if given is None else given.expand(len(z), -1))).cpu(), by
+        z = origin + unit * traversal(torch.zeros_like(origin), ranking.dims.to(origin.device), steps, reach)
+        x = mean_of_data(model.decode(z, None if given is None else given.expand(len(z), -1))).cpu()
+    return Walks(x, ranking)
 
 
 def _middle(model: VAE, context: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -197,6 +231,8 @@ def save_picture(
     reference: Tensor | None = None,
     walks: bool = False,
     title: str = "",
+    rows: Sequence[str] = (),
+    captions: Sequence[str] = (),
 ) -> Path:
     """Pictures and signals as a grid; table rows column by column.
 
@@ -207,10 +243,12 @@ def save_picture(
         names: names of a table's columns.
         reference: the originals of reconstructions.
         walks: whether `x` is walks through the latent space, a row of the grid each.
-        title: title of panels.
+        title: title.
+        rows: label of each row of pictures.
+        captions: caption of each picture.
     """
     if x.ndim > 2:
-        return save_grid(x, path, columns, reference=reference, title=title)
+        return save_grid(x, path, columns, reference=reference, title=title, rows=rows, captions=captions)
     names = names or [f"column {i + 1}" for i in range(x.shape[1])]
     if reference is not None:
         return save_pairs(reference, x, path, names, title=f"{title} against the data")
@@ -260,17 +298,21 @@ class _Drawing:
         restore = self.data.preparation.restore
         chosen = examples(self.data, "validation", SAMPLED_ROWS if self.is_table else ROWS // 2 * COLUMNS)
         x_hat = restore(reconstruct(self.model, chosen.x, chosen.context))
-        self.draw(x_hat, path, columns=COLUMNS, reference=restore(chosen.x), title="reconstructions")
+        title = f"{len(x_hat)} validation examples and their reconstructions"
+        named = self.data.names("validation", len(x_hat))
+        self.draw(x_hat, path, columns=COLUMNS, reference=restore(chosen.x), title=title, captions=named)
 
     def traversal(self, path: Path) -> None:
-        walks, by = traverse(self.model, self.data)
-        self.draw(self.data.preparation.restore(walks), path, columns=STEPS, walks=True, title=f"traversal, by {by}")
+        walks = traverse(self.model, self.data)
+        x, by = self.data.preparation.restore(walks.x), walks.ranking.by
+        title = f"traversal of the latents, -3 to 3 standard deviations, by {by}"
+        self.draw(x, path, columns=STEPS, walks=True, title=title, rows=walks.ranking.labels)
 
     def samples(self, path: Path) -> None:
         count = SAMPLED_ROWS if self.is_table else ROWS * COLUMNS
         contexts = None if not self.model.context_dim else _spread_contexts(self.data, count)
         drawn = self.data.preparation.restore(sample(self.model, count, contexts))
-        title = "samples (means)" if contexts is None else "samples (means), conditions as in the data"
+        title = f"{count} samples (means)" + ("" if contexts is None else ", conditions as in the data")
         self.draw(drawn, path, columns=COLUMNS, title=title)
 
 

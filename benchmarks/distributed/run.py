@@ -1,0 +1,243 @@
+"""Steps of 1, 2 and 4 processes here, measured and simulated, and what the simulation says of a run on many cards.
+
+python benchmarks/distributed/run.py measure
+python benchmarks/distributed/run.py project
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from simulation import Machine, ring_seconds, simulate
+
+from calibrae.data import DataOptions, byte_source, load_data
+from calibrae.runs import save_tree
+
+HERE = Path(__file__).parent
+WORKER = HERE / "worker.py"
+RESULT = HERE.parent / "results" / "distributed.json"
+BATCH = {"mlp": 512, "conv": 128}
+TURNS = 3
+
+
+def environment() -> dict[str, str]:
+    """Environment of a process that has one thread."""
+    return os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+def together(processes: int, *words: str) -> list[Path]:
+    """Run connected processes; returns what they wrote."""
+    folder = Path(tempfile.mkdtemp())
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    command = [sys.executable, *(launcher if processes > 1 else []), str(WORKER), *words, str(folder)]
+    subprocess.run(command, check=True, env=environment(), capture_output=True)
+    return sorted(folder.iterdir())
+
+
+def side_by_side(processes: int, *words: str) -> list[Path]:
+    """Run processes that know nothing of one another at the same time; returns what they wrote."""
+    folder = Path(tempfile.mkdtemp())
+    command = [sys.executable, str(WORKER), *words, str(folder)]
+    running = [subprocess.Popen(command, env=environment(), stderr=subprocess.DEVNULL) for _ in range(processes)]
+    if any(process.wait() for process in running):
+        raise RuntimeError("a process failed")
+    return sorted(folder.iterdir())
+
+
+def seconds_in(paths: list[Path]) -> list[float]:
+    """All seconds that some files hold."""
+    return [second for path in paths for second in json.loads(path.read_text())]
+
+
+def compared(network: str) -> list[dict[str, Any]]:
+    """Measured and simulated seconds of a step, in turns."""
+    cores, rows = os.cpu_count() or 1, []
+    for processes in (1, 2, 4):
+        share = str(BATCH[network] // processes)
+        measured, computing, talk = [], [], {"gradients": 0.0, "small": 0.0}
+        for _ in range(TURNS):
+            # what one process computes, with as many others at work as there are cores: no message is sent
+            computing += seconds_in(side_by_side(min(processes, cores), "train", network, share))
+            measured += [statistics.median(seconds_in(together(processes, "train", network, str(BATCH[network]))))]
+        if processes > 1:
+            talk = json.loads(together(processes, "messages", network)[0].read_text())
+        machine = Machine(computing, max(1.0, processes / cores), talk["gradients"], talk["small"])
+        simulated = float(np.median(simulate(machine, processes)))
+        rows.append(
+            {
+                "network": network,
+                "processes": processes,
+                "measured_ms": 1e3 * statistics.median(measured),
+                "simulated_ms": 1e3 * simulated,
+                "computing_ms": 1e3 * statistics.median(computing),
+                "gradients_ms": 1e3 * talk["gradients"],
+                "small_ms": 1e3 * talk["small"],
+                "parameters": talk.get("parameters"),
+            }
+        )
+        print(rows[-1], flush=True)
+    return rows
+
+
+def threads_or_processes(network: str) -> dict[str, float]:
+    """Images a second of one process with two threads, as it comes and in plain steps, and of two processes with one each."""
+    code = """
+import sys, numpy as np, calibrae as cb
+network, processes, acceleration, batch = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+shape = {"mlp": (1, 28, 28), "conv": (3, 32, 32)}[network]
+data = np.random.default_rng(0).integers(0, 256, (60 * batch + 2000, *shape), dtype=np.uint8)
+model = cb.build("sigma-vae", data_shape=shape, latent_dim=16, network=network)
+options = cb.DataOptions(validation_fraction=0.01, test_fraction=0.01)
+how = dict(epochs=3, precision="fp32", compile="off", batch_size=batch, options=options, quiet=True, pictures=False, threads=2 // processes)
+run = cb.fit(model, data, acceleration=acceleration, **how)
+import os
+if os.environ.get("RANK", "0") == "0":
+    rows = run.history
+    print((rows[-1]["step"] - rows[0]["step"]) * batch / (rows[-1]["seconds"] - rows[0]["seconds"]))
+"""
+    script = Path(tempfile.mkdtemp()) / "train.py"
+    script.write_text(code)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    ways = {
+        "two threads": ([], "1", "on"),
+        "two threads, plain": ([], "1", "off"),
+        "two processes": (launcher, "2", "on"),
+    }
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(TURNS):
+        for name, (before, processes, acceleration) in ways.items():
+            command = [sys.executable, *before, str(script), network, processes, acceleration, str(BATCH[network])]
+            done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment())
+            found[name].append(float(done.stdout.split()[-1]))
+    medians = {name: statistics.median(rates) for name, rates in found.items()}
+    print(network, medians, flush=True)
+    return medians
+
+
+def reading() -> dict[str, float]:
+    """Pictures and rows a second that one core reads from a stream and prepares, and megabytes a second that a state is saved with."""
+    folder = Path(tempfile.mkdtemp())
+    rng = np.random.default_rng(0)
+    found = {}
+    for side, count in ((32, 20_000), (64, 10_000), (256, 1_500)):
+        found[f"pictures of {side} x {side} a second"] = pictures(folder / str(side), side, count, rng)
+    found["rows of 50 numbers a second"] = table(folder / "table", rng)
+    tree = {"a": torch.randn(50_000_000)}
+    save_tree(folder / "warm", tree={"a": torch.randn(10)})
+    start = time.perf_counter()
+    save_tree(folder / "state", tree=tree)
+    with (folder / "state").open("rb") as file:
+        os.fsync(file.fileno())
+    found["megabytes of a state a second"] = 200.0 / (time.perf_counter() - start)
+    print(found, flush=True)
+    return found
+
+
+def pictures(folder: Path, side: int, count: int, rng: np.random.Generator) -> float:
+    """Rate of JPEG pictures of smooth noise in a tar file."""
+    import tarfile
+
+    folder.mkdir()
+    small = rng.integers(0, 256, (count, max(4, side // 8), max(4, side // 8), 3), dtype=np.uint8)
+    with tarfile.open(folder / "a.tar", "w") as archive:
+        for i, pixels in enumerate(small):
+            stream = io.BytesIO()
+            Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC).save(stream, "JPEG", quality=90)
+            member = tarfile.TarInfo(f"{i:07d}.jpg")
+            member.size = stream.tell()
+            stream.seek(0)
+            archive.addfile(member, stream)
+    return rate(folder)
+
+
+def table(folder: Path, rng: np.random.Generator) -> float:
+    """Rate of rows of float64 in Parquet."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder.mkdir()
+    for i in range(4):
+        columns = {f"c{j}": rng.normal(size=100_000) for j in range(50)}
+        pq.write_table(pa.table(columns), folder / f"{i}.parquet", row_group_size=10_000)
+    return rate(folder)
+
+
+def rate(folder: Path) -> float:
+    """Examples a second of one pass over the training part of a stream."""
+    data = load_data(folder, DataOptions(stream=True))
+    batches, generator = data.view("train").batches(128, 0, 0), torch.Generator()
+    count, start = 0, time.perf_counter()
+    for values, bits, _ in data.stored_batches(batches, generator, byte_source(0)):
+        count += len(values if bits is None else data.preparation(values, bits))
+    return count / (time.perf_counter() - start)
+
+
+def measure() -> None:
+    """Measure all that is needed, and keep it."""
+    torch.set_num_threads(1)
+    found = {"machine": f"{os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}"}
+    found |= {"reading": reading(), "ways": {network: threads_or_processes(network) for network in BATCH}}
+    found |= {"steps": [row for network in BATCH for row in compared(network)]}
+    RESULT.write_text(json.dumps(found, indent=1) + "\n")
+
+
+CARDS, IMAGES = 64, 1_000_000_000
+CASES = (  # name, parameters, images a second that a card trains, bytes of a picture, images a batch and card
+    ("convolutions, 32 x 32", 1_500_000, 50_000, 1_500, 1024),
+    ("convolutions, 64 x 64", 20_000_000, 10_000, 4_000, 512),
+    ("residual, 256 x 256", 100_000_000, 400, 40_000, 32),
+)
+BANDWIDTHS = (1.25e9, 25e9)  # bytes a second and card: 10 gigabit Ethernet; 200 gigabit InfiniBand
+CORES = 14  # of a machine, for each card
+
+
+def project() -> None:
+    """Print what the simulation says of a billion images on 64 cards."""
+    known = json.loads(RESULT.read_text())["reading"]
+    save_rate = 1e6 * known["megabytes of a state a second"]
+    head = ["case", "network", "step ms", "messages ms", "loading ms", "images/s", "of 64 cards %", "hours an epoch"]
+    print("| " + " | ".join([*head, "sent a step MB", "read MB/s", "state MB", "saving s"]) + " |")
+    print("|" + "---|" * (len(head) + 4))
+    for name, parameters, per_card, size, batch in CASES:
+        side = next(key for key in known if f"{name.split()[-1]} x" in key)
+        for bandwidth in BANDWIDTHS:
+            talk, computing = ring_seconds(parameters, CARDS, bandwidth), batch / per_card
+            jitter = computing * np.random.default_rng(0).lognormal(
+                0.0, 0.03, 1000
+            )  # 3 % from step to step, as cards have
+            loading = batch / (CORES * known[side])
+            state = 4.0 * parameters * 4  # weights, two moments, best weights
+            saving = state / save_rate
+            machine = Machine(list(jitter), 1.0, talk, ring_seconds(8, CARDS, bandwidth), loading, saving)
+            step = float(simulate(machine, CARDS).mean())
+            speed = CARDS * batch / step
+            cells = [
+                name,
+                f"{8 * bandwidth / 1e9:.0f} Gbit/s",
+                f"{1e3 * step:.1f}",
+                f"{1e3 * talk:.1f}",
+                f"{1e3 * loading:.1f}",
+            ]
+            cells += [f"{speed:,.0f}", f"{100 * speed / (CARDS * per_card):.0f}", f"{IMAGES / speed / 3600:.2f}"]
+            cells += [
+                f"{2 * 4 * parameters * (CARDS - 1) / CARDS / 1e6:,.0f}",
+                f"{speed * size / 1e6:,.0f}",
+                f"{state / 1e6:,.0f}",
+            ]
+            print("| " + " | ".join([*cells, f"{saving:.1f}"]) + " |")
+
+
+if __name__ == "__main__":
+    {"measure": measure, "project": project}[sys.argv[1]]()
