@@ -17,6 +17,15 @@ def test_the_corpus_is_large_enough():
     assert len({case.name for case in CASES}) == len(CASES)
 
 
+@pytest.mark.parametrize("batch_size", [3, 4, 5, 7, 8])
+@pytest.mark.parametrize("latent_dim", [3, 5, 6])
+def test_a_kl_of_averages_is_told_in_any_number_of_examples(batch_size, latent_dim):
+    case = next(case for case in CASES if case.name == "KL of the batch's average")
+    record = audit_loss(case.loss, batch_size=batch_size, data_shape=(6,), latent_dim=latent_dim)
+    assert "kl-not-a-kl" in record.codes()
+    assert not [code for code in record.codes() if code.startswith("kl-uneven")]
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_audit_finds_the_truth(case):
     record = audit_loss(case.loss, **case.arguments)

@@ -50,14 +50,13 @@ def _relative_mismatch(kl: KLProbe, weight: float, base: tuple[Tensor, Tensor], 
 def _unequal_weights(kl: KLProbe, weight: float, level: float, tolerance: float) -> UnequalWeights | None:
     """Compare the weights of two halves of the examples, and of the latents."""
     mu = kl.full(kl.mean_at(max(level, 0.5 * kl.sizes.latent_dim)))
-    half_examples, half_latents = torch.zeros_like(mu), torch.zeros_like(mu)
-    half_examples[: len(mu) // 2] = 1.0
-    half_latents[:, : mu.shape[1] // 2] = 1.0
-    for axis, mask, size in (("examples", half_examples, len(mu)), ("latents", half_latents, mu.shape[1])):
-        if size < 2:
+    for axis, dim in (("examples", 0), ("latents", 1)):
+        size = mu.shape[dim] // 2  # halves of one size: of a KL of averages the weight of a part grows with it
+        if not size:
             continue
         shares = []
-        for part in (mask, 1.0 - mask):
+        for rows in (range(size), range(mu.shape[dim] - size, mu.shape[dim])):
+            part = torch.zeros_like(mu).index_fill(dim, torch.tensor(rows), 1.0)
             delta = 0.1 * mu * part
             second_difference = sum(w * kl.one(mu + t * delta) for t, w in ((-1.0, 1.0), (0.0, -2.0), (1.0, 1.0)))
             shares.append(second_difference / (weight * float(delta.square().sum())))

@@ -25,6 +25,10 @@ from ._fit import fit as fit
 from ._run import Run as Run
 from ._run import load as load
 from ._run import open_run as open_run
+from ._runs import RunRow as RunRow
+from ._runs import list_runs as list_runs
+from ._runs import remove_run as remove_run
+from ._runs import runs_table as runs_table
 from ._self_test import Check as Check
 from ._self_test import self_test as self_test
 from ._stored import about_new_data as about_new_data

@@ -15,7 +15,7 @@ from .._plain import record_of
 from .._types import World
 from ..acceleration import find_device
 from ..data import KEPT, Data, DataOptions, load_data
-from ..errors import ArgumentError, RunError
+from ..errors import ArgumentError, CalibraeError, RunError
 from ..models import VAE
 from ..objectives import BetaELBO, Objective
 from ..runs import RunFolder, require_storable
@@ -33,7 +33,7 @@ from ..training import (
 )
 from ._announce import announce
 from ._draw import draw_run
-from ._records import StoredRequest, keep_baseline, keep_place, stored_request, write_end, write_start
+from ._records import StoredRequest, keep_numbers, keep_place, stored_request, write_end, write_start
 from ._run import Run
 from ._stored import require_same, run_condition, run_preparation, stored_data
 
@@ -175,10 +175,22 @@ def fit(
 def _conclude(run: Run, trainer: Trainer, reporter: AbstractReporter, *, pictures: bool) -> None:
     """Complete the records of a run, and draw it."""
     write_end(run, trainer.settings, trainer.state)
-    baseline = keep_baseline(run)
+    baseline = _numbers(run, reporter)
     if pictures:
         for failed in draw_run(run, baseline):
             reporter.say(f"note: {failed}")
+
+
+def _numbers(run: Run, reporter: AbstractReporter) -> tuple[str, float] | None:
+    """Keep the numbers of the validation split; returns the baseline's name and log-likelihood, if there is one."""
+    try:
+        found = keep_numbers(run)
+    except CalibraeError as error:  # the model is trained and saved
+        reporter.say(f"note: the numbers of the validation split were not kept: {error}")
+        return None
+    if found.baseline is None or found.baseline_log_likelihood_nats is None:
+        return None
+    return found.baseline, found.baseline_log_likelihood_nats
 
 
 def _settings(asked: dict[str, Any]) -> TrainSettings:

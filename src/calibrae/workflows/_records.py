@@ -12,7 +12,7 @@ from .._plain import plain
 from .._registry import create, describe
 from ..data import Data, DataOptions, keep_source
 from ..errors import ArgumentError, RunError
-from ..evaluation import log_likelihoods, training_baseline
+from ..evaluation import Evaluation, evaluate_model, training_baseline
 from ..models import VAE
 from ..objectives import Objective
 from ..runs import RunFolder, save_baseline
@@ -21,6 +21,7 @@ from ._run import Run
 from ._stored import options_from, options_to_dict
 
 OWN = "own modules"
+EVALUATED = 512  # examples at once
 
 
 def write_start(
@@ -96,15 +97,16 @@ def write_end(run: Run, settings: TrainSettings, state: TrainState) -> None:
     run.folder.commit(**known)
 
 
-def keep_baseline(run: Run) -> tuple[str, float] | None:
-    """Store the linear baseline with the run; returns its name and mean log-likelihood of the validation split, if there is one."""
-    if not run.model.is_probabilistic:
-        return None
-    linear, _ = training_baseline(run.model, run.data)
-    if linear is None:
-        return None
-    save_baseline(linear, run.folder)
-    return linear.name, float(log_likelihoods(linear, run.data, "validation")[0].mean())
+def keep_numbers(run: Run) -> Evaluation:
+    """Store the linear baseline with the run, and the numbers of the validation split, which lists of runs show."""
+    linear = training_baseline(run.model, run.data)[0] if run.model.is_probabilistic else None
+    if linear is not None:
+        save_baseline(linear, run.folder)
+    found = evaluate_model(
+        run.model, run.data, split="validation", baseline=linear or "unknown", history=run.history, batch_size=EVALUATED
+    )
+    run.folder.commit(validation=found.to_dict())
+    return found
 
 
 @final
