@@ -35,6 +35,7 @@ def double():
 @pytest.fixture(autouse=True, scope="session")
 def _own_cache(tmp_path_factory):
     os.environ["CALIBRAE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ["CALIBRAE_REPORT"] = "0"  # which takes longer than the training of a test
 
 
 def real_data_root() -> Path | None:

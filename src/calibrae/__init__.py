@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from .workflows import fit as fit
     from .workflows import load as load
     from .workflows import open_run as open_run
+    from .workflows import report as report
     from .workflows import score as score
     from .workflows import sweep as sweep
 
@@ -105,6 +106,7 @@ _HOME = {
     "fit": "workflows",
     "load": "workflows",
     "open_run": "workflows",
+    "report": "workflows",
     "score": "workflows",
     "sweep": "workflows",
 }

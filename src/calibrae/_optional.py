@@ -25,6 +25,8 @@ EXTRAS = {
     "tensorboard": "train",
     "tomli_w": "train",
     "matplotlib": "figures",
+    "jinja2": "report",
+    "plotly": "report",
     "typer": "cli",
     "cloudpickle": "sweep",
     "optuna": "sweep",

@@ -134,6 +134,12 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run that is there.")] = False,
+    report: Annotated[
+        bool,
+        typer.Option(
+            "--report/--no-report", help="Write report.html at the end.", envvar="CALIBRAE_REPORT", show_envvar=True
+        ),
+    ] = True,
     json: JsonFlag = False,
 ) -> None:
     """Train a model on DATA; select, calibrate and save it; draw what it does."""
@@ -147,7 +153,11 @@ def train(
     if json:
         print_json({"run": str(run.path), **last})
     elif is_finished:
-        typer.echo(f"trained: {run.path} (curves.png, reconstructions.png, ...)\nnext:    calibrae evaluate {run.path}")
+        page = run.path / "report.html"
+        seen = f"\nlook at: {page}" if page.exists() else ""
+        typer.echo(
+            f"trained: {run.path} (curves.png, reconstructions.png, ...){seen}\nnext:    calibrae evaluate {run.path}"
+        )
     if not is_finished:
         raise typer.Exit(OUT_OF_TIME)
 
@@ -200,7 +210,9 @@ def _configured(path: str, given: set[str], names: set[str]) -> dict[str, Any]:
     return {name: tuple(value) if name in pairs else value for name, value in stored.items() if name not in replaced}
 
 
-REFUSED = frozenset({"data", "out", "config", "resume", "overwrite", "json"})  # of the command, not of the run
+REFUSED = frozenset(
+    {"data", "out", "config", "resume", "overwrite", "json", "report"}
+)  # of the command, not of the run
 ARGUMENTS = {"likelihood": ("sigma", "sigma_shared"), "objective": ("beta", "beta_convention", "kl_warmup")}
 KNOWN = frozenset({"retain_memory", "eval_batch_size", "validation_fraction", "test_fraction"})
 

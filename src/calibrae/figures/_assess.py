@@ -10,6 +10,8 @@ from torch import Tensor
 from .. import functional
 from ._style import BLUE, GREY, ORANGE, new_figure, save_figure, tidy
 
+MOST_NAMED = 20  # latents whose numbers stand under their bars
+
 
 def save_calibration(pit: Sequence[float], element_spread: Tensor, path: Path) -> Path:
     """The histogram of the probability integral transform, and the spread of the residuals from element to element.
@@ -63,6 +65,8 @@ def save_latents(kl: Tensor, variance: Tensor, path: Path) -> Path:
     )
     for axes in (left, right):
         axes.set_xlabel("latent, by KL", fontsize=8)
+        if len(kl) <= MOST_NAMED:
+            axes.set_xticks(list(positions), [f"z{int(i)}" for i in order], fontsize=7)
     return save_figure(figure, path)
 
 

@@ -13,6 +13,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREY, DARK = "#1f5fa8", "#d9662b", "#8a8f98", "#3a3f47"
+CATEGORIES = (
+    "#0072b2",
+    "#e69f00",
+    "#009e73",
+    "#cc79a7",
+    "#56b4e9",
+    "#d55e00",
+    "#8a8f98",
+    "#b8a100",
+    "#5b3a8c",
+    "#3a3f47",
+)  # Okabe and Ito's, for the colour-blind too
 DPI = 130
 
 

@@ -22,7 +22,7 @@ OLD = ".replaced"
 CONFIG, HISTORY, CHECKPOINTS = "config.toml", "history.csv", "checkpoints"
 ARTEFACTS = (
     CONFIG, "run.json", HISTORY, "model.safetensors", "model.json", "baseline.safetensors", CHECKPOINTS,
-    "tensorboard", "calibration.png", "latents.png", "scores.csv", "scores.png", "curves.png", "reconstructions.png", "samples.png", "traversal.png", "interpolation.png", "codes.npy",
+    "tensorboard", "calibration.png", "latents.png", "scores.csv", "scores.png", "curves.png", "reconstructions.png", "samples.png", "traversal.png", "interpolation.png", "codes.npy", "report.html",
 )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from ._draw import save_picture as save_picture
 from ._draw import traverse as traverse
 from ._evaluate import evaluate as evaluate
 from ._fit import fit as fit
+from ._report import report as report
 from ._run import Run as Run
 from ._run import load as load
 from ._run import open_run as open_run

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,22 +14,17 @@ import torch
 from torch import Tensor
 
 from .. import functional
-from .._noise import ExampleNoise, mixed_seed
 from .._optional import names_missing
 from .._types import AnySplit, Split
 from ..data import Data, DataOptions, counted, listed
 from ..errors import ArgumentError, DataError
 from ..evaluation import (
     Attribution,
-    Evidence,
     Finding,
     FullEvaluation,
     FullSettings,
-    Outside,
     Tick,
     attribute,
-    calibration,
-    diagnose_latents,
     evaluate_further,
     evaluate_model,
     findings,
@@ -41,10 +35,9 @@ from ..figures import save_calibration, save_latents, save_scores
 from ..models import VAE
 from ..runs import replace_text
 from ._evaluate import Opened, open_together
+from ._evidence import gather
 from ._run import Run
 
-ASSESS_STREAM = 11
-EXAMPLES = 5000  # of each split that a diagnosis looks at
 PICTURED = 8
 
 
@@ -199,51 +192,7 @@ def diagnose(
         CalibraeError: if the run or the data is not usable, saying what to do.
     """
     opened = Opened(run, data, options, model, device, condition)
-    trained, use, baseline = opened.model, opened.data, opened.baseline
-    rows = use.rows_at_once(512)
-    test = evaluate_model(
-        trained, use, split=split, seed=seed, limit=EXAMPLES, baseline=baseline, history=opened.history, tick=tick
-    )
-    train = evaluate_model(trained, use, split="train", seed=seed, limit=EXAMPLES, baseline=baseline)
-    noise = ExampleNoise("normal", (trained.latent_dim,), mixed_seed(seed, ASSESS_STREAM))
-    calibrated, latents, scale = None, None, trained.likelihood.scale
-    with suppress(ArgumentError):  # no density, or none with a distribution function: its calibration is not known
-        calibrated = calibration(trained, use.batches(split, rows, seed, EXAMPLES), noise.rows, seed=seed)
-    if trained.is_probabilistic:
-        latents = diagnose_latents(trained, use.batches(split, rows, seed, EXAMPLES), seed)
-    evidence = Evidence(
-        test=test,
-        train=train,
-        history=opened.history,
-        calibration=calibrated,
-        latents=latents,
-        min_sigma=scale.statistic.std_per_scale * scale.floor if scale is not None and use.spec.step else None,
-        outside=_outside(use, split, rows),
-        scale_choice=None if scale is None else scale.choice,
-    )
-    return findings(evidence)
-
-
-def _outside(data: Data, split: Split, rows: int) -> Outside | None:
-    """Values of a split beyond the smallest and largest training value; `None` for levels, which cannot be."""
-    if data.spec.levels is not None:
-        return None
-    low, high = None, None
-    for batch in data.batches("train", rows):
-        smallest, largest = batch.x.amin(0), batch.x.amax(0)
-        low = smallest if low is None else torch.minimum(low, smallest)
-        high = largest if high is None else torch.maximum(high, largest)
-    assert low is not None
-    assert high is not None
-    values = examples = total = 0
-    for batch in data.batches(split, rows):
-        beyond = ((batch.x < low) | (batch.x > high)).flatten(1)
-        values, examples, total = (
-            values + int(beyond.sum()),
-            examples + int(beyond.any(1).sum()),
-            total + batch.x.numel(),
-        )
-    return Outside(values / total, examples, len(data.view("train")))
+    return findings(gather(opened, split, seed, tick))
 
 
 @names_missing

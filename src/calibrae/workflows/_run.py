@@ -166,6 +166,12 @@ class Run:
 
         return score(self, data, split=split, importance_samples=importance_samples, seed=seed, condition=condition)
 
+    def report(self, out: str | Path | None = None, *, split: Split = "test", seed: int = 0) -> Path:
+        """Write a report, one HTML file; see `calibrae.report`."""
+        from ._report import report
+
+        return report(self, out, split=split, seed=seed)
+
     def audit(self) -> AuditRecord:
         """Audit the very loss that training minimised."""
         from ._audit import audit_run

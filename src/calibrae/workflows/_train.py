@@ -10,17 +10,18 @@ from typing import Any, TypeAlias, final
 
 from .._types import ScaleChoice, Shared
 from ..data import NAMES, Data, DataOptions, load_data
-from ..errors import ArgumentError, RunError
+from ..errors import ArgumentError, CalibraeError, RunError, first_line
 from ..models import PRESETS, VAE, ModelConfig, build, build_from_config, seeded_weights
 from ..networks import NETWORKS, NetworkOptions
 from ..objectives import BetaELBO, Objective
 from ..runs import RunFolder
-from ..training import FREE_ON_RESUME, TrainSettings, in_turn, join_world, was_restarted
+from ..training import FREE_ON_RESUME, Bar, TrainSettings, in_turn, join_world, was_restarted
 from ._fit import SETTINGS, fit
 from ._records import OWN, StoredRequest, plainly, stored_request
+from ._report import report
 from ._run import Run
 
-NOT_STORED = frozenset({"data", "out", "resume", "overwrite", "json", "config"})
+NOT_STORED = frozenset({"data", "out", "resume", "overwrite", "json", "config", "report"})
 CONVENTIONAL = {"gaussian": "gaussian", "bernoulli": "bernoulli"}
 OPTIONS = (  # arguments of parts that are options of their own
     ("likelihood", "sigma", "sigma"),
@@ -175,7 +176,18 @@ def train_run(values: Mapping[str, Any], given: set[str]) -> Run:
         CalibraeError: if anything is not usable, saying what to do.
     """
     goes_on = was_restarted() and RunFolder(Path(values["out"])).has_begun  # a launcher repeats the command as it was
-    return _resume(values, given) if values["resume"] or goes_on else request_from(values).run()
+    run = _resume(values, given) if values["resume"] or goes_on else request_from(values).run()
+    if values.get("report") and run.folder.read_run()["finished"]:
+        join_world(str(values["device"])).from_first(partial(_report, run))
+    return run
+
+
+def _report(run: Run) -> None:
+    """Write the report of a run that has ended, on its validation split: only what is asked for touches the test split."""
+    try:
+        report(run, split="validation")
+    except (CalibraeError, OSError) as error:  # the model is trained and saved
+        Bar().say(f"note: the report could not be written: {first_line(error)}. Again: calibrae report {run.path}")
 
 
 def request_from(values: Mapping[str, Any]) -> TrainRequest:

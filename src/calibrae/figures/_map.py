@@ -1,0 +1,74 @@
+"""Maps of latents, and samples drawn over the data."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from ._style import BLUE, CATEGORIES, GREY, new_figure, save_figure, tidy
+
+MOST_GROUPS = 10
+MOST_COLUMNS, ACROSS, NAME, BINS = 24, 4, 24, 30
+
+
+def save_map(
+    points: Tensor, path: Path, *, groups: Sequence[str] = (), values: Sequence[float] = (), axes: str = "component"
+) -> Path:
+    """Draw examples on two axes, coloured by group, or by log p where there are no groups.
+
+    Args:
+        points: `[N, 2]`.
+        path: place of the PNG.
+        groups: group of each.
+        values: number of each, nats.
+        axes: name of the axes.
+    """
+    figure = new_figure(5.6, 4.6)
+    panel = tidy(figure.subplots())
+    x, y = points[:, 0].tolist(), points[:, 1].tolist()
+    if groups:
+        for i, group in enumerate(sorted(set(groups))[:MOST_GROUPS]):
+            rows = [j for j, own in enumerate(groups) if own == group]
+            panel.plot([x[j] for j in rows], [y[j] for j in rows], ".", markersize=4, color=CATEGORIES[i], label=group)
+        panel.legend(fontsize=7, frameon=False, markerscale=2, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    elif len(values):
+        low, high = np.quantile(np.asarray(values), [0.02, 0.98])
+        shown = panel.scatter(x, y, c=list(values), s=7, cmap="cividis", vmin=low, vmax=high)
+        figure.colorbar(shown, ax=panel, label="log p(x), nats")
+    else:
+        panel.plot(x, y, ".", markersize=4, color=BLUE)
+    panel.set_xlabel(f"first {axes}", fontsize=8)
+    panel.set_ylabel(f"second {axes}", fontsize=8)
+    return save_figure(figure, path)
+
+
+def save_marginals(x: Tensor, samples: Tensor, path: Path, names: Sequence[str]) -> Path:
+    """Draw each column of samples `[M, D]` over the data `[N, D]`, as densities in the units of the data."""
+    shown = min(x.shape[1], MOST_COLUMNS)
+    across = min(shown, ACROSS)
+    down = math.ceil(shown / across)
+    figure = new_figure(2.6 * across + 0.4, 1.9 * down + 0.4)
+    for column, panel in enumerate(figure.subplots(down, across, squeeze=False).flat):
+        tidy(panel)
+        if column >= shown:
+            panel.set_axis_off()
+            continue
+        data, drawn = x[:, column].double().numpy(), samples[:, column].double().numpy()
+        low, high = np.quantile(np.concatenate([data, drawn]), [0.002, 0.998])
+        edges = np.linspace(low, high if high > low else low + 1.0, BINS + 1)
+        panel.hist(data, bins=edges, density=True, color=GREY, alpha=0.55, label="data")
+        panel.hist(drawn, bins=edges, density=True, histtype="step", color=BLUE, linewidth=1.4, label="samples")
+        panel.set_title(
+            textwrap.shorten(names[column], NAME, placeholder="...") or names[column][:NAME],
+            fontsize=9,
+            parse_math=False,
+        )
+        panel.set_yticks([])
+        if column == 0:
+            panel.legend(fontsize=7, frameon=False)
+    return save_figure(figure, path)

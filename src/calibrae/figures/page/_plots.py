@@ -1,0 +1,68 @@
+"""Plots that answer to the mouse, as plotly describes them; colours are those of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from .._style import BLUE, CATEGORIES, GREY
+
+PARTS = (("loss", "objective"), ("nll", "reconstruction"), ("kl", "KL"))
+
+
+def curves_plot(history: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """The objective and the parts of the ELBO over epochs, each on an axis of its own."""
+    epochs = [row["epoch"] for row in history]
+    found: list[dict[str, Any]] = []
+    layout: dict[str, Any] = {"grid": {"rows": 1, "columns": len(PARTS), "pattern": "independent"}, "showlegend": False}
+    for i, (part, title) in enumerate(PARTS, 1):
+        number = "" if i == 1 else str(i)
+        for split, colour in (("train", GREY), ("validation", BLUE)):
+            name = f"{split}_{part}"
+            if name in history[0]:
+                line = {
+                    "x": epochs,
+                    "y": [row.get(name) for row in history],
+                    "mode": "lines",
+                    "line": {"color": colour},
+                }
+                found.append(line | {"name": split, "xaxis": f"x{number}", "yaxis": f"y{number}"})
+        layout[f"xaxis{number}"] = {"title": {"text": f"epoch: {title}, nats"}}
+    return {"data": found, "layout": layout, "height": 320}
+
+
+def map_plot(points: Tensor, names: Sequence[str], groups: Sequence[str], values: Sequence[float]) -> dict[str, Any]:
+    """Examples on two axes, with their names under the mouse: coloured by group, or by a value where there are no groups.
+
+    Args:
+        points: `[N, 2]`.
+        names: name of each.
+        groups: group of each; empty for none.
+        values: value of each; used without groups.
+    """
+    x, y = points[:, 0].tolist(), points[:, 1].tolist()
+    layout: dict[str, Any] = {
+        "xaxis": {"title": {"text": "first component"}},
+        "yaxis": {"title": {"text": "second component"}},
+    }
+    base: dict[str, Any] = {"mode": "markers", "type": "scatter"}
+    if not groups:
+        marker = {
+            "size": 5,
+            "color": list(values),
+            "colorscale": "Cividis",
+            "showscale": True,
+            "colorbar": {"title": {"text": "log p, nats"}},
+        }
+        texts = [f"{name}: {value:.1f} nats" for name, value in zip(names, values, strict=True)]
+        data = [base | {"x": x, "y": y, "text": texts, "hoverinfo": "text", "marker": marker}]
+        return {"data": data, "layout": layout, "height": 460}
+    data = []
+    for i, group in enumerate(sorted(set(groups))):
+        rows = [j for j, own in enumerate(groups) if own == group]
+        marker = {"size": 5, "color": CATEGORIES[i % len(CATEGORIES)]}
+        points_of = {"x": [x[j] for j in rows], "y": [y[j] for j in rows], "text": [names[j] for j in rows]}
+        data.append(base | points_of | {"name": group, "hoverinfo": "text+name", "marker": marker})
+    return {"data": data, "layout": layout, "height": 460}

@@ -1,0 +1,320 @@
+"""Pictures and tables of a report."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .._types import Batch, Split
+from ..errors import CalibraeError, first_line
+from ..evaluation import Evidence, Tick, attribute, split_bounds, summarise_split
+from ..figures import save_calibration, save_curves, save_latents, save_map, save_marginals, save_scores
+from ..figures.page import Figure, Section, Table, curves_plot, map_plot, packed
+from ..functional import beta_in_conventions
+from ..models import evaluating, mean_of
+from ._draw import interpolate, reconstruct, sample, save_picture, traverse
+from ._records import stored_request
+from ._run import Run
+
+SCORED, SCORE_SAMPLES = 200, 20
+MAPPED = 1500
+EACH = 6  # best, typical and worst examples
+COLUMNS, STEPS = 8, 11
+
+
+class Exhibits:
+    """All that a report shows of a run; what cannot be drawn is said in its place.
+
+    Args:
+        run: the run.
+        evidence: its numbers.
+        split: split that is shown.
+        seed: seed of all noise.
+        tick: called as work proceeds.
+    """
+
+    def __init__(self, run: Run, evidence: Evidence, split: Split, seed: int, tick: Tick | None = None) -> None:
+        self.run, self.evidence, self.split, self.seed, self.tick = run, evidence, split, seed, tick
+        self.model, self.data = run.model, run.data
+        self.names = self.data.source.columns
+        self.is_table = len(self.data.spec.data_shape) == 1
+        self.failed: list[tuple[str, str]] = []
+
+    def all(self) -> tuple[list[Figure], list[Section]]:
+        """Pictures of the first screen, and the sections under it."""
+        curves = self._drawn("Curves", self._curves)
+        rebuilt = self._drawn("Reconstructions", self._reconstructions)
+        samples = self._drawn("Samples", self._samples)
+        noisy = self._drawn("Samples with observation noise", self._noisy)
+        walks = self._drawn("Traversal", self._traversal)
+        between = self._drawn("Interpolation", self._interpolation)
+        latents = self._drawn("KL of each latent", self._latents)
+        calibrated = self._drawn("Calibration", self._calibration)
+        where = self._drawn("Map of the latents", self._map)
+        unusual = self._drawn("Most unusual examples", self._unusual)
+        over = self._drawn("Samples over the data", self._marginals)
+        kinds = [curves, *([over] if self.is_table else [samples]), rebuilt, walks, latents, where]
+        sections = [
+            Section(
+                "Curves", figures=_there(curves), tables=[self._beta_table()] if self.model.is_probabilistic else []
+            ),
+            Section(
+                "Reconstructions",
+                "Examples with their reconstruction at the posterior mean, by log p(x).",
+                _there(rebuilt),
+            ),
+            Section("Samples", figures=_there(over if self.is_table else None, samples, noisy, between)),
+            Section("Latents", self._latent_sentence(), _there(latents, walks, where)),
+            Section(
+                "Calibration",
+                "" if self.evidence.calibration is None else self.evidence.calibration.sentence,
+                _there(calibrated),
+            ),
+            Section("Most unusual examples", figures=_there(unusual)),
+        ]
+        sections = [section for section in sections if section.figures or section.tables]
+        if self.failed:
+            sections.append(
+                Section(
+                    "Not shown", "What this model or these data cannot show, and why.", tables=[Table((), self.failed)]
+                )
+            )
+        return [figure for figure in kinds if figure is not None], sections
+
+    def _drawn(self, title: str, draw: Callable[[Path], Figure | None]) -> Figure | None:
+        """A picture, or a line that says why there is none: no picture takes a report down."""
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                found = draw(Path(folder) / "x.png")
+                return None if found is None else replace(found, png=packed(found.png))
+            except (CalibraeError, RuntimeError, ValueError, NotImplementedError, ArithmeticError) as error:
+                self.failed.append((title, first_line(error)))
+                return None
+
+    def _save(self, x: Tensor, path: Path, **how: Any) -> bytes:
+        restore = self.data.preparation.restore
+        if how.get("reference") is not None:
+            how["reference"] = restore(how["reference"])
+        return save_picture(restore(x), path, names=self.names, **how).read_bytes()
+
+    # -- pictures
+
+    def _curves(self, path: Path) -> Figure:
+        history = self.run.history
+        png = save_curves(history, path).read_bytes()
+        alt = f"Objective, reconstruction, KL, residual and learning rate over {len(history)} epochs."
+        return Figure("Training and validation over epochs", png, alt, plot=curves_plot(history), is_wide=True)
+
+    def _reconstructions(self, path: Path) -> Figure:
+        rows = self._chosen()
+        batch = self.data.gather(self.split, self._positions[rows], self.seed)
+        x_hat, names = reconstruct(self.model, batch.x, batch.context), self.data.names(self.split)
+        how: dict[str, Any] = {
+            "title": "data and reconstruction",
+            "captions": [names[int(i)] for i in self._positions[rows]],
+        }
+        if self._bounds is not None and len(rows) == 3 * EACH:
+            how["title"] += ", with log p(x) in nats"
+            how["captions"] = [f"{float(self._bounds[i]):.0f}" for i in rows]
+            how["rows"] = ("best", "model", "typical", "model", "worst", "model")
+        png = self._save(x_hat, path, columns=EACH, reference=batch.x, **how)
+        return Figure(
+            "Best, typical and worst reconstructions", png, f"{len(rows)} examples above their reconstructions."
+        )
+
+    def _samples(self, path: Path) -> Figure | None:
+        return self._sampled(path, noise=False) if self.model.is_probabilistic else None
+
+    def _noisy(self, path: Path) -> Figure | None:
+        return self._sampled(path, noise=True) if self.model.is_probabilistic and not self.is_table else None
+
+    def _sampled(self, path: Path, *, noise: bool) -> Figure:
+        count = 500 if self.is_table else 4 * COLUMNS
+        kind = "with observation noise, from p(x)" if noise else "means of p(x|z)"
+        png = self._save(self._draws(count, noise=noise), path, columns=COLUMNS, title=f"{count} samples, {kind}")
+        return Figure(f"Samples, {kind}", png, f"{count} samples of the model.")
+
+    def _draws(self, count: int, *, noise: bool) -> Tensor:
+        return sample(self.model, count, self._contexts(count), noise=noise, seed=self.seed)
+
+    def _contexts(self, count: int) -> Tensor | None:
+        known = self.data.contexts(self.split)
+        if known is None:
+            return None
+        return known[torch.linspace(0, len(known) - 1, count).long()]
+
+    def _marginals(self, path: Path) -> Figure | None:
+        if not self.is_table or not self.model.is_probabilistic:
+            return None
+        restore, rows = self.data.preparation.restore, min(2000, len(self.data.view(self.split)))
+        data = torch.cat([batch.x for batch in self.data.batches(self.split, 1024, self.seed, rows)])
+        drawn = self._draws(2000, noise=True)
+        names = self.names or [f"element {i + 1}" for i in range(data.shape[1])]
+        png = save_marginals(restore(data), restore(drawn), path, names).read_bytes()
+        return Figure(
+            "Samples (blue) over the data (grey), column by column",
+            png,
+            f"Histograms of {min(24, len(names))} columns.",
+            is_wide=True,
+        )
+
+    def _traversal(self, path: Path) -> Figure:
+        walks = traverse(self.model, self.data, n=8, steps=STEPS)
+        png = self._save(
+            walks.x,
+            path,
+            columns=STEPS,
+            walks=True,
+            title="each latent from -3 to 3 standard deviations",
+            rows=walks.ranking.labels,
+        )
+        note = f"Sorted by {walks.ranking.by}."
+        return Figure(
+            "Traversal of the latents", png, "Each row changes one latent, the others stay at the prior's mean.", note
+        )
+
+    def _interpolation(self, path: Path) -> Figure:
+        corners = self.data.gather(self.split, self._positions[self._chosen()[EACH : EACH + 2]], self.seed)
+        png = self._save(
+            interpolate(self.model, corners, STEPS),
+            path,
+            columns=STEPS,
+            walks=True,
+            title="between two typical examples",
+        )
+        return Figure(
+            "Interpolation in the latent space", png, f"{STEPS} points on the way between the codes of two examples."
+        )
+
+    def _latents(self, path: Path) -> Figure | None:
+        found = self.evidence.latents
+        if found is None or found.kl_per_dim is None:
+            return None
+        png = save_latents(found.kl_per_dim, found.posterior_mean_variance, path).read_bytes()
+        return Figure(
+            "KL and variance of each latent", png, f"{found.active_units} of {len(found.active)} latents are active."
+        )
+
+    def _calibration(self, path: Path) -> Figure | None:
+        found = self.evidence.calibration
+        if found is None:
+            return None
+        png = save_calibration(found.overall.pit, found.element_spread, path).read_bytes()
+        return Figure("Calibration of the density", png, found.sentence, is_wide=True)
+
+    def _map(self, path: Path) -> Figure | None:
+        codes, rows = self._codes
+        if codes.shape[1] < 2 or len(codes) < 3:
+            return None
+        centred = codes - codes.mean(0)
+        points = centred @ torch.linalg.svd(centred, full_matrices=False).Vh[:2].T
+        names = [self.data.names(self.split)[i] for i in rows.tolist()]
+        groups = self._groups(rows)
+        values = [] if groups or self._bounds is None else self._log_densities(rows)
+        png = save_map(points, path, groups=groups, values=values, axes="principal component").read_bytes()
+        by = (
+            f"by {self.data.condition.name}"
+            if groups and self.data.condition is not None
+            else "by the ELBO"
+            if values
+            else "alike"
+        )
+        plot = map_plot(points, names, groups, values or [0.0] * len(names))
+        return Figure(
+            f"Map of {len(codes):,} codes, coloured {by}",
+            png,
+            "Posterior means on their first two principal components.",
+            plot=plot,
+        )
+
+    def _unusual(self, path: Path) -> Figure | None:
+        if self._bounds is None:
+            return None
+        rows = self._bounds.argsort()[:8]
+        found = attribute(self.model, [self.data.gather(self.split, self._positions[rows], self.seed)])
+        if found.per_element is None:
+            return None
+        names = self.data.names(self.split)
+        titles = [f"{names[int(self._positions[i])]}: {float(self._bounds[i]):.0f} nats" for i in rows]
+        png = save_scores(found.x, found.x_hat, found.per_element, titles, path, self.names).read_bytes()
+        note = f"Of {len(self._bounds):,} examples, by log p(x), with samples K = {SCORE_SAMPLES}."
+        return Figure(
+            "The least likely examples, their reconstructions, and where they differ",
+            png,
+            "Eight examples.",
+            note,
+            is_wide=True,
+        )
+
+    # -- numbers
+
+    @cached_property
+    def _positions(self) -> Tensor:
+        return self.data.positions(self.split, SCORED)
+
+    @cached_property
+    def _bounds(self) -> Tensor | None:
+        """Importance-weighted log p(x) of some examples; `None` for a plain autoencoder."""
+        if not self.model.is_probabilistic:
+            return None
+        return split_bounds(
+            self.model, self.data, self.split, SCORE_SAMPLES, seed=self.seed, limit=SCORED, tick=self.tick
+        ).log_likelihood
+
+    def _chosen(self) -> Tensor:
+        """Some of the best, typical and worst of the examples that were scored."""
+        count = len(self._positions)
+        if self._bounds is None or count < 3 * EACH:
+            return torch.arange(min(3 * EACH, count))
+        order, middle = self._bounds.argsort(descending=True), count // 2
+        return torch.cat([order[:EACH], order[middle - EACH // 2 : middle + EACH // 2], order[-EACH:]])
+
+    @cached_property
+    def _codes(self) -> tuple[Tensor, Tensor]:
+        """Posterior means of some examples, and their positions."""
+        codes, rows = [], []
+        with evaluating(self.model):
+            for batch in self.data.batches(self.split, self.data.rows_at_once(512), self.seed, MAPPED):
+                here: Batch = batch.to(self.model.device)
+                codes.append(mean_of(self.model.encode(here.x, here.context)).double().cpu())
+                rows.append(batch.index)
+        return torch.cat(codes), torch.cat(rows)  # type: ignore[arg-type]
+
+    def _log_densities(self, rows: Tensor) -> list[float]:
+        """ELBO of each of some examples."""
+        found = summarise_split(self.model, self.data, self.split, seed=self.seed, limit=MAPPED).elbos
+        return found.tolist() if len(found) == len(rows) else []
+
+    def _groups(self, rows: Tensor) -> list[str]:
+        labels = self.data.labels.get(self.split)
+        if self.data.condition is None or labels is None or self.data.condition.kind != "classes":
+            return []
+        return [str(label) for label in labels[rows.numpy()].tolist()]
+
+    def _beta_table(self) -> Table:
+        weights = stored_request(self.run.folder).make_objective(self.model.objective).final_weights()
+        beta = weights.get("beta", 1.0)
+        scale, spec = self.model.likelihood.scale, self.data.spec
+        fixed = round(scale.summary(), 9) if scale is not None and scale.choice == "fixed" else None
+        family = {"GaussianLikelihood": "gaussian", "BernoulliLikelihood": "bernoulli"}.get(
+            type(self.model.likelihood).__name__
+        )
+        rows = [("nll (this run)", f"{beta:.4g}")]
+        if family is not None:
+            known = beta_in_conventions(beta, spec.data_dim, self.model.latent_dim, fixed, likelihood=family)
+            rows += [(name, f"{value:.4g}") for name, value in known.items()]
+        return Table(("convention", "beta"), rows, "Effective beta in the conventions of other code")
+
+    def _latent_sentence(self) -> str:
+        return "" if self.evidence.latents is None else self.evidence.latents.sentence
+
+
+def _there(*figures: Figure | None) -> list[Figure]:
+    return [figure for figure in figures if figure is not None]
