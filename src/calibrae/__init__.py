@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from .training import TrainSettings as TrainSettings
     from .workflows import Run as Run
     from .workflows import TrainRequest as TrainRequest
+    from .workflows import compare as compare
     from .workflows import diagnose as diagnose
     from .workflows import evaluate as evaluate
     from .workflows import evaluate_full as evaluate_full
@@ -100,6 +101,7 @@ _HOME = {
     "TrainSettings": "training",
     "Run": "workflows",
     "TrainRequest": "workflows",
+    "compare": "workflows",
     "diagnose": "workflows",
     "evaluate": "workflows",
     "evaluate_full": "workflows",

@@ -15,8 +15,8 @@ from command import call
 from torch import nn
 
 import calibrae as cb
-from calibrae.errors import DataError, RunError
-from calibrae.evaluation import number
+from calibrae.errors import ArgumentError, DataError, RunError
+from calibrae.evaluation import number, summarise_split
 from calibrae.figures.page import Advice, Figure, Page, Section, Table, render
 from calibrae.runs import RunFolder
 from calibrae.workflows import list_runs, remove_run, runs_table
@@ -175,6 +175,50 @@ def test_report_refuses_in_one_line(tmp_path, capsys):
         assert code == 2
         assert said.count("\n") == 1
         assert "run folder" in said or "does not exist" in said
+
+
+# -- several runs
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("two")
+    settings = {"quiet": True, "pictures": False}
+    return [
+        cb.fit(small(), "digits", folder / "long", epochs=6, **settings),
+        cb.fit(small(latent_dim=1), "digits", folder / "short", epochs=1, lr=1e-3, **settings),
+    ]
+
+
+def test_runs_are_compared_example_by_example(two):
+    place = cb.compare([two[1].path, two[0]])
+    assert place == two[1].path.parent / "comparison.html"
+    text = Reader(place.read_text(encoding="utf-8")).text
+    losses = [run.evaluate().elbo_nats for run in two]
+    elbos = [summarise_split(run.model, run.data, "test").elbos for run in two]
+    difference = (elbos[0] - elbos[1]).numpy()
+    error = difference.std(ddof=1) / len(difference) ** 0.5
+    assert f"long is best: its ELBO is {losses[0] - losses[1]:.2f} ± {error:.2f} nats above that of short" in text
+    assert "training.epochs 1 6" in text
+    assert "training.lr 0.001 0.004" in text
+    assert "model.latent_dim 1 3" in text
+    assert "training.batch_size" not in text
+
+
+def test_runs_that_differ_by_less_than_their_error_are_said_to(two, tmp_path, capsys):
+    code, said, _ = call(capsys, "report", two[0].path, two[0].path, "--out", tmp_path / "x.html")
+    assert (code, said) == (0, f"wrote {tmp_path / 'x.html'}\n")
+    text = Reader((tmp_path / "x.html").read_text(encoding="utf-8")).text
+    assert "differ by less than the error: 0.00 ± 0.00 nats" in text
+
+
+def test_runs_on_other_data_are_compared_with_a_warning_and_one_run_is_none(two, tmp_path):
+    other = cb.fit(small(), IMAGES, tmp_path / "other", epochs=1, quiet=True, pictures=False)
+    text = Reader(cb.compare([two[0], other], tmp_path / "x.html").read_text(encoding="utf-8")).text
+    assert "other data or another scale, so their ELBOs do not compare" in text
+    assert "on other examples" in text
+    with pytest.raises(ArgumentError, match="two runs at least"):
+        cb.compare([two[0]])
 
 
 # -- runs

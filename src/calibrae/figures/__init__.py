@@ -4,6 +4,7 @@ from ._assess import save_calibration as save_calibration
 from ._assess import save_latents as save_latents
 from ._assess import save_scores as save_scores
 from ._curves import save_curves as save_curves
+from ._curves import save_overlay as save_overlay
 from ._grids import image_grid as image_grid
 from ._grids import save_grid as save_grid
 from ._map import save_map as save_map

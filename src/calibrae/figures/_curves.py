@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._style import BLUE, GREY, ORANGE, new_figure, save_figure, tidy
+from ._style import BLUE, CATEGORIES, GREY, ORANGE, new_figure, save_figure, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,13 +61,44 @@ def save_curves(history: Rows, path: Path, baseline: tuple[str, float] | None = 
     size.legend(fontsize=8, frameon=False)
     kept = min(history, key=_loss_of)["epoch"]
     for axes in (loss, nll, kl, size, rate):
-        axes.set_xlabel("epoch", fontsize=8)
+        _over_epochs(axes)
         _leave_spikes_out(axes)
         axes.axvline(kept, color=ORANGE, linewidth=0.8, alpha=0.6)
         if len(history) == 1:
             for line in axes.lines:
                 line.set_marker("o")
     return save_figure(figure, path)
+
+
+def save_overlay(histories: Mapping[str, Rows], path: Path) -> Path:
+    """Draw the validation ELBO, the KL and the residual of several runs over epochs; the epoch that each kept is marked.
+
+    Args:
+        histories: rows of `history.csv` by name.
+        path: place of the PNG.
+    """
+    figure = new_figure(11.0, 3.4)
+    panels = figure.subplots(1, 3)
+    parts = (("validation_elbo", "ELBO, nats"), ("validation_kl", "KL, nats"), ("validation_rmse", "RMSE"))
+    for axes, (part, title) in zip(panels, parts, strict=True):
+        tidy(axes).set_title(f"validation {title}", fontsize=9)
+        _over_epochs(axes)
+        for i, (name, history) in enumerate(histories.items()):
+            rows = [row for row in history if part in row]
+            if rows:
+                epochs, values = [row["epoch"] for row in rows], [row[part] for row in rows]
+                colour = CATEGORIES[i % len(CATEGORIES)]
+                axes.plot(epochs, values, color=colour, label=name, marker="o" if len(rows) == 1 else None)
+                kept = min(rows, key=_loss_of)
+                axes.plot([kept["epoch"]], [kept[part]], "o", color=colour, markersize=4)
+    panels[0].legend(fontsize=7, frameon=False)
+    return save_figure(figure, path)
+
+
+def _over_epochs(axes: Axes) -> None:
+    """Name the axis, and count in whole epochs."""
+    axes.set_xlabel("epoch", fontsize=8)
+    axes.xaxis.get_major_locator().set_params(integer=True)
 
 
 def _loss_of(row: Mapping[str, float]) -> float:

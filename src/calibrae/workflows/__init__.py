@@ -10,6 +10,7 @@ from ._audit import audit_run as audit_run
 from ._audit import load_function as load_function
 from ._beta import BetaReport as BetaReport
 from ._beta import explain_beta as explain_beta
+from ._compare import compare as compare
 from ._draw import column_names as column_names
 from ._draw import draw_run as draw_run
 from ._draw import encode as encode

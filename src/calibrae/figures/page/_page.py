@@ -121,7 +121,7 @@ class Page:
         verdict: verdict in a sentence.
         numbers: the numbers that matter, each with its name and what it is compared with.
         highlights: at most six pictures.
-        advice: findings, most important first.
+        advice: findings, most important first; `None` where there are none to show.
         sections: all else.
         footer: how the page was made.
     """
@@ -131,7 +131,7 @@ class Page:
     verdict: str
     numbers: Sequence[tuple[str, str, str]]
     highlights: Sequence[Figure]
-    advice: Sequence[Advice]
+    advice: Sequence[Advice] | None
     sections: Sequence[Section]
     footer: str = ""
 
