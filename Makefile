@@ -16,7 +16,7 @@ SHAPED = tests/functional tests/likelihoods tests/latents
 SHAPES = $(SHAPED) --jaxtyping-packages=calibrae.functional,calibrae.likelihoods,calibrae.latents,beartype.beartype
 IGNORED = $(SHAPED:%=--ignore=%)
 
-.PHONY: help train test quick lint docs bench bench-data bench-full clean
+.PHONY: help train test quick oldest newest lint docs bench bench-data bench-full clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -44,6 +44,16 @@ lint: $(STAMP)  ## format, style, strict types, architecture
 test: lint  ## all checks and all tests, the slow ones too
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) $(SHAPES)
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --durations=8 $(IGNORED)
+
+oldest:  ## all tests with the oldest version of each package (torch 2.6: gigabytes are downloaded)
+	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet --constraint constraints-oldest.txt --editable '.[all]' pytest pytest-xdist hypothesis sympy polars
+	.venv-oldest/bin/python -m pytest -n $(TEST_WORKERS)
+
+newest:  ## all tests with the newest version of each package and of Python: make newest PYTHON=python3.13
+	test -x .venv-newest/bin/python || $(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --upgrade --editable '.[all]' pytest pytest-xdist hypothesis sympy polars
+	.venv-newest/bin/python -m pytest -n $(TEST_WORKERS)
 
 quick: $(STAMP)  ## the fast tests alone
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) -m "not slow" $(SHAPES)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,10 @@ PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 BLOCK = re.compile(r"```\n(\$ calibrae .*?)```", re.DOTALL)
 NUMBER = re.compile(r"(?<![\w.])-?\d+(?:[.,]\d+)*")
 BOTH = " 2>&1"  # of a command whose progress is shown too
+KEPT = {  # what README's commands make, and where the pages show it
+    "runs/digits/reconstructions.png": "docs/img/digits.png",
+    "runs/digits/report.html": "docs/examples/digits.html",
+}
 SECONDS = re.compile(r" +\d+ s\b")  # of a machine
 NEAR, SMALL = 0.15, 1.0  # share of a number, and nats, by which a machine may differ
 
@@ -39,10 +44,15 @@ def made(block: str, folder: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def page_with_outputs(text: str) -> str:
-    """A page with the outputs of all its blocks, which share a folder."""
+def page_with_outputs(text: str, *, keep: bool = False) -> str:
+    """A page with the outputs of all its blocks, which share a folder; what they make is kept if asked."""
     with tempfile.TemporaryDirectory() as folder:
-        return BLOCK.sub(lambda found: f"```\n{made(found.group(1), Path(folder))}```", text)
+        page = BLOCK.sub(lambda found: f"```\n{made(found.group(1), Path(folder))}```", text)
+        for name, place in KEPT.items():
+            if keep and (Path(folder) / name).exists():
+                (ROOT / place).parent.mkdir(exist_ok=True)
+                shutil.copy(Path(folder) / name, ROOT / place)
+    return page
 
 
 def differences(old: str, new: str) -> Iterator[str]:
@@ -66,7 +76,7 @@ def main(check: bool) -> int:
         text = page.read_text(encoding="utf-8")
         if not BLOCK.search(text):
             continue
-        new = page_with_outputs(text)
+        new = page_with_outputs(text, keep=not check)
         found = list(differences(text, new))
         wrong += bool(found)
         print(page.name, *(found or ["as before"]), sep="\n  ")

@@ -97,10 +97,10 @@ def threads_or_processes(network: str) -> dict[str, float]:
 import sys, numpy as np, calibrae as cb
 network, processes, acceleration, batch = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 shape = {"mlp": (1, 28, 28), "conv": (3, 32, 32)}[network]
-data = np.random.default_rng(0).integers(0, 256, (60 * batch + 2000, *shape), dtype=np.uint8)
+data = np.random.default_rng(0).integers(0, 256, (40 * batch + 2000, *shape), dtype=np.uint8)
 model = cb.build("sigma-vae", data_shape=shape, latent_dim=16, network=network)
 options = cb.DataOptions(validation_fraction=0.01, test_fraction=0.01)
-how = dict(epochs=3, precision="fp32", compile="off", batch_size=batch, options=options, quiet=True, pictures=False, threads=2 // processes)
+how = dict(epochs=2, precision="fp32", compile="off", batch_size=batch, options=options, quiet=True, pictures=False, threads=2 // processes)
 run = cb.fit(model, data, acceleration=acceleration, **how)
 import os
 if os.environ.get("RANK", "0") == "0":

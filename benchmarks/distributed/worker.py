@@ -20,7 +20,7 @@ import calibrae as cb
 from calibrae.training import EagerStep, join_world
 
 SHAPES = {"mlp": (1, 28, 28), "conv": (3, 32, 32)}
-STEPS, WARM = 60, 10
+STEPS, WARM = 40, 8
 
 
 def model_for(network: str) -> cb.VAE:

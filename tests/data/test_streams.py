@@ -418,6 +418,15 @@ def number_is_held_out(folder, number):
     return HashSplit(0.1, 0.1).of(hashes_of(digests_of([f"{number:06d}"]), 0))[0] != 0
 
 
+def test_transparent_pictures_are_shown_on_white_and_said(tmp_path):
+    clear = np.zeros((4, 4, 4), dtype=np.uint8)
+    clear[0, 0] = 255
+    write_tar(tmp_path / "a.tar", range(200), lambda _: png(clear))
+    source = open_source(tmp_path, STREAM)
+    assert any("transparency (64 of the first 64): shown on white" in note for note in source.notes)
+    assert (source.parts["train"][:2] == 255).all()
+
+
 def test_values_off_the_lattice_that_the_sample_showed_are_refused_when_they_come(tmp_path):
     rows = np.random.default_rng(0).normal(size=(40_000, 2))
     rows[:, 1] = np.random.default_rng(1).integers(0, 9, 40_000)

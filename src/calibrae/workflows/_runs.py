@@ -143,7 +143,7 @@ def _model(config: dict[str, Any]) -> str:
 def _state(folder: RunFolder, known: dict[str, Any], epochs: int) -> str:
     owner = Lock(folder.path).owner
     if owner is not None and (owner.runs if owner.is_here else True):
-        return "training" if owner.is_here else f"training on {owner.host}"
+        return "training" if owner.is_here else f"training on {owner.host}, or cut off there"
     if known.get("finished"):
         return "finished"
     return f"stopped after epoch {epochs}" if folder.has_begun else "not begun"
@@ -159,7 +159,7 @@ def remove_run(path: str | Path) -> Path:
         RunError: if it is no run, or a process is training in it.
     """
     folder = RunFolder.open(path)
-    whole = folder.path.resolve()
+    whole = folder.path.absolute()
     bin_folder = whole.parent / BIN
     place = bin_folder / f"{whole.name}-{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(2).hex()}"
     with folder.held():

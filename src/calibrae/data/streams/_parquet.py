@@ -21,12 +21,12 @@ from ._pictures import Form
 MOST_BLOCK = HELD // 4  # bytes of a row group
 
 
-def _reading(path: Path, read: Callable[[Any], Any]) -> Any:
-    """Read something of an opened file."""
+def _reading(path: Path, read: Callable[[Any], Any], known: Any = None) -> Any:
+    """Read something of an opened file, whose footer may be known from before."""
     import pyarrow.parquet as pq
 
     def opened(file: Path) -> Any:
-        with pq.ParquetFile(file) as parquet:
+        with pq.ParquetFile(file, metadata=known) as parquet:
             return read(parquet)
 
     return reading(path, opened)
@@ -38,7 +38,7 @@ class _Groups:
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
         self.path = path
         self.columns = list(columns)
-        facts = _reading(path, lambda file: file.metadata)
+        self._facts = facts = _reading(path, lambda file: file.metadata)
         groups = [facts.row_group(i) for i in range(facts.num_row_groups)]
         self.sizes: Sequence[int] = [group.num_rows for group in groups]
         self._firsts = np.cumsum([0, *self.sizes])
@@ -62,7 +62,7 @@ class _Groups:
 
     def read(self, block: int) -> Any:
         """Columns of a row group."""
-        return _reading(self.path, lambda file: file.read_row_group(block, columns=self.columns))
+        return _reading(self.path, lambda file: file.read_row_group(block, columns=self.columns), self._facts)
 
     def require_small(self, weights: Sequence[int]) -> None:
         """Raise `DataError` for a row group that is too large to be held beside others."""

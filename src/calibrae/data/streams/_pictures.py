@@ -108,11 +108,12 @@ def form_of(name: str, pictures: Iterable[tuple[str, bytes]], request: Request) 
     Raises:
         DataError: if they are of several sizes and none is asked for, or of 16 bits.
     """
-    survey, options = Survey(), request.options
+    survey, options, clear = Survey(), request.options, 0
     for title, content in pictures:
         try:
             with open_bytes(content) as picture:
                 survey.add(title, picture)
+                clear += picture_array(picture, None, grey=False)[1]
         except DataError:
             raise
         except Exception:  # decoders raise many kinds for damaged files
@@ -123,5 +124,7 @@ def form_of(name: str, pictures: Iterable[tuple[str, bytes]], request: Request) 
         )
     size, grey = target_of(name, survey, request)
     notes = list(survey.notes(size, grey, options.resize))
+    if clear:
+        notes.append(f"pictures with transparency ({clear} of the first {SURVEYED}): shown on white")
     form = Form(size, grey, options.resize, options.size is None and request.trained is None, options.skip_broken)
     return form, notes
