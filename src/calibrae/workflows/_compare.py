@@ -63,6 +63,13 @@ def compare(
 
     Raises:
         CalibraeError: if a run, its data or the place is not usable, or fewer than two runs are given.
+
+    Examples:
+        >>> runs = [
+        ...     fit(build("vae", data_shape=(1, 8, 8), latent_dim=d), "digits", epochs=1, quiet=True, pictures=False) for d in (1, 2)
+        ... ]
+        >>> compare(runs, "one-or-two.html").name
+        'one-or-two.html'
     """
     if len(runs) < 2:
         raise ArgumentError(f"a comparison needs two runs at least; got {len(runs)}.")

@@ -47,6 +47,11 @@ def report(
 
     Raises:
         CalibraeError: if the run, its data or the place is not usable, saying what to do.
+
+    Examples:
+        >>> run = fit(build("vae", data_shape=(1, 8, 8), latent_dim=2), "digits", epochs=1, quiet=True, pictures=False)
+        >>> report(run).name
+        'report.html'
     """
     opened = run if isinstance(run, Run) else open_run(run)
     if opened.path is None:

@@ -63,6 +63,12 @@ def list_runs(folder: str | Path = "runs", *, sort: str = "run") -> list[RunRow]
 
     Raises:
         ArgumentError: if there is no such folder or column.
+
+    Examples:
+        >>> from calibrae.workflows import list_runs
+        >>> run = fit(build("vae", data_shape=(1, 8, 8), latent_dim=2), "digits", "runs/a", epochs=1, quiet=True, pictures=False)
+        >>> [(row.run, row.data, row.state) for row in list_runs("runs", sort="elbo")]
+        [('runs/a', 'digits', 'finished')]
     """
     place = Path(folder)
     if not place.is_dir():

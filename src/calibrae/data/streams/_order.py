@@ -44,7 +44,7 @@ class Lanes:
 
         Examples:
             >>> Lanes.suited(96, 1000, 1 << 20), Lanes.suited(96, 1000, 1 << 26).count
-            (Lanes(count=32, window=255), 2)
+            (Lanes(count=32, window=255), 1)
         """
         for count in (1 << power for power in range(MOST_LANES.bit_length() - 1, -1, -1)):
             part = batch_size // count
