@@ -97,8 +97,10 @@ def save_overlay(histories: Mapping[str, Rows], path: Path) -> Path:
 
 def _over_epochs(axes: Axes) -> None:
     """Name the axis, and count in whole epochs."""
+    from matplotlib.ticker import MaxNLocator
+
     axes.set_xlabel("epoch", fontsize=8)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _loss_of(row: Mapping[str, float]) -> float:
