@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -177,17 +176,16 @@ def encode(
 ) -> None:
     """Write the code of every example of a split; a .csv names the examples and the latents."""
     chosen_split = split_of(split, data)
-    from ..training import in_turn, local_device, meet
+    from ..training import join_world, local_device
     from ..workflows import about_new_data, load, require_suffix, run_data, save_arrays
     from ..workflows import encode as codes_of
 
     if out is not None:
         require_suffix(Path(out), NUMBERS)
     chosen: Any = what
-    world = meet(device)
-    found = in_turn(partial(run_data, run, data, reading(run, size, resize, skip_broken, header)), world)
-    trained = load(run, device=local_device(device, world))
-    codes = codes_of(trained, found, chosen_split, what=chosen, seed=seed, world=world)
+    found = run_data(run, data, reading(run, size, resize, skip_broken, header))
+    trained = load(run, device=local_device(device, join_world(device)))
+    codes = codes_of(trained, found, chosen_split, what=chosen, seed=seed, device=device)
     if not is_first():
         return
     latents = [f"z{i}" for i in range(codes.shape[1])]

@@ -29,8 +29,11 @@ def runs(
 
     given = words or ["runs"]
     if given[0] == "rm" and len(given) > 1:
-        for run in given[1:]:
-            typer.echo(f"moved {run} to {remove_run(run)}")
+        moved = {run: str(remove_run(run)) for run in given[1:]}
+        if json:
+            print_json({"moved": moved})
+        for run, place in moved.items() if not json else ():
+            typer.echo(f"moved {run} to {place}")
         return
     if len(given) > 1:
         raise typer.BadParameter(

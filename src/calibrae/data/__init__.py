@@ -32,4 +32,3 @@ from ._view import in_batches as in_batches
 from .readers import KEPT as KEPT
 from .readers import NAMES as NAMES
 from .readers import is_frame as is_frame
-from .streams import may_be_streamed as may_be_streamed

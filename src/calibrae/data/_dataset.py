@@ -127,6 +127,8 @@ class Data:
         index = self.positions(split, limit)
         mine = world.part(len(index))
         index, view = index[mine], self.view(split).spaced(self._most(split, limit))
+        if not len(index):
+            return
         noise = ExampleNoise("uniform", self.spec.data_shape, mixed_seed(seed, len(split)), DEQUANTISE_STREAM)
         contexts = self.contexts(split)
         for raw, rows in zip(view.sliced(batch_size, mine.start, mine.stop), index.split(batch_size), strict=True):
@@ -177,6 +179,13 @@ class Data:
             for name in (self.source.names.get(part) or map(str, range(len(parts[part]))))
         ]
         return found if view.index is None else [found[i] for i in view.index]
+
+    def names_at(self, split: AnySplit, positions: Tensor) -> list[str]:
+        """Names of the examples at some positions of a split; of a streamed training set their positions."""
+        if split == "train" and self.view(split).sample is not None:
+            return [str(int(i)) for i in positions]
+        every = self.names(split)
+        return [every[int(i)] for i in positions]
 
     def prepared_for(self, support: Support, *, is_density: bool) -> Data:
         """Prepare the data for a likelihood, by what it says of itself.

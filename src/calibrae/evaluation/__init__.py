@@ -9,6 +9,7 @@ from ._annealed import bidirectional as bidirectional
 from ._baseline import log_likelihoods as log_likelihoods
 from ._baseline import training_baseline as training_baseline
 from ._baseline import training_spectrum as training_spectrum
+from ._bounds import digest_of as digest_of
 from ._bounds import prior_bound as prior_bound
 from ._bounds import split_bounds as split_bounds
 from ._calibration import Calibration as Calibration
@@ -37,6 +38,7 @@ from ._rate import linear_curve as linear_curve
 from ._rate import recommend as recommend
 from ._record import Evaluation as Evaluation
 from ._record import number as number
+from ._record import plain as plain
 from ._score import Attribution as Attribution
 from ._score import attribute as attribute
 from ._sources import Ring as Ring

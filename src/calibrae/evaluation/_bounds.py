@@ -60,7 +60,7 @@ def split_bounds(
     identity = (
         "importance",
         ESTIMATORS_REVISION,
-        _digest(model),
+        digest_of(model),
         data.identity(split),
         seed,
         samples,
@@ -119,7 +119,7 @@ def effective_remark(weighted: ImportanceSummary, advice: str = "take more sampl
     )
 
 
-def _digest(model: VAE) -> str:
+def digest_of(model: VAE) -> str:
     """Hash of everything that a model computes with: its modules, their state, and their plain attributes."""
     digest = hashlib.blake2b(repr(model).encode(), digest_size=16)
     for name, value in sorted(model.state_dict().items()):

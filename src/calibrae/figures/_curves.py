@@ -88,10 +88,11 @@ def save_overlay(histories: Mapping[str, Rows], path: Path) -> Path:
             if rows:
                 epochs, values = [row["epoch"] for row in rows], [row[part] for row in rows]
                 colour = CATEGORIES[i % len(CATEGORIES)]
-                axes.plot(epochs, values, color=colour, label=name, marker="o" if len(rows) == 1 else None)
+                axes.plot(epochs, values, color=colour, label=f"\u200b{name}", marker="o" if len(rows) == 1 else None)
                 kept = min(rows, key=_loss_of)
                 axes.plot([kept["epoch"]], [kept[part]], "o", color=colour, markersize=4)
-    panels[0].legend(fontsize=7, frameon=False)
+    for text in panels[0].legend(fontsize=7, frameon=False).get_texts():
+        text.set_parse_math(False)  # names are no formulas
     return save_figure(figure, path)
 
 

@@ -120,7 +120,14 @@ def _save_pictures(
     step, across = (height - GAP) / math.ceil(len(x) / columns), (width - GAP) / columns
     for i, label in enumerate(rows):
         axes.text(
-            -6, GAP + (i + 0.5) * step - (gap - GAP) / 2, label, fontsize=7, ha="right", va="center", clip_on=False
+            -6,
+            GAP + (i + 0.5) * step - (gap - GAP) / 2,
+            label,
+            fontsize=7,
+            ha="right",
+            va="center",
+            clip_on=False,
+            parse_math=False,
         )
     for i, caption in enumerate(captions):
         place = GAP + (i % columns + 0.5) * across, (i // columns + 1) * step - gap + 2 * GAP

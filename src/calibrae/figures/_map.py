@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,14 +13,26 @@ from torch import Tensor
 
 from ._style import BLUE, CATEGORIES, GREY, new_figure, save_figure, tidy
 
-MOST_GROUPS = 10
+MOST_GROUPS = 9
+OTHERS = "others"
 MOST_COLUMNS, ACROSS, NAME, BINS = 24, 4, 24, 30
+
+
+def grouped(groups: Sequence[str]) -> list[tuple[str, list[int], str]]:
+    """Each group's name, its rows and its colour; the smallest of many groups are others, in grey."""
+    counts = Counter(groups)
+    named = [group for group, _ in counts.most_common(MOST_GROUPS if len(counts) <= MOST_GROUPS else MOST_GROUPS - 1)]
+    rows: dict[str, list[int]] = {group: [] for group in sorted(named)}
+    for row, group in enumerate(groups):
+        rows.setdefault(group if group in named else OTHERS, []).append(row)
+    colours = iter(CATEGORIES)
+    return [(group, own, GREY if group == OTHERS else next(colours)) for group, own in rows.items()]
 
 
 def save_map(
     points: Tensor, path: Path, *, groups: Sequence[str] = (), values: Sequence[float] = (), axes: str = "component"
 ) -> Path:
-    """Draw examples on two axes, coloured by group, or by log p where there are no groups.
+    """Draw examples on two axes, coloured by group, or by the ELBO where there are no groups.
 
     Args:
         points: `[N, 2]`.
@@ -32,14 +45,17 @@ def save_map(
     panel = tidy(figure.subplots())
     x, y = points[:, 0].tolist(), points[:, 1].tolist()
     if groups:
-        for i, group in enumerate(sorted(set(groups))[:MOST_GROUPS]):
-            rows = [j for j, own in enumerate(groups) if own == group]
-            panel.plot([x[j] for j in rows], [y[j] for j in rows], ".", markersize=4, color=CATEGORIES[i], label=group)
-        panel.legend(fontsize=7, frameon=False, markerscale=2, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        for group, rows, colour in grouped(groups):
+            panel.plot(
+                [x[j] for j in rows], [y[j] for j in rows], ".", markersize=4, color=colour, label=f"\u200b{group}"
+            )
+        legend = panel.legend(fontsize=7, frameon=False, markerscale=2, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        for text in legend.get_texts():
+            text.set_parse_math(False)
     elif len(values):
         low, high = np.quantile(np.asarray(values), [0.02, 0.98])
         shown = panel.scatter(x, y, c=list(values), s=7, cmap="cividis", vmin=low, vmax=high)
-        figure.colorbar(shown, ax=panel, label="log p(x), nats")
+        figure.colorbar(shown, ax=panel, label="ELBO, nats")
     else:
         panel.plot(x, y, ".", markersize=4, color=BLUE)
     panel.set_xlabel(f"first {axes}", fontsize=8)

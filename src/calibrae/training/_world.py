@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import hashlib
 import itertools
 import os
 import pickle
@@ -49,14 +50,15 @@ def join_world(device: str) -> World:
     return World() if size < 2 else World(dist.get_rank(), size, _sum, _from_first, _rows)
 
 
-def meet(device: str, seconds: float = PATIENCE) -> World:
-    """The processes that have come to this place of their program; this one alone if the others do not come.
+def meet(device: str, call: Callable[[], str], seconds: float = PATIENCE) -> World:
+    """The processes that make a call together; this one alone if the others do not come, or come for another one.
 
     A call that shares its work would wait forever for processes that never make it, as where a script evaluates in its first process
     only. So they meet first, by notes in the store through which they were connected: all that come in time go on together.
 
     Args:
         device: name of the device, as for `join_world`.
+        call: says what is called and on what; asked only where there are several processes.
         seconds: time to wait for the others.
     """
     world = join_world(device)
@@ -66,8 +68,10 @@ def meet(device: str, seconds: float = PATIENCE) -> World:
     place = _meeting()
     while store.check([f"{place}-end"]):  # the others came too late to this one
         place = _meeting()
+    store.set(f"{place}-{world.rank}", hashlib.blake2b(call().encode(), digest_size=16).hexdigest())
     if store.add(place, 1) == world.size:
-        store.compare_set(f"{place}-end", "", TOGETHER)
+        calls = {store.get(f"{place}-{rank}") for rank in range(world.size)}
+        store.compare_set(f"{place}-end", "", TOGETHER if len(calls) == 1 else APART)
     while not store.check([f"{place}-end"]):
         if time.monotonic() > end:
             store.compare_set(f"{place}-end", "", APART)

@@ -229,9 +229,10 @@ def score(
     Raises:
         CalibraeError: if the run, the data or a number is not usable, saying what to do.
     """
-    opened, world = open_together(run, data, options, model, device, condition)
-    trained, use = opened.model, opened.data
     chosen = split or ("test" if data is None else "all")
+    call = ("score", importance_samples, seed, limit)
+    opened, world = open_together(call, chosen, run, data, options, model, device, condition)
+    trained, use = opened.model, opened.data
     names = use.names(chosen, limit)
     bound = split_bounds(
         trained, use, chosen, importance_samples, seed=seed, limit=limit, tick=tick, world=world

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -27,6 +27,10 @@ from ._run import Run, open_run
 NAME = "comparison.html"
 SHOWN = 8
 SURE = 2.0  # standard errors
+OTHER_DATA = (
+    "These runs have other examples or another scale, so their ELBOs do not compare: look at each beside its baseline, or at bits per "
+    "dimension."
+)
 
 
 @final
@@ -75,7 +79,7 @@ def compare(
         raise ArgumentError(f"a comparison needs two runs at least; got {len(runs)}.")
     opened = [run if isinstance(run, Run) else open_run(run) for run in runs]
     entries = [_entry(name, run, split, seed, tick) for name, run in zip(_names(opened), opened, strict=True)]
-    place = Path(out) if out is not None else opened[0].folder.path.parent / NAME
+    place = Path(out) if out is not None else opened[0].folder.path.resolve().parent / NAME
     place.parent.mkdir(parents=True, exist_ok=True)
     replace_text(place, render(_page(entries, split)))
     return place
@@ -128,11 +132,12 @@ def _verdict(ranked: Sequence[_Entry]) -> str:
     first, second = ranked[:2]
     if first.record.elbo_nats is None or second.record.elbo_nats is None:
         return "A plain autoencoder has no ELBO, so these runs have no common number."
-    mean, error, is_paired = _difference(first, second)
-    how = "on the same examples" if is_paired else "on other examples"
-    if abs(mean) <= SURE * error:
-        return f"{first.name} and {second.name} differ by less than the error: {mean:.2f} ± {error:.2f} nats, {how}."
-    return f"{first.name} is best: its ELBO is {mean:.2f} ± {error:.2f} nats above that of {second.name}, {how}."
+    if _data(first) != _data(second):
+        return OTHER_DATA
+    mean, error, _ = _difference(first, second)
+    if not abs(mean) > SURE * error:
+        return f"{first.name} and {second.name} differ by less than the error can tell: {mean:.2f} ± {error:.2f} nats, on the same examples."
+    return f"{first.name} is best: its ELBO is {mean:.2f} ± {error:.2f} nats above that of {second.name}, on the same examples."
 
 
 def _difference(one: _Entry, other: _Entry) -> tuple[float, float, bool]:
@@ -145,20 +150,22 @@ def _difference(one: _Entry, other: _Entry) -> tuple[float, float, bool]:
     return float(one.elbos.mean() - other.elbos.mean()), errors**0.5, False
 
 
-def _data(entry: _Entry) -> tuple[str, str]:
+def _data(entry: _Entry) -> str:
     """What tells whether two runs have the same examples on the same scale."""
-    return entry.run.data.source.fingerprint, entry.run.data.spec.scale
+    split: Any = entry.record.split
+    return replace(entry.run.data, condition=None).identity(split)
 
 
 def _how_paired(ranked: Sequence[_Entry]) -> str:
     if len({_data(entry) for entry in ranked}) == 1:
         return "Each is the mean difference of the ELBO on the same examples with the same noise, so what examples share cancels."
-    return "These runs have other data or another scale, so their ELBOs do not compare: look at bits per dimension, or at each beside its baseline."
+    return OTHER_DATA
 
 
 def _differences(ranked: Sequence[_Entry]) -> Table:
-    first, rows = ranked[0], []
-    for entry in ranked[1:]:
+    first, *others = [entry for entry in ranked if entry.record.elbo_nats is not None] or ranked[:1]
+    rows = []
+    for entry in others:
         mean, error, is_paired = _difference(first, entry)
         rows.append((f"{first.name} less {entry.name}", f"{mean:.2f}", f"{error:.2f}", "yes" if is_paired else "no"))
     return Table(("difference", "nats", "standard error", "paired"), rows)
@@ -229,10 +236,10 @@ def _same_examples(entries: Sequence[_Entry], split: str) -> Figure | None:
     shapes = {entry.run.data.spec.data_shape for entry in entries}
     if len({_data(entry) for entry in entries}) > 1 or len(next(iter(shapes))) != 3:
         return None
-    data = entries[0].run.data
-    batch = examples(data, split, SHOWN)  # type: ignore[arg-type]
-    rows = [batch.x, *(reconstruct(e.run.model, batch.x, batch.context).cpu() for e in entries)]
-    shown = data.preparation.restore(torch.cat(rows))
+    batches = [examples(entry.run.data, split, SHOWN) for entry in entries]  # type: ignore[arg-type]  # each with its own condition
+    batch = batches[0]
+    rebuilt = [reconstruct(e.run.model, own.x, own.context).cpu() for e, own in zip(entries, batches, strict=True)]
+    shown = entries[0].run.data.preparation.restore(torch.cat([batch.x, *rebuilt]))
     labels = ["data", *(entry.name for entry in entries)]
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "x.png"

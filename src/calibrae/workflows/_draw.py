@@ -12,14 +12,16 @@ import torch
 from torch import Tensor
 
 from .._noise import ExampleNoise
-from .._types import ALONE, AnySplit, Batch, World
+from .._types import AnySplit, Batch
 from ..acceleration import AutoCompiled
 from ..data import Data
 from ..errors import ArgumentError, first_line
+from ..evaluation import digest_of
 from ..figures import save_curves, save_grid, save_histograms, save_pairs, save_walks
 from ..latents import log_std_of, reparameterise
 from ..likelihoods import mean_of_data
 from ..models import VAE, evaluating, interpolation, mean_of, sample_latents, summarise, traversal
+from ..training import meet
 from ._run import Run
 from ._stored import run_preparation
 
@@ -81,7 +83,7 @@ def encode(
     *,
     what: Literal["mean", "sample", "log_std"] = "mean",
     seed: int = 0,
-    world: World = ALONE,
+    device: str = "cpu",
 ) -> Tensor:
     """Codes of a split, `[N, d]`: posterior means by default, or samples, or log standard deviations.
 
@@ -106,12 +108,19 @@ def encode(
 
     size, drawn = data.rows_at_once(AT_ONCE), ExampleNoise("normal", (model.latent_dim,), seed)
     count = len(data.positions(split))
-    world = world.over(count)
+    if count < len(data.view(split)):
+        raise ArgumentError(
+            f"the training split of a stream is not encoded whole: {len(data.view(split)):,} examples. Take another split."
+        )
+    world = meet(device, lambda: repr(("encode", what, seed, split, data.identity(split), digest_of(model)))).over(
+        count
+    )
     found = AutoCompiled(codes, model.device, count // world.size // size, label="encoding")
     with evaluating(model):
         batches = (batch.to(model.device) for batch in data.batches(split, size, seed, world=world))
         own = torch.cat([found(b.x, drawn.rows(b.index).to(b.x), b.context).cpu() for b in batches])  # type: ignore[arg-type]
-    return world.rows(own)
+    everywhere: Tensor = world.rows(own)
+    return everywhere
 
 
 def interpolate(model: VAE, corners: Batch, steps: int) -> Tensor:

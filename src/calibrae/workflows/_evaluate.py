@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,10 @@ from .._types import AnySplit, World
 from ..acceleration import find_device
 from ..data import Data, DataOptions, Preparation, Schema, load_data, open_source
 from ..errors import ArgumentError
-from ..evaluation import Evaluation, Tick, evaluate_model
+from ..evaluation import Evaluation, Tick, digest_of, evaluate_model
 from ..models import VAE
 from ..runs import RunFolder, load_baseline
-from ..training import in_turn, local_device, meet
+from ..training import join_world, local_device, meet
 from ._run import Run, load
 from ._stored import about_new_data, run_data, stored_data
 
@@ -73,6 +72,8 @@ class Opened:
 
 
 def open_together(
+    call: tuple[Any, ...],
+    split: AnySplit,
     subject: str | Path | Run | VAE,
     data: Any,
     options: DataOptions | None,
@@ -80,10 +81,24 @@ def open_together(
     device: str,
     condition: Any = None,
 ) -> tuple[Opened, World]:
-    """Open what is to be evaluated in each process that a launcher has started, and the processes that have come to share the work."""
-    world = meet(device)
-    own = local_device(device, world)
-    return in_turn(partial(Opened, subject, data, options, model, own, condition), world), world
+    """Open what is to be evaluated in each process that a launcher has started, and the processes that make this very call.
+
+    Args:
+        call: name of the call, and all settings of which its numbers follow.
+        split: split that it is about.
+        subject: what is evaluated.
+        data: other data than its own.
+        options: how to read them.
+        model: an instance of the same architecture.
+        device: where to compute.
+        condition: condition of other data.
+    """
+    opened = Opened(subject, data, options, model, local_device(device, join_world(device)), condition)
+
+    def words() -> str:
+        return repr((*call, split, opened.data.identity(split), digest_of(opened.model)))
+
+    return opened, meet(device, words)
 
 
 def _of_model(model: VAE, data: Any, options: DataOptions | None, condition: Any) -> Data:
@@ -158,7 +173,9 @@ def evaluate(
     Raises:
         CalibraeError: if the run, the data or a number is not usable, saying what to do.
     """
-    opened, world = open_together(run, data, options, model, device, condition)
+    opened, world = open_together(
+        ("evaluate", importance_samples, seed, limit), split, run, data, options, model, device, condition
+    )
     found = evaluate_model(
         opened.model,
         opened.data,

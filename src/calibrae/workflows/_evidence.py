@@ -37,7 +37,8 @@ def gather(opened: Opened, split: Split, seed: int = 0, tick: Tick | None = None
     with suppress(ArgumentError):  # no density, or none with a distribution function: its calibration is not known
         calibrated = calibration(trained, use.batches(split, rows, seed, EXAMPLES), noise.rows, seed=seed)
     if trained.is_probabilistic:
-        latents = diagnose_latents(trained, use.batches(split, rows, seed, EXAMPLES), seed)
+        with suppress(ArgumentError):  # one example alone
+            latents = diagnose_latents(trained, use.batches(split, rows, seed, EXAMPLES), seed)
     return Evidence(
         test=test,
         train=train,

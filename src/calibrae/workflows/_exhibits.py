@@ -27,6 +27,7 @@ SCORED, SCORE_SAMPLES = 200, 20
 MAPPED = 1500
 EACH = 6  # best, typical and worst examples
 COLUMNS, STEPS = 8, 11
+LARGEST = 160  # pixels of a side of a picture in a grid
 
 
 class Exhibits:
@@ -62,9 +63,7 @@ class Exhibits:
         over = self._drawn("Samples over the data", self._marginals)
         kinds = [curves, *([over] if self.is_table else [samples]), rebuilt, walks, latents, where]
         sections = [
-            Section(
-                "Curves", figures=_there(curves), tables=[self._beta_table()] if self.model.is_probabilistic else []
-            ),
+            Section("Curves", figures=_there(curves), tables=self._beta_tables()),
             Section(
                 "Reconstructions",
                 "Examples with their reconstruction at the posterior mean, by log p(x).",
@@ -94,15 +93,17 @@ class Exhibits:
             try:
                 found = draw(Path(folder) / "x.png")
                 return None if found is None else replace(found, png=packed(found.png))
-            except (CalibraeError, RuntimeError, ValueError, NotImplementedError, ArithmeticError) as error:
+            except (
+                Exception
+            ) as error:  # whatever a picture stumbles over, as damaged data and large pictures do in many ways
                 self.failed.append((title, first_line(error)))
                 return None
 
     def _save(self, x: Tensor, path: Path, **how: Any) -> bytes:
         restore = self.data.preparation.restore
         if how.get("reference") is not None:
-            how["reference"] = restore(how["reference"])
-        return save_picture(restore(x), path, names=self.names, **how).read_bytes()
+            how["reference"] = _not_too_large(restore(how["reference"]))
+        return save_picture(_not_too_large(restore(x)), path, names=self.names, **how).read_bytes()
 
     # -- pictures
 
@@ -115,10 +116,10 @@ class Exhibits:
     def _reconstructions(self, path: Path) -> Figure:
         rows = self._chosen()
         batch = self.data.gather(self.split, self._positions[rows], self.seed)
-        x_hat, names = reconstruct(self.model, batch.x, batch.context), self.data.names(self.split)
+        x_hat = reconstruct(self.model, batch.x, batch.context)
         how: dict[str, Any] = {
             "title": "data and reconstruction",
-            "captions": [names[int(i)] for i in self._positions[rows]],
+            "captions": self.data.names_at(self.split, self._positions[rows]),
         }
         if self._bounds is not None and len(rows) == 3 * EACH:
             how["title"] += ", with log p(x) in nats"
@@ -181,13 +182,15 @@ class Exhibits:
         )
 
     def _interpolation(self, path: Path) -> Figure:
-        corners = self.data.gather(self.split, self._positions[self._chosen()[EACH : EACH + 2]], self.seed)
+        chosen = self._chosen()
+        two = chosen[EACH : EACH + 2] if len(chosen) == 3 * EACH else chosen[:2]
+        corners = self.data.gather(self.split, self._positions[two], self.seed)
         png = self._save(
             interpolate(self.model, corners, STEPS),
             path,
             columns=STEPS,
             walks=True,
-            title="between two typical examples",
+            title="between two examples",
         )
         return Figure(
             "Interpolation in the latent space", png, f"{STEPS} points on the way between the codes of two examples."
@@ -215,7 +218,7 @@ class Exhibits:
             return None
         centred = codes - codes.mean(0)
         points = centred @ torch.linalg.svd(centred, full_matrices=False).Vh[:2].T
-        names = [self.data.names(self.split)[i] for i in rows.tolist()]
+        names = self.data.names_at(self.split, rows)
         groups = self._groups(rows)
         values = [] if groups or self._bounds is None else self._log_densities(rows)
         png = save_map(points, path, groups=groups, values=values, axes="principal component").read_bytes()
@@ -241,8 +244,8 @@ class Exhibits:
         found = attribute(self.model, [self.data.gather(self.split, self._positions[rows], self.seed)])
         if found.per_element is None:
             return None
-        names = self.data.names(self.split)
-        titles = [f"{names[int(self._positions[i])]}: {float(self._bounds[i]):.0f} nats" for i in rows]
+        names = self.data.names_at(self.split, self._positions[rows])
+        titles = [f"{name}: {float(self._bounds[i]):.0f} nats" for name, i in zip(names, rows, strict=True)]
         png = save_scores(found.x, found.x_hat, found.per_element, titles, path, self.names).read_bytes()
         note = f"Of {len(self._bounds):,} examples, by log p(x), with samples K = {SCORE_SAMPLES}."
         return Figure(
@@ -298,6 +301,14 @@ class Exhibits:
             return []
         return [str(label) for label in labels[rows.numpy()].tolist()]
 
+    def _beta_tables(self) -> list[Table]:
+        """The weight of the KL in other conventions; none of an objective without one, or of a class that is not at hand."""
+        try:
+            return [self._beta_table()] if self.model.is_probabilistic else []
+        except CalibraeError as error:
+            self.failed.append(("Effective beta", first_line(error)))
+            return []
+
     def _beta_table(self) -> Table:
         weights = stored_request(self.run.folder).make_objective(self.model.objective).final_weights()
         beta = weights.get("beta", 1.0)
@@ -314,6 +325,15 @@ class Exhibits:
 
     def _latent_sentence(self) -> str:
         return "" if self.evidence.latents is None else self.evidence.latents.sentence
+
+
+def _not_too_large(x: Tensor) -> Tensor:
+    """Pictures of a size at which a grid of them can still be opened."""
+    largest = max(x.shape[2:]) if x.ndim == 4 else 0
+    if largest <= LARGEST:
+        return x
+    height, width = (max(1, round(side * LARGEST / largest)) for side in x.shape[2:])
+    return torch.nn.functional.interpolate(x.float(), (height, width), mode="area")
 
 
 def _there(*figures: Figure | None) -> list[Figure]:

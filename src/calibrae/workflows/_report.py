@@ -11,13 +11,15 @@ from typing import Any
 
 from .._optional import names_missing
 from .._types import Finding, Split
+from ..data import KEPT
 from ..errors import RunError
 from ..evaluation import Evidence, Tick, findings, number
 from ..figures.page import Advice, Figure, Page, Section, Table, packed, render
-from ..runs import RunFolder, replace_text
+from ..runs import replace_text
 from ._evaluate import Opened
 from ._evidence import gather
 from ._exhibits import Exhibits
+from ._records import OWN
 from ._run import Run, open_run
 
 NAME = "report.html"
@@ -69,7 +71,7 @@ def _page(run: Run, evidence: Evidence, exhibits: Exhibits) -> Page:
     highlights, sections = exhibits.all()
     folder = run.folder
     return Page(
-        title=folder.path.name,
+        title=folder.path.resolve().name,
         subtitle=_subtitle(run, evidence),
         verdict=_verdict(evidence),
         numbers=_numbers(evidence),
@@ -159,9 +161,18 @@ def _card(run: Run) -> Section:
         tables.append(Table((), notes, "Notes of the reader: what was assumed, converted or left out"))
     return Section(
         "Run card",
-        code=f"calibrae train {quote(str(config['data'].get('source') or 'DATA'))} --config {quote(f'{run.path}/config.toml')} --out NEW",
+        code=_again(run, config),
         tables=tables,
     )
+
+
+def _again(run: Run, config: dict[str, Any]) -> str:
+    """Command that repeats a run; empty where it has data or parts that no command can name."""
+    source = config["data"].get("source")
+    is_own = OWN in (config["model"]["name"], config["objective"]["name"])
+    if is_own or source is None or source.startswith(KEPT):
+        return ""
+    return f"calibrae train {quote(source)} --config {quote(f'{run.folder.path.resolve()}/config.toml')} --out NEW"
 
 
 def _words(table: dict[str, Any]) -> str:
@@ -194,13 +205,14 @@ def command_for(code: str, run: Run) -> str:
     }
     if code not in again:
         return ""
-    config = RunFolder.open(run.path).read_config()
-    source, options = quote(config["data"].get("source") or "DATA"), " ".join(again[code])
+    config, place = run.folder.read_config(), str(run.folder.path.resolve())
+    again_here = _again(run, config)
+    if not again_here:
+        return ""
+    options = " ".join(again[code])
     if "--resume" in again[code]:
-        return f"calibrae train {source} --out {quote(str(run.path))} {options}"
-    return (
-        f"calibrae train {source} --config {quote(f'{run.path}/config.toml')} --out {quote(f'{run.path}-2')} {options}"
-    )
+        return f"calibrae train {quote(config['data']['source'])} --out {quote(place)} {options}"
+    return f"{again_here.removesuffix('NEW')}{quote(f'{place}-2')} {options}"
 
 
 def _active(run: Run) -> int:

@@ -16,7 +16,6 @@ from ..errors import ArgumentError, RunError
 from ..evaluation import Evaluation
 from ..models import VAE
 from ..runs import RunFolder, load_model
-from ..training import meet
 from ._stored import run_condition, run_data, run_preparation, stored_data
 from ._units import frame_like
 
@@ -206,7 +205,7 @@ class Run:
         from ._draw import encode
 
         use, chosen = self._use(data, condition), split if data is None else "all"
-        return encode(self.model, use, chosen, what=what, seed=seed, world=meet(self.model.device.type)).numpy()
+        return encode(self.model, use, chosen, what=what, seed=seed, device=self.model.device.type).numpy()
 
     def reconstruct(
         self, data: Any = None, *, split: AnySplit = "test", n: int | None = None, condition: Any = None

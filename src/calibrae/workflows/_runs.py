@@ -189,10 +189,9 @@ def runs_table(rows: list[RunRow], width: int) -> str:
         width: characters of a line.
     """
     head = ["ELBO", "+-", "above base", "bits/dim", "sigma", "KL", "time"]
-    cells = [[*_numbers(row), row.state, row.data] for row in rows]
+    cells = [[*_numbers(row), row.state] for row in rows]
     widths = [max(map(len, column)) for column in zip(head, *(line[:7] for line in cells), strict=True)]
-    shown = [w for w, heading in zip(widths, head, strict=True) if heading]
-    room = max(12, width - sum(shown) - 2 * len(shown) - 12)
+    room = max(12, width - sum(widths) - 2 * len(widths) - 12)
     names = [_end(row.run, room) for row in rows]
     across = max([3, *map(len, names)])
     lines = [f"{'run':<{across}}  " + "  ".join(f"{h:>{w}}" for h, w in zip(head, widths, strict=True)) + "  state"]

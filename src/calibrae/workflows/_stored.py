@@ -17,7 +17,6 @@ from ..data import (
     DataOptions,
     Preparation,
     load_data,
-    may_be_streamed,
     open_source,
 )
 from ..errors import ArgumentError, CalibraeError, RunError
@@ -52,7 +51,7 @@ def run_data(run: str | Path, data: Any = None, options: DataOptions | None = No
         require_same(run, own, known)
         return own
     chosen = options or options_from(stored)
-    if chosen.stream and not may_be_streamed(data):  # a few new rows or pictures beside a stream
+    if chosen.stream and not _is_at(data, stored.get("source")):  # new data are read whole, in their order
         chosen = replace(chosen, stream=False)
     if condition is not None or (coding is not None and coding.name == GIVEN):
         chosen = replace(chosen, condition=None)
@@ -62,6 +61,11 @@ def run_data(run: str | Path, data: Any = None, options: DataOptions | None = No
     if coding is not None and chosen.condition is None and condition is None:
         raise ArgumentError(f"this run is conditional. Pass `condition` with the data: {coding.describe()}.")
     return load_data(source, use, preparation, coding=coding, condition=condition, split=is_own)
+
+
+def _is_at(data: Any, place: str | None) -> bool:
+    """Tell whether data are those at a place."""
+    return isinstance(data, str | Path) and place is not None and str(Path(data).expanduser().resolve()) == place
 
 
 def new_data_options(run: str | Path, **given: Any) -> DataOptions | None:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, final
 
 from .._types import ScaleChoice, Shared
 from ..data import NAMES, Data, DataOptions, load_data
-from ..errors import ArgumentError, CalibraeError, RunError, first_line
+from ..errors import ArgumentError, RunError, first_line
 from ..models import PRESETS, VAE, ModelConfig, build, build_from_config, seeded_weights
 from ..networks import NETWORKS, NetworkOptions
 from ..objectives import BetaELBO, Objective
@@ -186,7 +186,7 @@ def _report(run: Run) -> None:
     """Write the report of a run that has ended, on its validation split: only what is asked for touches the test split."""
     try:
         report(run, split="validation")
-    except (CalibraeError, OSError) as error:  # the model is trained and saved
+    except Exception as error:  # whatever a report stumbles over, the model is trained and saved
         Bar().say(f"note: the report could not be written: {first_line(error)}. Again: calibrae report {run.path}")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._open import may_be_streamed, open_stream
+from ._open import open_stream
 from ._stream import Stream
 
-__all__ = ["Stream", "may_be_streamed", "open_stream"]
+__all__ = ["Stream", "open_stream"]

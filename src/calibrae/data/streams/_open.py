@@ -63,6 +63,7 @@ def open_stream(data: Any, options: DataOptions, schema: Schema | None = None) -
         raise DataError(
             f"{shown(root)} holds Parquet and tar files; a stream must have shards of one kind. Name one folder of them."
         )
+    notes = [note.replace("as one table", "as one data set") for note in notes]
     opening = _Opening(shown(root), root, groups, Request(options, schema), list(notes))
     return opening.tar() if kinds == {"tar"} else opening.parquet()
 
@@ -154,9 +155,10 @@ class _Opening:
             )
 
         def some() -> Iterator[tuple[str, bytes]]:
-            for shard, block in _spaced(_blocks(shards[self.pool]), BLOCKS):
+            chosen = _spaced(_blocks(shards[self.pool]), BLOCKS)
+            for shard, block in chosen:
                 fetch, count = shard.fetcher(shard.load(block), block), shard.sizes[block]
-                yield from map(fetch, range(0, count, max(1, -(-count * BLOCKS // SURVEYED))))
+                yield from map(fetch, range(0, count, max(1, count * len(chosen) // SURVEYED)))
 
         return self._pictures(shards, some())
 
@@ -219,8 +221,8 @@ class _Opening:
         numbers: dict[Part, int] = {"validation": VALIDATION, "test": TEST}
         held = {part: stream(pool, split, number) for part, number in numbers.items() if part not in shards}
         files = [file for members in self.groups.values() for file in members]
-        fingerprint = _fingerprint(files, self.root, schema, options)
-        parts |= self._kept(held, f"{fingerprint} {split} {options.split_seed}")
+        fingerprint = _cache.key_of(_fingerprint(files, self.root, schema, options), split, options.split_seed)
+        parts |= self._kept(held, fingerprint)
         for part, array in parts.items():
             if not len(array):
                 raise DataError(

@@ -93,8 +93,8 @@ class Form:
         if (self.is_exact and size != self.size) or (self.grey and not grey) or seen.deep:
             raise DataError(
                 f"the pictures of a stream must be of the kind of its first ones, {'grey' if self.grey else 'colour'} of 8 bits, "
-                f"{self.size[0]} x {self.size[1]}; got {'grey' if grey else 'colour'}, {size[0]} x {size[1]}: {name}. Pass --size H,W, or "
-                "convert it."
+                f"{self.size[0]} x {self.size[1]}; got {'grey' if grey else 'colour'}, {size[0]} x {size[1]}: {name}. "
+                f"{'Pass --size H,W, or convert it' if grey == self.grey else 'Convert it'}."
             )
 
 

@@ -135,7 +135,8 @@ class Stream:
         """Positions of so many examples, in runs that are evenly spaced from the first to the last."""
         runs = -(-limit // RUN) if limit > RUN * FEWEST_RUNS else min(limit, FEWEST_RUNS)
         number = np.arange(runs + 1)
-        lengths, starts = np.diff(number * limit // runs), number[:-1] * len(self) // runs
+        before = number * limit // runs
+        lengths, starts = np.diff(before), (before + number * (len(self) - limit) // runs)[:-1]
         return np.concatenate([start + np.arange(length) for start, length in zip(starts, lengths, strict=True)])
 
     def forget(self) -> None:

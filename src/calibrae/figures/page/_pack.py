@@ -26,7 +26,9 @@ def packed(png: bytes, widest: int | None = None) -> bytes:
     with Image.open(BytesIO(png)) as opened:
         picture = opened.convert("RGB")
     if widest is not None and picture.width > widest:
-        picture = picture.resize((widest, round(picture.height * widest / picture.width)), Image.Resampling.LANCZOS)
+        picture = picture.resize(
+            (widest, max(1, round(picture.height * widest / picture.width))), Image.Resampling.LANCZOS
+        )
     if picture.getcolors(FEW_COLOURS) is not None or _is_drawing(picture):
         picture = picture.quantize(PALETTE, dither=Image.Dither.NONE)
     stream = BytesIO()

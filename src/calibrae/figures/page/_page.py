@@ -12,6 +12,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, final
 
 from ..._optional import Later
+from ...evaluation import plain
 
 if TYPE_CHECKING:
     import jinja2
@@ -48,7 +49,7 @@ class Figure:
     @property
     def json(self) -> str:
         """The plot's description, safe between tags."""
-        return json.dumps(self.plot).replace("<", "\\u003c")
+        return json.dumps(plain(self.plot), allow_nan=False).replace("<", "\\u003c")
 
 
 @final

@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from .._style import BLUE, CATEGORIES, GREY
+from .._map import grouped
+from .._style import BLUE, GREY
 
 PARTS = (("loss", "objective"), ("nll", "reconstruction"), ("kl", "KL"))
 
@@ -15,6 +16,7 @@ PARTS = (("loss", "objective"), ("nll", "reconstruction"), ("kl", "KL"))
 def curves_plot(history: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     """The objective and the parts of the ELBO over epochs, each on an axis of its own."""
     epochs = [row["epoch"] for row in history]
+    mode = "lines" if len(history) > 1 else "markers"
     found: list[dict[str, Any]] = []
     layout: dict[str, Any] = {"grid": {"rows": 1, "columns": len(PARTS), "pattern": "independent"}, "showlegend": False}
     for i, (part, title) in enumerate(PARTS, 1):
@@ -25,7 +27,7 @@ def curves_plot(history: Sequence[Mapping[str, float]]) -> dict[str, Any]:
                 line = {
                     "x": epochs,
                     "y": [row.get(name) for row in history],
-                    "mode": "lines",
+                    "mode": mode,
                     "line": {"color": colour},
                 }
                 found.append(line | {"name": split, "xaxis": f"x{number}", "yaxis": f"y{number}"})
@@ -54,15 +56,14 @@ def map_plot(points: Tensor, names: Sequence[str], groups: Sequence[str], values
             "color": list(values),
             "colorscale": "Cividis",
             "showscale": True,
-            "colorbar": {"title": {"text": "log p, nats"}},
+            "colorbar": {"title": {"text": "ELBO, nats"}},
         }
         texts = [f"{name}: {value:.1f} nats" for name, value in zip(names, values, strict=True)]
         data = [base | {"x": x, "y": y, "text": texts, "hoverinfo": "text", "marker": marker}]
         return {"data": data, "layout": layout, "height": 460}
     data = []
-    for i, group in enumerate(sorted(set(groups))):
-        rows = [j for j, own in enumerate(groups) if own == group]
-        marker = {"size": 5, "color": CATEGORIES[i % len(CATEGORIES)]}
+    for group, rows, colour in grouped(groups):
+        marker = {"size": 5, "color": colour}
         points_of = {"x": [x[j] for j in rows], "y": [y[j] for j in rows], "text": [names[j] for j in rows]}
         data.append(base | points_of | {"name": group, "hoverinfo": "text+name", "marker": marker})
     return {"data": data, "layout": layout, "height": 460}

@@ -10,8 +10,8 @@
   document.head.append(script);
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   for (const figure of figures) {
-    const described = JSON.parse(figure.querySelector("script.plot").textContent);
     const picture = figure.querySelector("img");
+    let described;
     const place = document.createElement("div");
     place.setAttribute("role", "img");
     place.setAttribute("aria-label", picture.alt);
@@ -26,6 +26,7 @@
       return window.Plotly.react(place, described.data, layout, { responsive: true, displaylogo: false, displayModeBar: false });
     };
     try {
+      described = JSON.parse(figure.querySelector("script.plot").textContent);
       await draw();
       picture.hidden = true;
       dark.addEventListener("change", draw);
