@@ -221,6 +221,49 @@ def test_runs_on_other_data_are_compared_with_a_warning_and_one_run_is_none(two,
         cb.compare([two[0]])
 
 
+def test_runs_with_other_splits_or_conditions(two, tmp_path):
+    settings = {"epochs": 1, "quiet": True, "pictures": False}
+    seeded = cb.fit(small(), "digits", tmp_path / "s", options=cb.DataOptions(split_seed=1), **settings)
+    text = Reader(cb.compare([two[0], seeded], tmp_path / "x.html").read_text(encoding="utf-8")).text
+    assert "other examples or another scale" in text
+    conditional = cb.fit(small(context_dim=2), IMAGES, tmp_path / "c", condition=LABELS, **settings)
+    plain = cb.fit(small(), IMAGES, tmp_path / "$x_{$^", **settings)
+    for pair in ([conditional, plain], [plain, conditional]):
+        page = Reader(cb.compare(pair, tmp_path / "y.html").read_text(encoding="utf-8"))
+        assert "on the same examples" in page.text
+        assert len(page.pictures) == 2
+    autoencoder = cb.build("autoencoder", data_shape=(1, 8, 8), latent_dim=3, network="linear")
+    run = cb.fit(autoencoder, IMAGES, tmp_path / "a", **settings)
+    assert "no common number" in Reader(cb.compare([plain, run], tmp_path / "z.html").read_text(encoding="utf-8")).text
+
+
+class Mine(cb.BetaELBO):
+    """An objective that is not registered."""
+
+
+@pytest.mark.parametrize("data", [IMAGES, RNG.integers(0, 256, (160, 1, 1, 900), dtype=np.uint8), IMAGES[:4]])
+def test_reports_of_odd_runs(tmp_path, data, monkeypatch):
+    model = small(data_shape=data.shape[1:])
+    cb.fit(model, data, tmp_path / "r", epochs=1, objective=Mine(1.0), quiet=True, pictures=False)
+    monkeypatch.chdir(tmp_path / "r")
+    page = Reader(cb.report(".").read_text(encoding="utf-8"))
+    assert "r sigma-vae with 3 latents" in page.text
+    assert "Effective beta" in page.text  # cannot be told, and that is said
+    assert "--out ." not in page.text
+
+
+def test_many_classes_are_others_and_one_epoch_is_seen(tmp_path):
+    labels = np.array([f"$c{i}$" for i in RNG.integers(0, 15, 160)])
+    run = cb.fit(small(context_dim=15), IMAGES, tmp_path / "r", epochs=1, condition=labels, quiet=True, pictures=False)
+    text = run.report().read_text(encoding="utf-8")
+    plots = [json.loads(found) for found in re.findall(r'class="plot">(.*?)</script>', text)]
+    groups = [trace["name"] for trace in plots[1]["data"]]
+    assert "others" in groups
+    assert len(groups) == 9
+    assert sum(len(trace["x"]) for trace in plots[1]["data"]) == len(run.data.view("test"))
+    assert {trace["mode"] for trace in plots[0]["data"]} == {"markers"}
+
+
 # -- runs
 
 

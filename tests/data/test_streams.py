@@ -26,7 +26,7 @@ from calibrae.data import DataOptions, load_data, open_source
 from calibrae.data.streams import Stream
 from calibrae.data.streams._keys import HashSplit, digests_of, digests_of_rows, hashes_of, share
 from calibrae.data.streams._order import BUFFER, HELD, Lanes
-from calibrae.errors import DataError, RunError
+from calibrae.errors import ArgumentError, DataError, RunError
 from calibrae.training import Stopped
 
 STREAM = DataOptions(stream=True)
@@ -298,6 +298,38 @@ def test_a_run_on_a_stream_is_evaluated_and_opened_again(run):
     notes = json.loads((run.path / "run.json").read_text())["data"]["notes"]
     assert any(note.startswith("streamed") for note in notes)
     assert len(opened.score(picture(3)[None, None]).nll) == 1  # new data need not be a stream
+
+
+def test_new_data_for_a_streamed_run_keep_their_order_and_few_will_do(table, tmp_path):
+    model = cb.build("sigma-vae", data_shape=(3,), latent_dim=1, network="linear")
+    run = cb.fit(model, str(table), tmp_path / "r", epochs=1, options=STREAM, quiet=True, pictures=False)
+    new = write_table(tmp_path / "new", ROWS[:50], 1) / "part-000.parquet"
+    np.testing.assert_allclose(run.encode(str(new)), run.encode(ROWS[:50]), rtol=1e-5, atol=1e-5)
+    assert len(run.encode(str(table))) == len(ROWS)  # the run's own place: a stream again
+
+
+@pytest.mark.parametrize("limit", [1, 15, 16, 100, 200, 1000])
+def test_a_sample_of_a_stream_has_as_many_examples_as_asked(tars, limit):
+    stream = open_source(tars, STREAM).parts["train"]
+    found = stream.spread(limit)
+    assert len(np.unique(found)) == limit
+    assert found.min() >= 0
+    assert found.max() < len(stream)
+
+
+def test_a_training_set_over_its_sample_is_named_and_not_encoded_whole(tars, tmp_path, monkeypatch):
+    monkeypatch.setattr("calibrae.data.streams._open.SAMPLE", 300)
+    model = cb.build("sigma-vae", data_shape=(1, 4, 4), latent_dim=2, network="linear")
+    run = cb.fit(model, str(tars), tmp_path / "r", epochs=1, options=STREAM, quiet=True, pictures=False)
+    assert run.evaluate(split="train").n == 300
+    assert run.report(tmp_path / "x.html", split="train").exists()
+    with pytest.raises(ArgumentError, match="not encoded whole"):
+        run.encode(split="train")
+
+
+def test_another_split_seed_is_another_data_set(tars):
+    one, other = (open_source(tars, DataOptions(stream=True, split_seed=seed)) for seed in (0, 1))
+    assert one.fingerprint != other.fingerprint
 
 
 def test_a_stream_that_was_changed_is_refused(tmp_path):

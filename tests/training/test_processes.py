@@ -74,9 +74,10 @@ def test_the_numbers_are_those_of_one_process(found, kind, processes) -> None:
 
 @pytest.mark.parametrize("processes", [2, 3])
 def test_a_call_that_the_others_do_not_make_does_not_wait_for_them_forever(found, processes) -> None:
-    alone, shared_again = found[processes]["optimal"]["first alone"]
+    alone, shared_again, own_examples = found[processes]["optimal"]["first alone"]
     assert alone == pytest.approx(found[processes]["optimal"]["elbo"], rel=1e-6)
     assert shared_again
+    assert own_examples == 50  # each process evaluated other data: nothing was put together
 
 
 def test_a_worker_that_dies_is_started_again_and_the_run_goes_on(tmp_path: Path) -> None:
