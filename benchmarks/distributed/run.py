@@ -201,7 +201,7 @@ CASES = (  # name, parameters, images a second that a card trains, bytes of a pi
     ("residual, 256 x 256", 100_000_000, 400, 40_000, 32),
 )
 BANDWIDTHS = (1.25e9, 25e9)  # bytes a second and card: 10 gigabit Ethernet; 200 gigabit InfiniBand
-READERS = (1, 14)  # threads of each process that read: as it is, and as many as a machine has cores for each card
+READERS = (1, 14)  # for each card: as it is, and as many as a machine has cores
 
 
 def project() -> None:

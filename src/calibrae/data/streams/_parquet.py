@@ -82,8 +82,6 @@ class TableShard:
         columns: names of the columns that are modelled.
     """
 
-    decodes = False
-
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
         self._groups = _Groups(path, columns)
         self.path, self.sizes = path, self._groups.sizes
@@ -137,8 +135,6 @@ class PictureShard:
         path: the file.
         column: name of the column.
     """
-
-    decodes = True
 
     def __init__(self, path: Path, column: str) -> None:
         self._groups = _Groups(path, [column])

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, final
 
@@ -19,8 +16,6 @@ from ._order import HELD, Lanes
 SAMPLE = 65_536  # training examples from which statistics, the final scale and the baseline are taken
 RUN = 256  # consecutive examples of such a sample, so that few blocks are read for many examples
 FEWEST_RUNS = 16
-NEIGHBOURS = os.environ.get("LOCAL_WORLD_SIZE", "1")  # processes of this run on this machine, as launchers say
-THREADS = max(1, min(16, (os.cpu_count() or 1) // max(1, int(NEIGHBOURS) if NEIGHBOURS.isdigit() else 1)))
 
 
 class Shard(Protocol):
@@ -34,10 +29,6 @@ class Shard(Protocol):
     def sizes(self) -> Sequence[int]:
         """Number of examples of each block."""
 
-    @property
-    def decodes(self) -> bool:
-        """Tell whether taking examples is work, for which threads are worth while."""
-
     def digests(self, block: int) -> Hashes:
         """Number of 64 bits that stands for the key of each example of a block."""
 
@@ -49,19 +40,6 @@ class Shard(Protocol):
 
     def take(self, content: Any, block: int, rows: Array) -> Array:
         """Some examples of a loaded block, `[len(rows), *data]`."""
-
-
-def _results(takes: Sequence[Callable[[], Array]], *, threaded: bool) -> Iterator[Array]:
-    """What some functions return, in their order."""
-    if not threaded:
-        return (take() for take in takes)
-    return _pool().map(lambda take: take(), takes)
-
-
-@cache
-def _pool() -> ThreadPoolExecutor:
-    """Threads that decode pictures: Pillow does most of it without Python's lock."""
-    return ThreadPoolExecutor(THREADS, thread_name_prefix="calibrae-pictures")
 
 
 @final
@@ -105,21 +83,12 @@ class Stream:
     def __getitem__(self, rows: Any) -> Array:
         positions = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else np.asarray(rows)
         out = np.empty((len(positions), *self.shape[1:]), dtype=self.dtype)
-        tasks: list[tuple[Array, Callable[[], Array]]] = []
         blocks = np.searchsorted(self._starts, positions, side="right") - 1
         for block in map(int, np.unique(blocks)):
-            mine = np.flatnonzero(blocks == block)
+            mine = blocks == block
             content, rows_here = self._content(block)
-            shard, number = self.shards[self._owner[block]], int(self._number[block])
             wanted = rows_here[positions[mine] - self._starts[block]]
-            pieces = max(1, min(len(mine), THREADS)) if shard.decodes else 1
-            tasks += [
-                (places, partial(shard.take, content, number, some))
-                for places, some in zip(np.array_split(mine, pieces), np.array_split(wanted, pieces), strict=True)
-            ]
-        decode = any(shard.decodes for shard in self.shards) and len(tasks) > 1
-        for (places, _), found in zip(tasks, _results([take for _, take in tasks], threaded=decode), strict=True):
-            out[places] = found
+            out[mine] = self.shards[self._owner[block]].take(content, int(self._number[block]), wanted)
         return out
 
     def batches(self, batch_size: int, seed: int, done: int) -> Iterator[Array]:

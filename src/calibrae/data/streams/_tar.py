@@ -35,8 +35,6 @@ class TarShard:
         self.others = int(index["others"][0])
         self.form: Form | None = None
 
-    decodes = True
-
     @property
     def sizes(self) -> Sequence[int]:
         """Number of pictures of each block."""
