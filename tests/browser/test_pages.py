@@ -119,13 +119,6 @@ def test_the_keyboard_reaches_the_content(opened):
     assert page.url.endswith("#content")
 
 
-def test_the_first_paint_comes_within_a_second(opened):
-    page = opened()
-    page.wait_for_timeout(300)
-    paint = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
-    assert paint < 5000  # a bound for a busy machine; docs/results.md has what was measured
-
-
 def test_a_page_can_be_printed(opened):
     page = opened()
     assert len(page.pdf(format="A4")) > 10_000

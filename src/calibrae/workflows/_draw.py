@@ -137,7 +137,7 @@ class Ranking(NamedTuple):
 
     Attributes:
         dims: their numbers, `[n]`.
-        values: what each is ranked by, `[n]`.
+        values: number by which each is ranked, `[n]`.
         by: its name.
     """
 

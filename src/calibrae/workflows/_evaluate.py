@@ -86,7 +86,7 @@ def open_together(
     Args:
         call: name of the call, and all settings of which its numbers follow.
         split: split that it is about.
-        subject: what is evaluated.
+        subject: run, folder or model to evaluate.
         data: other data than its own.
         options: how to read them.
         model: an instance of the same architecture.

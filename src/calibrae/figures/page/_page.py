@@ -60,7 +60,7 @@ class Table:
     Attributes:
         head: names of the columns; none for pairs of a name and a value.
         rows: cells.
-        caption: what it shows.
+        caption: words over it.
     """
 
     head: Sequence[str]
@@ -118,7 +118,7 @@ class Page:
 
     Attributes:
         title: name of the run.
-        subtitle: what was trained on what.
+        subtitle: model, its size and its data.
         verdict: verdict in a sentence.
         numbers: the numbers that matter, each with its name and what it is compared with.
         highlights: at most six pictures.
