@@ -17,12 +17,12 @@ from calibrae.errors import ArgumentError
 from calibrae.evaluation import (
     calibration,
     diagnose_latents,
+    digest_of,
     evaluate_model,
     importance_weighted,
     split_bounds,
     summarise_split,
 )
-from calibrae.evaluation._bounds import _digest
 
 N, WIDTH, CLASSES = 36, 5, 3
 SIZES = (1, 7, 128)
@@ -164,7 +164,9 @@ def test_kept_bounds_are_of_the_model_itself():
         torch.manual_seed(0)
         prior = cb.DistributionPrior(Independent(StudentT(torch.full((2,), df), loc), 1))
         likelihood = cb.GaussianLikelihood("learned", floor=floor)
-        return _digest(cb.VAE(nn.Linear(2, 4), Scaled(k), likelihood, prior, posterior=cb.GaussianPosterior("log_std")))
+        return digest_of(
+            cb.VAE(nn.Linear(2, 4), Scaled(k), likelihood, prior, posterior=cb.GaussianPosterior("log_std"))
+        )
 
     assert digest() == digest()
     assert len({digest(), digest(k=5.0), digest(df=4.0), digest(loc=1.0), digest(floor=0.5)}) == 5
