@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,10 @@ import torch
 from torch import Tensor
 
 from ..errors import ArgumentError
-from ._style import BLUE, DARK, DPI, GREY, new_figure, save_figure, tidy
+from ._style import BLUE, DARK, DPI, GREY, ORANGE, new_figure, save_figure, tidy
+
+if TYPE_CHECKING:
+    from matplotlib.patches import Patch
 
 Array = npt.NDArray[Any]
 SMALLEST_SIDE = 56  # pixels to which small pictures are enlarged, by whole numbers
@@ -60,6 +63,7 @@ def save_grid(
     title: str = "",
     rows: Sequence[str] = (),
     captions: Sequence[str] = (),
+    framed: Sequence[int] = (),
 ) -> Path:
     """Draw examples: pictures as a grid, the middle slices of volumes too, signals as lines.
 
@@ -71,6 +75,7 @@ def save_grid(
         title: title.
         rows: label of each row of pictures; by default, with originals, which are which.
         captions: caption under each picture; with originals, under its reconstruction.
+        framed: positions of pictures that are framed; without originals.
     """
     if x.ndim == 5:
         middle = x.shape[2] // 2
@@ -80,7 +85,7 @@ def save_grid(
         return _save_lines(x, path, columns, reference, title)
     columns = min(columns, len(x))
     if reference is None:
-        return _save_pictures(x, path, columns, title, rows, captions)
+        return _save_pictures(x, path, columns, title, rows, captions, framed)
     lines = math.ceil(len(x) / columns)
     under = list(captions) + [""] * (len(x) - len(captions))
     spread = [
@@ -104,7 +109,13 @@ def _interleave(above: Tensor, below: Tensor, columns: int) -> Tensor:
 
 
 def _save_pictures(
-    x: Tensor, path: Path, columns: int, title: str, rows: Sequence[str], captions: Sequence[str]
+    x: Tensor,
+    path: Path,
+    columns: int,
+    title: str,
+    rows: Sequence[str],
+    captions: Sequence[str],
+    framed: Sequence[int] = (),
 ) -> Path:
     """A grid with its title, the labels of its rows and a caption under each picture; every pixel stays one."""
     gap = CAPTION if any(captions) else GAP
@@ -132,9 +143,19 @@ def _save_pictures(
     for i, caption in enumerate(captions):
         place = GAP + (i % columns + 0.5) * across, (i // columns + 1) * step - gap + 2 * GAP
         axes.text(*place, _short(caption, across), fontsize=6, ha="center", va="top", color=DARK, parse_math=False)
+    for i in framed:
+        corner = (i % columns) * across + GAP / 2, (i // columns) * step + GAP / 2
+        size = across - GAP / 2, step - gap + GAP / 2
+        axes.add_patch(_frame(corner, size))
     if title:
         figure.text((left + GAP) / whole, 1.0 - 6 / tall, title, fontsize=9, va="top", parse_math=False)
     return save_figure(figure, path)
+
+
+def _frame(corner: tuple[float, float], size: tuple[float, float]) -> Patch:
+    from matplotlib.patches import Rectangle
+
+    return Rectangle(corner, *size, fill=False, edgecolor=ORANGE, linewidth=1.6)
 
 
 def _room(labels: Sequence[str]) -> int:

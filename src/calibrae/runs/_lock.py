@@ -21,6 +21,7 @@ WATCH = 30.0  # seconds of watching, after which an owner without a sign of life
 LOOK = 0.5  # seconds between two looks
 SAME_START = 2.0  # seconds by which two readings of a process's start may differ
 MOST = 4096  # bytes of a lock that is ours
+REFUSAL = "another process is training in {folder}: {who}. Wait for it or stop it, or choose another --out."
 
 
 @final
@@ -116,9 +117,11 @@ class Lock:
         folder: must exist.
         beat: seconds between two signs of life.
         watch: seconds without one after which an owner on another machine is taken for dead.
+        refusal: sentence for those who come while another holds it, with `{folder}` and `{who}`.
     """
 
-    def __init__(self, folder: Path, beat: float = BEAT, watch: float = WATCH) -> None:
+    def __init__(self, folder: Path, beat: float = BEAT, watch: float = WATCH, refusal: str = REFUSAL) -> None:
+        self._refusal = refusal
         self.file = folder / NAME
         self._watch = watch
         self._folder = folder
@@ -186,9 +189,7 @@ class Lock:
         owner = _owner(content)
         if self._is_held(owner):
             who = "it has not said which" if owner is None else str(owner)
-            raise RunError(
-                f"another process is training in {self._folder}: {who}. Wait for it or stop it, or choose another --out."
-            )
+            raise RunError(self._refusal.format(folder=self._folder, who=who))
         aside = self.file.with_name(f"{NAME}.{os.urandom(4).hex()}")
         with suppress(FileNotFoundError):  # another process was faster
             self.file.rename(aside)

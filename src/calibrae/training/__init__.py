@@ -1,5 +1,7 @@
 """The training loop, its steps, checkpoints and devices."""
 
+from ._budget import Budget as Budget
+from ._checkpoint import Keeper as Keeper
 from ._checkpoint import TrainState as TrainState
 from ._interrupt import OUT_OF_TIME as OUT_OF_TIME
 from ._interrupt import Interrupt as Interrupt

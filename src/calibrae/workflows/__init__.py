@@ -12,6 +12,7 @@ from ._beta import BetaReport as BetaReport
 from ._beta import explain_beta as explain_beta
 from ._compare import compare as compare
 from ._draw import column_names as column_names
+from ._draw import decode as decode
 from ._draw import draw_run as draw_run
 from ._draw import encode as encode
 from ._draw import examples as examples
@@ -23,6 +24,11 @@ from ._draw import save_picture as save_picture
 from ._draw import traverse as traverse
 from ._evaluate import evaluate as evaluate
 from ._fit import fit as fit
+from ._live import Progress as Progress
+from ._live import model_so_far as model_so_far
+from ._live import progress_of as progress_of
+from ._queue import Queue as Queue
+from ._queue import Training as Training
 from ._report import report as report
 from ._run import Run as Run
 from ._run import load as load
@@ -30,9 +36,12 @@ from ._run import open_run as open_run
 from ._runs import RunRow as RunRow
 from ._runs import list_runs as list_runs
 from ._runs import remove_run as remove_run
+from ._runs import rename_run as rename_run
+from ._runs import require_name as require_name
 from ._runs import runs_table as runs_table
 from ._self_test import Check as Check
 from ._self_test import self_test as self_test
+from ._shelf import Shelf as Shelf
 from ._stored import about_new_data as about_new_data
 from ._stored import new_data_options as new_data_options
 from ._stored import run_data as run_data
@@ -49,3 +58,4 @@ from ._train import words_of as words_of
 from ._units import require_suffix as require_suffix
 from ._units import save_arrays as save_arrays
 from ._units import whole_columns as whole_columns
+from ._uploads import keep_uploads as keep_uploads

@@ -158,10 +158,12 @@ class Walks(NamedTuple):
     Attributes:
         x: decoded points, `[k * steps, *data]`.
         ranking: the latents, in their order.
+        nearest: step of each walk that is nearest to its start, `[k]`.
     """
 
     x: Tensor
     ranking: Ranking
+    nearest: Tensor
 
 
 def ranked_latents(model: VAE, data: Data, n: int) -> Ranking:
@@ -183,12 +185,20 @@ def ranked_latents(model: VAE, data: Data, n: int) -> Ranking:
 
 
 def traverse(
-    model: VAE, data: Data, *, n: int = TRAVERSED, steps: int = STEPS, reach: float = 3.0, context: Tensor | None = None
+    model: VAE,
+    data: Data,
+    *,
+    n: int = TRAVERSED,
+    steps: int = STEPS,
+    reach: float = 3.0,
+    context: Tensor | None = None,
+    ranking: Ranking | None = None,
+    code: Tensor | None = None,
 ) -> Walks:
     """Decode walks along the most informative latents.
 
-    They start from the prior's mean and go `reach` of its standard deviations to both sides; without a prior, or where it cannot tell
-    these, from 0 in units of 1.
+    Each goes `reach` of the prior's standard deviations to both sides of the prior's mean; without a prior, or where it cannot tell
+    these, of 0 in units of 1. The other latents stay at that mean, or at the code of an example.
 
     Args:
         model: in any mode.
@@ -197,8 +207,10 @@ def traverse(
         steps: points on each walk.
         reach: how far, in standard deviations of the prior.
         context: context `[context_dim]` of all, for a conditional model; by default that of the first validation example.
+        ranking: latents to walk along; by default the `n` most informative.
+        code: values `[d]` of the latents that stay; by default the prior's mean.
     """
-    ranking = ranked_latents(model, data, n)
+    ranking = ranked_latents(model, data, n) if ranking is None else ranking
     if context is None and model.context_dim:
         first = data.gather("validation", [0]).context
         assert first is not None
@@ -206,9 +218,18 @@ def traverse(
     given = None if context is None else context.to(model.device)[None]
     with evaluating(model):
         origin, unit = _middle(model, given)
-        z = origin + unit * traversal(torch.zeros_like(origin), ranking.dims.to(origin.device), steps, reach)
-        x = mean_of_data(model.decode(z, None if given is None else given.expand(len(z), -1))).cpu()
-    return Walks(x, ranking)
+        start = torch.zeros_like(origin) if code is None else (code.to(origin) - origin) / unit
+        dims = ranking.dims.to(origin.device)
+        z = origin + unit * traversal(start, dims, steps, reach)
+    nearest = (torch.linspace(-reach, reach, steps) - start[dims].cpu()[:, None]).abs().argmin(1)
+    return Walks(decode(model, z, given), ranking, nearest)
+
+
+def decode(model: VAE, z: Tensor, context: Tensor | None = None) -> Tensor:
+    """Means of `p(x|z)` at codes `[N, d]`, with one context `[1, context_dim]` for all or one for each."""
+    with evaluating(model):
+        given = None if context is None else context.to(model.device).expand(len(z), -1)
+        return mean_of_data(model.decode(z.to(model.device), given)).cpu()
 
 
 def _middle(model: VAE, context: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -242,6 +263,7 @@ def save_picture(
     title: str = "",
     rows: Sequence[str] = (),
     captions: Sequence[str] = (),
+    framed: Sequence[int] = (),
 ) -> Path:
     """Pictures and signals as a grid; table rows column by column.
 
@@ -255,9 +277,12 @@ def save_picture(
         title: title.
         rows: label of each row of pictures.
         captions: caption of each picture.
+        framed: positions of pictures that are framed.
     """
     if x.ndim > 2:
-        return save_grid(x, path, columns, reference=reference, title=title, rows=rows, captions=captions)
+        return save_grid(
+            x, path, columns, reference=reference, title=title, rows=rows, captions=captions, framed=framed
+        )
     names = names or [f"column {i + 1}" for i in range(x.shape[1])]
     if reference is not None:
         return save_pairs(reference, x, path, names, title=f"{title} against the data")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -11,9 +12,11 @@ from typing import Any, final
 
 from ..errors import ArgumentError, RunError
 from ..evaluation import number
-from ..runs import Lock, RunFolder
+from ..runs import RunFolder
+from ._live import state_of
 
 BIN = ".bin"
+NAMED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 NUMBERS = ("elbo", "error", "above_baseline", "bits_per_dim", "sigma", "kl", "seconds")
 DEPTH = 4  # folders below the one that is asked for
 
@@ -124,7 +127,7 @@ def _row(path: Path) -> RunRow:
             found.get("sigma"),
             found.get("kl_nats"),
             history[-1].get("seconds") if history else None,
-            _state(folder, known, len(history)),
+            state_of(folder, finished=bool(known.get("finished")), epochs=len(history)),
         )
     except (RunError, KeyError, TypeError, ValueError, AttributeError, OSError) as error:
         return RunRow(str(path), state=f"damaged: {error}")
@@ -146,15 +149,6 @@ def _model(config: dict[str, Any]) -> str:
     return " ".join(str(part) for part in (model["name"], name, None if size is None else f"d={size}") if part)
 
 
-def _state(folder: RunFolder, known: dict[str, Any], epochs: int) -> str:
-    owner = Lock(folder.path).owner
-    if owner is not None and (owner.runs if owner.is_here else True):
-        return "training" if owner.is_here else f"training on {owner.host}, or cut off there"
-    if known.get("finished"):
-        return "finished"
-    return f"stopped after epoch {epochs}" if folder.has_begun else "not begun"
-
-
 def remove_run(path: str | Path) -> Path:
     """Move a run to the bin of the folder that it lies in, `.bin`, from where it can be moved back.
 
@@ -166,15 +160,58 @@ def remove_run(path: str | Path) -> Path:
     """
     folder = RunFolder.open(path)
     whole = folder.path.absolute()
-    bin_folder = whole.parent / BIN
-    place = bin_folder / f"{whole.name}-{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(2).hex()}"
+    name = f"{whole.name}-{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(2).hex()}"
+    return _moved(folder, whole.parent / BIN / name)
+
+
+def rename_run(path: str | Path, name: str) -> Path:
+    """Give a run another name in the folder that it lies in.
+
+    Args:
+        path: the run.
+        name: letters, digits, `.`, `_` and `-`.
+
+    Returns:
+        Its new place.
+
+    Raises:
+        ArgumentError: if the name has no meaning, or is taken.
+        RunError: if it is no run, or a process is training in it.
+    """
+    folder = RunFolder.open(path)
+    place = folder.path.absolute().parent / require_name(name)
+    if place.exists():
+        raise ArgumentError(f"{name} is taken in {place.parent}. Choose another name.")
+    return _moved(folder, place)
+
+
+def require_name(name: str) -> str:
+    """The name of a run, if it can be one.
+
+    Raises:
+        ArgumentError: if it could be taken for a path or an option, or is too long.
+
+    Examples:
+        >>> from calibrae.workflows import require_name
+        >>> require_name("digits-2")
+        'digits-2'
+    """
+    if NAMED.fullmatch(name) is None:
+        raise ArgumentError(
+            f"a name must be letters, digits, '.', '_' and '-', at most 80, and begin with a letter or digit; got {name[:100]!r}."
+        )
+    return name
+
+
+def _moved(folder: RunFolder, place: Path) -> Path:
+    """Move a run that nobody is training."""
     with folder.held():
         try:
-            bin_folder.mkdir(exist_ok=True)
-            whole.rename(place)
+            place.parent.mkdir(exist_ok=True)
+            folder.path.absolute().rename(place)
         except OSError as error:
             raise RunError(
-                f"{path} cannot be moved to {bin_folder}: {error.strerror}. Check the folder's rights."
+                f"{folder.path} cannot be moved to {place}: {error.strerror}. Check the folder's rights."
             ) from error
     for left in place.glob(".lock*"):
         left.unlink(missing_ok=True)

@@ -267,9 +267,15 @@ def resume_run(out: Path, data: str | None = None, **changed: Any) -> Run:
     """
     folder = RunFolder.open(out)
     stored = _registered_request(folder)
+    return fit(model_of(stored), data or stored.source, folder.path, resume=True, **changed)
+
+
+def model_of(stored: StoredRequest) -> VAE:
+    """The model that a run was asked for, with weights of its own."""
+    if stored.is_own:
+        raise RunError(f"{stored.path} was trained on your own modules, whose code is not stored. Open it in Python.")
     parts = {name: value for name, value in stored.model.items() if name != "name"}
-    model = build_from_config(ModelConfig(stored.model["name"], parts))
-    return fit(model, data or stored.source, folder.path, resume=True, **changed)
+    return build_from_config(ModelConfig(stored.model["name"], parts))
 
 
 def _registered_request(folder: RunFolder) -> StoredRequest:
