@@ -30,6 +30,7 @@ EXTRAS = {
     "typer": "cli",
     "cloudpickle": "sweep",
     "optuna": "sweep",
+    "gradio": "app",
 }
 DISTRIBUTIONS = {
     "PIL": "Pillow",

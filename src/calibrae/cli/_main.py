@@ -11,7 +11,7 @@ import typer.core
 
 from .. import errors
 from .._optional import missing_extra
-from . import _assess, _audit, _beta, _bits, _cache, _draw, _evaluate, _report, _runs, _sweep, _train
+from . import _app, _assess, _audit, _beta, _bits, _cache, _draw, _evaluate, _report, _runs, _sweep, _train
 from ._print import is_first
 
 USAGE_ERROR, INTERRUPTED = 2, 130
@@ -54,6 +54,7 @@ app.command("sweep", context_settings=_sweep.SETTINGS)(_sweep.sweep)
 app.command("audit")(_audit.audit)
 app.command("beta")(_beta.beta)
 app.command("bits", context_settings=NEGATIVE_NUMBERS)(_bits.bits)
+app.command("app")(_app.app)
 app.command("report")(_report.report)
 app.command("runs")(_runs.runs)
 app.command("cache")(_cache.cache)

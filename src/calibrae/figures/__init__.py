@@ -12,4 +12,5 @@ from ._map import save_marginals as save_marginals
 from ._rate import save_rate_distortion as save_rate_distortion
 from ._tables import save_histograms as save_histograms
 from ._tables import save_pairs as save_pairs
+from ._tables import save_row as save_row
 from ._tables import save_walks as save_walks

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 from ._style import BLUE, CATEGORIES, GREY, new_figure, save_figure, tidy
@@ -30,8 +31,14 @@ def grouped(groups: Sequence[str]) -> list[tuple[str, list[int], str]]:
 
 
 def save_map(
-    points: Tensor, path: Path, *, groups: Sequence[str] = (), values: Sequence[float] = (), axes: str = "component"
-) -> Path:
+    points: Tensor,
+    path: Path,
+    *,
+    groups: Sequence[str] = (),
+    values: Sequence[float] = (),
+    axes: str = "component",
+    title: str = "",
+) -> npt.NDArray[np.float64]:
     """Draw examples on two axes, coloured by group, or by the ELBO where there are no groups.
 
     Args:
@@ -40,6 +47,10 @@ def save_map(
         groups: group of each.
         values: number of each, nats.
         axes: name of the axes.
+        title: title.
+
+    Returns:
+        Place of each example in the picture, `[N, 2]`, pixels to the right and down from its top left corner.
     """
     figure = new_figure(5.6, 4.6)
     panel = tidy(figure.subplots())
@@ -55,12 +66,17 @@ def save_map(
     elif len(values):
         low, high = np.quantile(np.asarray(values), [0.02, 0.98])
         shown = panel.scatter(x, y, c=list(values), s=7, cmap="cividis", vmin=low, vmax=high)
-        figure.colorbar(shown, ax=panel, label="ELBO, nats")
+        bar = figure.colorbar(shown, ax=panel)
+        bar.set_label("ELBO, nats", fontsize=8)
+        bar.ax.tick_params(labelsize=8)
     else:
         panel.plot(x, y, ".", markersize=4, color=BLUE)
     panel.set_xlabel(f"first {axes}", fontsize=8)
+    panel.set_title(title, fontsize=9, parse_math=False)
     panel.set_ylabel(f"second {axes}", fontsize=8)
-    return save_figure(figure, path)
+    save_figure(figure, path)
+    places = panel.transData.transform(points.double().numpy())
+    return np.stack([places[:, 0], figure.bbox.height - places[:, 1]], axis=1)
 
 
 def save_marginals(x: Tensor, samples: Tensor, path: Path, names: Sequence[str]) -> Path:

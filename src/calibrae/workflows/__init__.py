@@ -10,7 +10,9 @@ from ._audit import audit_run as audit_run
 from ._audit import load_function as load_function
 from ._beta import BetaReport as BetaReport
 from ._beta import explain_beta as explain_beta
+from ._codes import code_map as code_map
 from ._compare import compare as compare
+from ._draw import Ranking as Ranking
 from ._draw import column_names as column_names
 from ._draw import decode as decode
 from ._draw import draw_run as draw_run
@@ -25,6 +27,7 @@ from ._draw import traverse as traverse
 from ._evaluate import evaluate as evaluate
 from ._fit import fit as fit
 from ._live import Progress as Progress
+from ._live import draw_so_far as draw_so_far
 from ._live import model_so_far as model_so_far
 from ._live import progress_of as progress_of
 from ._queue import Queue as Queue

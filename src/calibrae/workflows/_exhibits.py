@@ -12,19 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._types import Batch, Split
+from .._types import Split
 from ..errors import CalibraeError, first_line
-from ..evaluation import Evidence, Tick, attribute, split_bounds, summarise_split
-from ..figures import save_calibration, save_curves, save_latents, save_map, save_marginals, save_scores
-from ..figures.page import Figure, Section, Table, curves_plot, map_plot, packed
+from ..evaluation import Evidence, Tick, attribute, split_bounds
+from ..figures import save_calibration, save_curves, save_latents, save_marginals, save_scores
+from ..figures.page import Figure, Section, Table, curves_plot, packed
 from ..functional import beta_in_conventions
-from ..models import evaluating, mean_of
+from ._codes import code_map
 from ._draw import interpolate, reconstruct, sample, save_picture, traverse
 from ._records import stored_request
 from ._run import Run
 
 SCORED, SCORE_SAMPLES = 200, 20
-MAPPED = 1500
 EACH = 6  # best, typical and worst examples
 COLUMNS, STEPS = 8, 11
 LARGEST = 160  # pixels of a side of a picture in a grid
@@ -212,29 +211,14 @@ class Exhibits:
         png = save_calibration(found.overall.pit, found.element_spread, path).read_bytes()
         return Figure("Calibration of the density", png, found.sentence, is_wide=True)
 
-    def _map(self, path: Path) -> Figure | None:
-        codes, rows = self._codes
-        if codes.shape[1] < 2 or len(codes) < 3:
-            return None
-        centred = codes - codes.mean(0)
-        points = centred @ torch.linalg.svd(centred, full_matrices=False).Vh[:2].T
-        names = self.data.names_at(self.split, rows)
-        groups = self._groups(rows)
-        values = [] if groups or self._bounds is None else self._log_densities(rows)
-        png = save_map(points, path, groups=groups, values=values, axes="principal component").read_bytes()
-        by = (
-            f"by {self.data.condition.name}"
-            if groups and self.data.condition is not None
-            else "by the ELBO"
-            if values
-            else "alike"
-        )
-        plot = map_plot(points, names, groups, values or [0.0] * len(names))
+    def _map(self, path: Path) -> Figure:
+        found = code_map(self.model, self.data, self.split, self.seed)
+        found.draw(path)
         return Figure(
-            f"Map of {len(codes):,} codes, coloured {by}",
-            png,
+            f"Map of {len(found.points):,} codes, coloured {found.by}",
+            path.read_bytes(),
             "Posterior means on their first two principal components.",
-            plot=plot,
+            plot=found.plot(),
         )
 
     def _unusual(self, path: Path) -> Figure | None:
@@ -278,28 +262,6 @@ class Exhibits:
             return torch.arange(min(3 * EACH, count))
         order, middle = self._bounds.argsort(descending=True), count // 2
         return torch.cat([order[:EACH], order[middle - EACH // 2 : middle + EACH // 2], order[-EACH:]])
-
-    @cached_property
-    def _codes(self) -> tuple[Tensor, Tensor]:
-        """Posterior means of some examples, and their positions."""
-        codes, rows = [], []
-        with evaluating(self.model):
-            for batch in self.data.batches(self.split, self.data.rows_at_once(512), self.seed, MAPPED):
-                here: Batch = batch.to(self.model.device)
-                codes.append(mean_of(self.model.encode(here.x, here.context)).double().cpu())
-                rows.append(batch.index)
-        return torch.cat(codes), torch.cat(rows)  # type: ignore[arg-type]
-
-    def _log_densities(self, rows: Tensor) -> list[float]:
-        """ELBO of each of some examples."""
-        found = summarise_split(self.model, self.data, self.split, seed=self.seed, limit=MAPPED).elbos
-        return found.tolist() if len(found) == len(rows) else []
-
-    def _groups(self, rows: Tensor) -> list[str]:
-        labels = self.data.labels.get(self.split)
-        if self.data.condition is None or labels is None or self.data.condition.kind != "classes":
-            return []
-        return [str(label) for label in labels[rows.numpy()].tolist()]
 
     def _beta_tables(self) -> list[Table]:
         """The weight of the KL in other conventions; none of an objective without one, or of a class that is not at hand."""

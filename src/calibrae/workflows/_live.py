@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import final
 
+from torch import Tensor
+
+from ..data import Preparation
 from ..errors import RunError
 from ..models import VAE
 from ..runs import Lock, RunFolder, load_model
 from ..training import Budget, Keeper
+from ._draw import examples, reconstruct, save_picture
 from ._records import stored_request
-from ._stored import stored_data
+from ._stored import run_data, stored_data
 from ._train import model_of
+
+SHOWN, ROWS = 10, 300  # pictures, and rows of a table
 
 
 @final
@@ -78,3 +85,31 @@ def model_so_far(run: str | Path) -> VAE:
     model = model_of(stored_request(folder))
     model.load_state_dict(stored.best.weights)
     return model.eval()
+
+
+def draw_so_far(run: str | Path, path: Path) -> Path:
+    """Draw some validation examples and their reconstructions by the best model up to now.
+
+    Raises:
+        CalibraeError: if there is none yet, or the data are gone.
+    """
+    model, (x, context, preparation, names) = model_so_far(run), _some_examples(str(run), _fingerprint(run))
+    restore = preparation.restore
+    x_hat = restore(reconstruct(model, x, context))
+    title = "validation examples and their reconstructions, best epoch so far"
+    return save_picture(x_hat, path, columns=SHOWN, reference=restore(x), names=names, title=title)
+
+
+def _fingerprint(run: str | Path) -> str:
+    return str(stored_data(RunFolder.open(run))["fingerprint"])
+
+
+@lru_cache(maxsize=8)
+def _some_examples(
+    run: str,
+    fingerprint: str,  # noqa: ARG001 (of the key: other data, other examples)
+) -> tuple[Tensor, Tensor | None, Preparation, tuple[str, ...]]:
+    """A few prepared validation examples of a run, which are looked at again and again."""
+    data = run_data(run)
+    chosen = examples(data, "validation", ROWS if len(data.spec.data_shape) == 1 else SHOWN)
+    return chosen.x, chosen.context, data.preparation, data.source.columns

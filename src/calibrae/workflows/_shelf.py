@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 from ..errors import RunError
+from ..runs import RunFolder
 from ._run import Run, open_run
 from ._runs import RunRow, list_runs, require_name
 
@@ -64,6 +65,22 @@ class Shelf:
         if not is_inside or not (path / "config.toml").is_file():
             raise RunError(f"there is no run {name[:100]!r} in {self.folder}. Choose one of the list.")
         return path
+
+    def config(self, name: str) -> dict[str, Any]:
+        """What a run was asked for.
+
+        Raises:
+            RunError: if there is none of that name, or its file is damaged.
+        """
+        return RunFolder(self.place(name)).read_config()
+
+    def history(self, name: str) -> list[dict[str, float]]:
+        """Terms of a run per epoch, as they are now.
+
+        Raises:
+            RunError: if there is none of that name, or its files are damaged.
+        """
+        return RunFolder(self.place(name)).read_history()
 
     def new(self, name: str) -> Path:
         """Folder of a run that is to be trained.

@@ -1,0 +1,180 @@
+"""Tabs of the page *Explore* that look at latents: walks from an example, and a map of all codes."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import gradio as gr
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import ArgumentError
+from ..figures import save_row
+from ..models import evaluating, mean_of
+from ..workflows import Ranking, code_map, decode, ranked_latents, reconstruct, save_picture, traverse
+from ._bench import HEAVY, LIGHT, Bench, answered, image, picture, whole
+from ._subject import Subject, subject_of
+
+PAGE, STEPS, REACH = 8, 11, 3.0
+LARGE = 240  # pixels of a side
+
+
+@final
+class WalkTab:
+    """Walks along the latents in pages, from an example or from the prior's mean, and a slider for each latent.
+
+    Args:
+        bench: what the pages share.
+        asked: widgets of the run, the split and the seed.
+    """
+
+    def __init__(self, bench: Bench, asked: list[Any]) -> None:
+        self.bench = bench
+        with gr.Row():
+            example = gr.Textbox("0", label="Position of the example (empty: the prior's mean)", elem_id="walk-example")
+            page = gr.Number(1, label="Page of 8 latents, most KL first", precision=0, minimum=1, elem_id="walk-page")
+        go = gr.Button("Traverse", variant="primary", elem_id="walk-go")
+        walks = image("Each row changes one latent; the framed picture is nearest to the example", "walk-image")
+        gr.Markdown("Move the latents of this page by hand:")
+        with gr.Row():
+            with gr.Column(scale=3):
+                self.sliders = [gr.Slider(-REACH, REACH, 0.0, step=0.01, label=f"latent {i + 1} of the page", visible=False, elem_id=f"walk-slider-{i}") for i in range(PAGE)]  # fmt: skip
+            point = image("The decoded point", "walk-point", scale=2)
+        start = gr.State(None)
+        asked_here = [*asked, example, page]
+        go.click(self._walk, asked_here, [walks, start, point, *self.sliders], **HEAVY)
+        for slider in self.sliders:
+            slider.release(self._move, [*asked, start, *self.sliders], point, **LIGHT)
+            slider.input(self._move, [*asked, start, *self.sliders], point, trigger_mode="always_last", **LIGHT)
+
+    @answered
+    def _walk(self, run: str, split: Any, seed: float, example: str, page: float) -> Any:
+        subject = subject_of(self.bench, run, split, seed)
+        pages = -(-subject.model.latent_dim // PAGE)
+        number = whole(page, f"the page of {pages}", 1, pages)
+        every = ranked_latents(subject.model, subject.data, subject.model.latent_dim)
+        here = slice((number - 1) * PAGE, number * PAGE)
+        ranking = Ranking(every.dims[here], every.values[here], every.by)
+        code, context = self._code(subject, example)
+        one = None if context is None else context[0]
+        found = traverse(subject.model, subject.data, steps=STEPS, reach=REACH, context=one, ranking=ranking, code=code)
+        framed = [row * STEPS + int(step) for row, step in enumerate(found.nearest)] if code is not None else []
+        x = subject.data.preparation.restore(found.x)
+        title = f"latents {here.start + 1} to {here.start + len(ranking.dims)} of {len(every.dims)}, -{REACH:g} to {REACH:g} standard deviations"
+        how: dict[str, Any] = {
+            "columns": STEPS,
+            "walks": True,
+            "rows": ranking.labels,
+            "framed": framed,
+            "names": subject.names,
+        }
+        drawn = picture(lambda path: save_picture(x, path, title=title, **how))
+        at = code if code is not None else torch.zeros(subject.model.latent_dim)
+        values = [round(min(REACH, max(-REACH, float(at[int(dim)]))), 2) for dim in ranking.dims]
+        sliders = [
+            gr.update(visible=i < len(values), value=values[i] if i < len(values) else 0.0, label=ranking.labels[i] if i < len(values) else "")
+            for i in range(PAGE)
+        ]  # fmt: skip
+        start = {
+            "run": run,
+            "code": at.tolist(),
+            "dims": ranking.dims.tolist(),
+            "values": values,
+            "context": None if context is None else context.tolist(),
+        }
+        return drawn, start, self._decoded(subject, at, context), *sliders
+
+    def _code(self, subject: Subject, example: str) -> tuple[Tensor | None, Tensor | None]:
+        """Code and context of an example; `None` for the prior's mean."""
+        if not example.strip():
+            return None, subject.contexts(1, "")
+        position = whole(example, "the position", 0, len(subject.data.view(subject.split)) - 1)
+        batch = subject.data.gather(subject.split, [position], subject.seed).to(subject.model.device)
+        with evaluating(subject.model):
+            code = mean_of(subject.model.encode(batch.x, batch.context))[0].cpu()
+        return code, None if batch.context is None else batch.context.cpu()
+
+    @answered
+    def _move(self, run: str, split: Any, seed: float, start: dict[str, Any] | None, *values: float) -> Any:
+        if start is None or start["run"] != run:
+            raise ArgumentError("the latents belong to another run. Press Traverse first.")
+        subject, code = subject_of(self.bench, run, split, seed), torch.tensor(start["code"])
+        for dim, before, value in zip(start["dims"], start["values"], values, strict=False):
+            if value != before:  # what nobody has moved keeps its exact value
+                code[dim] = value
+        context = None if start["context"] is None else torch.tensor(start["context"])
+        return self._decoded(subject, code, context)
+
+    @staticmethod
+    def _decoded(subject: Subject, code: Tensor, context: Tensor | None) -> Any:
+        return _one(subject, decode(subject.model, code[None], context), "decoded")
+
+
+def _one(subject: Subject, x: Tensor, title: str, reference: Tensor | None = None) -> Any:
+    """Picture of one example on the model's scale, perhaps below its original."""
+    restore, names = subject.data.preparation.restore, subject.names
+    if subject.is_table:
+        named = names or tuple(f"column {i + 1}" for i in range(x.shape[1]))
+        return picture(lambda path: save_row(restore(x)[0], x[0], path, named, title=title))
+    above = None if reference is None else _large(restore(reference))
+    return picture(lambda path: save_picture(_large(restore(x)), path, columns=1, reference=above, title=title))
+
+
+def _large(x: Tensor) -> Tensor:
+    """A single picture at a size at which one sees something."""
+    factor = LARGE // max(x.shape[2:]) if x.ndim == 4 else 1
+    return x.repeat_interleave(factor, 2).repeat_interleave(factor, 3) if factor > 1 else x
+
+
+@final
+class MapTab:
+    """A map of the codes of a split, on which a click shows the example.
+
+    Args:
+        bench: what the pages share.
+        asked: widgets of the run, the split and the seed.
+    """
+
+    def __init__(self, bench: Bench, asked: list[Any]) -> None:
+        self.bench = bench
+        go = gr.Button("Draw the map", variant="primary", elem_id="map-go")
+        with gr.Row():
+            shown_map = image("Map of the codes on their first two principal components", "map-image", scale=3)
+            with gr.Column(scale=2):
+                example = gr.Number(None, label="Position of an example", precision=0, elem_id="map-example")
+                shown_one = image("An example and its reconstruction", "map-one")
+        points = gr.State(None)
+        go.click(self._draw, asked, [shown_map, points], **HEAVY)
+        shown_map.select(self._picked, points, example, **LIGHT)
+        example.change(self._show, [*asked, example], shown_one, **LIGHT)
+
+    @answered
+    def _draw(self, run: str, split: Any, seed: float) -> Any:
+        subject = subject_of(self.bench, run, split, seed)
+        found = code_map(subject.model, subject.data, split, subject.seed)
+        places: list[Any] = []
+        drawn = picture(lambda path: places.append(found.draw(path)))
+        return drawn, {"pixels": places[0].tolist(), "rows": found.rows.tolist()}
+
+    @answered
+    def _picked(self, points: dict[str, Any] | None, event: gr.SelectData) -> Any:
+        if points is None:
+            return gr.skip()
+        place = np.asarray(event.index, dtype=np.float64)
+        distance = ((np.asarray(points["pixels"]) - place) ** 2).sum(1)
+        return points["rows"][int(distance.argmin())]
+
+    @answered
+    def _show(self, run: str, split: Any, seed: float, position: float | None) -> Any:
+        if position is None:
+            return gr.skip()
+        subject = subject_of(self.bench, run, split, seed)
+        row = whole(position, "the position", 0, len(subject.data.view(split)) - 1)
+        batch, name = (
+            subject.data.gather(split, [row], subject.seed),
+            subject.data.names_at(split, torch.tensor([row]))[0],
+        )
+        if subject.is_table:
+            return _one(subject, batch.x, name)
+        return _one(subject, reconstruct(subject.model, batch.x, batch.context), name, batch.x)

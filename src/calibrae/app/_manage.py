@@ -1,0 +1,47 @@
+"""The page *Manage*: rename runs, and move them to the bin."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import gradio as gr
+
+from ..errors import ArgumentError
+from ..workflows import remove_run, rename_run
+from ._bench import LIGHT, Bench, RunPicker, answered
+
+
+@final
+class ManagePage:
+    """Widgets of the page, and what they do.
+
+    Args:
+        bench: what the pages share.
+    """
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.runs = RunPicker(bench)
+        with gr.Row():
+            name = gr.Textbox("", label="New name", elem_id="manage-name")
+            rename = gr.Button("Rename", elem_id="manage-rename")
+        with gr.Row():
+            sure = gr.Textbox("", label="To delete it, type its name", elem_id="manage-sure")
+            remove = gr.Button("Move to the bin", variant="stop", elem_id="manage-remove")
+        self.said = gr.Markdown(elem_id="manage-said")
+        rename.click(self._rename, [self.runs.box, name], [self.runs.box, self.said, name], **LIGHT)
+        remove.click(self._remove, [self.runs.box, sure], [self.runs.box, self.said, sure], **LIGHT)
+
+    @answered
+    def _rename(self, run: str | None, name: str) -> Any:
+        place = rename_run(self.bench.shelf.place(run or ""), name.strip())
+        chosen = self.bench.shelf.name_of(self.bench.folder / place.relative_to(self.bench.folder.absolute()))
+        return self.runs.refreshed(chosen), f"{run} is now {chosen}.", ""
+
+    @answered
+    def _remove(self, run: str | None, sure: str) -> Any:
+        path = self.bench.shelf.place(run or "")
+        if sure.strip() != run:
+            raise ArgumentError(f"to delete {run}, type its name beside the button; got {sure.strip()[:60]!r}.")
+        place = remove_run(path)
+        return self.runs.refreshed(None), f"{run} is in the bin: {place}. Move the folder back to have it again.", ""

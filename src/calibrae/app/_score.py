@@ -1,0 +1,70 @@
+"""The page *Score*: how unusual the examples of a file are, and where it comes from."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any, final
+
+import gradio as gr
+
+from ..errors import ArgumentError
+from ..workflows import Scores, draw_scores, save_scores_csv, score
+from ._bench import HEAVY, Bench, Deadline, RunPicker, answered, image, picture, shown, whole
+
+LISTED = 50
+
+
+@final
+class ScorePage:
+    """Widgets of the page, and what they do.
+
+    Args:
+        bench: what the pages share.
+    """
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        with gr.Row():
+            self.runs = RunPicker(bench)
+            samples = gr.Number(50, label="Samples K of the bound", precision=0)
+            seed = gr.Number(0, label="Seed", precision=0)
+        with gr.Row():
+            named = gr.Textbox("", label="Folder or file (empty: the run's own test split)", elem_id="score-data")
+            files = gr.File(file_count="multiple", label="or send files", height=150, elem_id="score-files")
+        go = gr.Button("Score", variant="primary", elem_id="score-go")
+        about = gr.Markdown(elem_id="score-about")
+        unusual = image("The most unusual examples, their reconstructions, and where they differ", "score-image")
+        table = gr.HTML()
+        csv = gr.File(label="All scores", interactive=False, visible=False)
+        go.click(self._score, [self.runs.box, samples, seed, named, files], [about, unusual, table, csv], **HEAVY)
+
+    @answered
+    def _score(self, name: str | None, samples: float, seed: float, named: str, files: list[str] | None, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008  # fmt: skip
+        if not name:
+            raise ArgumentError("choose a run. If there is none, train one on the page Train.")
+        run = self.bench.shelf.open(name)
+        data = self.bench.data_place(named, files) if files or named.strip() else None
+        k, chosen = whole(samples, "the number of samples", 1, 5000), whole(seed, "the seed", 0, 2**31 - 1)
+        found = score(run, data, importance_samples=k, seed=chosen, tick=Deadline(progress))
+        try:
+            drawn = picture(lambda path: draw_scores(found, run.data.source.columns, path))
+        except ArgumentError as error:
+            drawn, found.notes = gr.update(value=None, visible=False), (*found.notes, str(error))
+        place = Path(tempfile.mkdtemp(prefix="calibrae-")) / "scores.csv"
+        save_scores_csv(found, place)
+        return _about(found), drawn, _table(found), gr.update(value=str(place), visible=True)
+
+
+def _about(found: Scores) -> str:
+    which = "" if found.split == "all" else f" of the {found.split} split"
+    lines = [f"**{len(found.nll):,} examples{which}, mean -log p(x) at most {float(found.nll.mean()):.2f} nats (K = {found.samples}, seed {found.seed}).** The higher, the more unusual."]  # fmt: skip
+    return "\n".join([*lines, "", *(f"* note: {shown(note)}" for note in found.notes)])
+
+
+def _table(found: Scores) -> str:
+    rows = "".join(
+        f"<tr><th scope=row>{shown(found.names[i])}</th><td class='number'>{float(found.nll[i]):.2f}</td></tr>"
+        for i in found.order[:LISTED]
+    )
+    return f"<table class='plain'><caption>The {min(LISTED, len(found.nll))} most unusual</caption><thead><tr><th scope=col>example</th><th scope=col class='number'>-log p(x), nats</th></tr></thead><tbody>{rows}</tbody></table>"

@@ -1,0 +1,156 @@
+"""The workbench as a server."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import secrets
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from ..errors import ArgumentError, CalibraeError, MissingExtraError
+from ..workflows import Queue
+
+MOST = 4 << 30  # bytes of a request
+ADVANCE_EVERY = 0.5  # seconds
+NAMED = re.compile(r"[0-9a-f-]+\.html")
+
+
+def workbench(
+    folder: str | Path = "runs",
+    *,
+    queue: Queue | None = None,
+    hosts: frozenset[str] | None = None,
+    token: str | None = None,
+    allow_audit: bool = False,
+) -> Any:
+    """The workbench as an ASGI application.
+
+    Args:
+        folder: folder of the runs.
+        queue: its trainings, which somebody must advance.
+        hosts: names by which it may be called; by default those of a loopback.
+        token: secret that the first address carries, for those beyond a loopback.
+        allow_audit: whether losses that users send may be run.
+
+    Raises:
+        MissingExtraError: if Gradio is not installed.
+        ArgumentError: if the folder cannot be written.
+    """
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before Gradio is imported
+    try:
+        import gradio as gr
+    except ImportError as error:
+        raise MissingExtraError("the workbench needs Gradio. Install it: pip install 'calibrae[app]'") from error
+    from fastapi import FastAPI
+    from fastapi.responses import FileResponse, PlainTextResponse
+
+    from ._bench import Bench
+    from ._compare import PAGES
+    from ._guard import LOOPBACK, Guard
+    from ._page import CSS, build, theme
+
+    is_local = token is None
+    bench = Bench.of(folder, queue or Queue(folder), may_audit=allow_audit, is_local=is_local)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+
+    @app.get("/pages/{name}")
+    def page(name: str) -> Any:
+        place = bench.folder / PAGES / name
+        if NAMED.fullmatch(name) is None or not place.is_file():
+            return PlainTextResponse("calibrae: there is no such page; make it again.\n", status_code=404)
+        return FileResponse(place, media_type="text/html")
+
+    blocks = build(bench)
+    blocks.queue(max_size=64, default_concurrency_limit=2, api_open=False)
+    gr.mount_gradio_app(app, blocks, path="", footer_links=[], theme=theme(), css=CSS, max_file_size=MOST, pwa=False, show_error=False, ssr_mode=False)  # fmt: skip
+    return Guard(app, hosts or LOOPBACK, token, MOST)
+
+
+def serve(
+    folder: str | Path = "runs",
+    *,
+    host: str = "127.0.0.1",
+    port: int = 4896,
+    allow_audit: bool = False,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Serve the workbench until it is interrupted. Trainings that go on are left alone.
+
+    Args:
+        folder: folder of the runs.
+        host: address to listen on; beyond a loopback, the address that is printed carries a token.
+        port: port; 0 for any that is free.
+        allow_audit: whether losses that users send may be run.
+        say: told where it is.
+
+    Raises:
+        CalibraeError: if the folder, the host or the port cannot be used.
+    """
+    bound = _bound(host, port)
+    with bound:
+        token = None if _is_loopback(host) else secrets.token_urlsafe(24)
+        hosts = None if token is None else _names_of(host)
+        queue, ended = Queue(folder), threading.Event()
+        app = workbench(folder, queue=queue, hosts=hosts, token=token, allow_audit=allow_audit)
+        with queue.held():
+            runner = threading.Thread(target=_advance, args=(queue, ended), name="calibrae-queue", daemon=True)
+            runner.start()
+            shown = f"[{host}]" if ":" in host else host
+            address = f"http://{shown}:{bound.getsockname()[1]}/" + ("" if token is None else f"?token={token}")
+            say(f"calibrae: the workbench for {folder} is at {address} (Ctrl-C ends it; trainings go on)")
+            try:
+                _run(app, bound)
+            finally:
+                ended.set()
+                runner.join()
+
+
+def _run(app: Any, bound: socket.socket) -> None:
+    import uvicorn
+
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, server_header=False, lifespan="on", timeout_graceful_shutdown=2
+    )
+    uvicorn.Server(config).run(sockets=[bound])
+
+
+def _advance(queue: Queue, ended: threading.Event) -> None:
+    """Begin what waits, until the server ends."""
+    while not ended.wait(ADVANCE_EVERY):
+        with suppress(CalibraeError, OSError):
+            queue.advance()
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, kind)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except (OSError, OverflowError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise ArgumentError(
+            f"{host} port {port} cannot be listened on: {why}. Choose another --port or --host."
+        ) from error
+    return bound
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _names_of(host: str) -> frozenset[str]:
+    """Names by which a machine can be called that listens on an address."""
+    own = {"127.0.0.1", "localhost", "::1", host.lower(), socket.gethostname().lower(), socket.getfqdn().lower()}
+    with suppress(OSError):
+        own |= {str(entry[4][0]).lower() for entry in socket.getaddrinfo(socket.gethostname(), None)}
+    return frozenset(own)

@@ -1,0 +1,101 @@
+"""A run as one answer sees it: opened, in eval mode, with a split and a seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from ..data import Data
+from ..errors import ArgumentError, RunError
+from ..models import VAE
+from ..workflows import Run
+from ._bench import Bench, whole
+
+
+@final
+@dataclass(frozen=True)
+class Subject:
+    """A run, a split and a seed.
+
+    Attributes:
+        run: the run.
+        split: the split.
+        seed: seed of all noise.
+    """
+
+    run: Run
+    split: Any
+    seed: int
+
+    @property
+    def model(self) -> VAE:
+        """The trained model, in eval mode, which others use too."""
+        return self.run.model
+
+    @property
+    def data(self) -> Data:
+        """The data that it was trained on."""
+        return self.run.data
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of a table's columns."""
+        return self.data.source.columns
+
+    @property
+    def is_table(self) -> bool:
+        """Tell whether examples are rows."""
+        return len(self.data.spec.data_shape) == 1
+
+    def contexts(self, n: int, condition: str) -> Tensor | None:
+        """Contexts of `n` samples: of the condition that was typed, or spread as in the split.
+
+        Raises:
+            ArgumentError: if it is none of the run's conditions.
+        """
+        coding, typed = self.run.condition, condition.strip()
+        if coding is None and not typed:
+            return None
+        if typed:
+            return self.run.contexts(_value(typed, coding), n)
+        known = self.data.contexts(self.split)
+        assert known is not None
+        return known[torch.linspace(0, len(known) - 1, n).long()]
+
+    def positions(self, text: str) -> list[int]:
+        """Positions of 2 or 4 examples.
+
+        Raises:
+            ArgumentError: if they are not whole numbers, or not 2 or 4.
+        """
+        try:
+            found = [int(part) for part in text.split(",")]
+        except ValueError:
+            raise ArgumentError(f"positions must be whole numbers, as in 0,5 or 0,1,2,3; got {text[:60]!r}.") from None
+        if len(found) not in (2, 4):
+            raise ArgumentError(f"an interpolation is between 2 or 4 examples; got {len(found)}.")
+        return found
+
+
+def _value(typed: str, coding: Any) -> Any:
+    if coding is None or coding.kind == "classes":
+        return typed
+    try:
+        values = [float(part) for part in typed.split(",")]
+    except ValueError:
+        raise ArgumentError(f"the condition must be {coding.dim} numbers, as in 1.5,2; got {typed[:60]!r}.") from None
+    return values[0] if len(values) == 1 else values
+
+
+def subject_of(bench: Bench, run: str | None, split: Any, seed: float | None) -> Subject:
+    """Open a run for an answer.
+
+    Raises:
+        RunError: if none is chosen, or it cannot be opened.
+    """
+    if not run:
+        raise RunError("choose a run. If there is none, train one on the page Train.")
+    return Subject(bench.shelf.open(run), split, whole(seed, "the seed", 0, 2**31 - 1))
