@@ -24,9 +24,13 @@ from ..workflows import Queue, Shelf, keep_uploads
 P = ParamSpec("P")
 R = TypeVar("R")
 MINUTES = 5.0  # that one answer may take
-HEAVY: dict[str, Any] = {"concurrency_id": "heavy", "concurrency_limit": 1}  # one at a time, for all who are connected
-LIGHT: dict[str, Any] = {"concurrency_id": "light", "concurrency_limit": 4, "show_progress": "minimal"}
-QUIET: dict[str, Any] = {"concurrency_id": "quiet", "concurrency_limit": 8, "show_progress": "hidden"}
+PRIVATE: dict[str, Any] = {"api_visibility": "private"}  # for the page alone
+HEAVY: dict[str, Any] = PRIVATE | {
+    "concurrency_id": "heavy",
+    "concurrency_limit": 1,
+}  # one at a time, for all who are connected
+LIGHT: dict[str, Any] = PRIVATE | {"concurrency_id": "light", "concurrency_limit": 4, "show_progress": "minimal"}
+QUIET: dict[str, Any] = PRIVATE | {"concurrency_id": "quiet", "concurrency_limit": 8, "show_progress": "hidden"}
 LOG = logging.getLogger("calibrae.app")
 SEVERITY = {"error": "error", "warning": "warning"}
 
@@ -208,11 +212,12 @@ class RunPicker:
     def __post_init__(self) -> None:
         names = self.bench.shelf.names()
         value: Any = [] if self.several else (names[0] if names else None)
-        self.box = gr.Dropdown(names, value=value, label=self.label, multiselect=self.several, filterable=True)
+        self.box = gr.Dropdown(names, value=value, label=self.label, multiselect=self.several, allow_custom_value=True)
 
     def refreshed(self, chosen: Any) -> Any:
-        """The list as it is now; what was chosen stays if it is still there."""
+        """The list as it is now; what was chosen, or is being chosen, stays if it is still there."""
         names = self.bench.shelf.names()
         if self.several:
-            return gr.update(choices=names, value=[name for name in chosen or [] if name in names])
-        return gr.update(choices=names, value=chosen if chosen in names else (names[0] if names else None))
+            kept = [name for name in chosen or [] if name in names]
+            return gr.update(choices=names) if kept == (chosen or []) else gr.update(choices=names, value=kept)
+        return gr.update(choices=names) if chosen in names else gr.update(choices=names, value=next(iter(names), None))

@@ -33,6 +33,10 @@ HEADERS = (
 )
 
 
+class _TooLargeError(Exception):
+    """More came than a request may hold."""
+
+
 @final
 class Guard:
     """Lets in who is meant: requests to this host, from its own pages, and with the token where there is one.
@@ -50,6 +54,12 @@ class Guard:
     def __init__(self, app: Any, hosts: frozenset[str], token: str | None, most: int) -> None:
         self.app, self.hosts, self.token, self.most = app, hosts, token, most
 
+    @property
+    def _too_large(self) -> str:
+        return (
+            f"a request may hold {self.most >> 20:,} MB; this one is larger. Put large data into a folder and name it."
+        )
+
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         """Answer a request."""
         if scope["type"] not in ("http", "websocket"):
@@ -62,13 +72,21 @@ class Guard:
             return
         is_entry = self.token is not None and self._query_token(scope) is not None
 
+        has_begun = False
+
         async def guarded(message: dict[str, Any]) -> None:
+            nonlocal has_begun
             if message["type"] == "http.response.start":
+                has_begun = True
                 kept = [(name, value) for name, value in message.get("headers", []) if name.lower() != b"server"]
                 message = {**message, "headers": [*kept, *HEADERS, *(self._cookie() if is_entry else ())]}
             await send(message)
 
-        await self.app(scope, self._counted(receive), guarded)
+        try:
+            await self.app(scope, self._counted(receive), guarded)
+        except _TooLargeError:
+            if not has_begun:
+                await _refuse(send, 413, self._too_large)
 
     def _refusal(self, scope: dict[str, Any], headers: dict[str, str]) -> tuple[int, str] | None:
         if _host_of(headers.get("host", "")) not in self.hosts:
@@ -85,10 +103,7 @@ class Guard:
         except ValueError:
             return 400, "the length of a request must be a number."
         if length > self.most:
-            return (
-                413,
-                f"a request may hold {self.most >> 20:,} MB; this one is larger. Put large data into a folder and name it.",
-            )
+            return 413, self._too_large
         return None
 
     def _is_known(self, scope: dict[str, Any], headers: dict[str, str]) -> bool:
@@ -115,14 +130,19 @@ class Guard:
             nonlocal taken
             message: dict[str, Any] = await receive()
             taken += len(message.get("body", b""))
-            return {"type": "http.disconnect"} if taken > self.most else message
+            if taken > self.most:
+                raise _TooLargeError
+            return message
 
         return counted
 
 
 def _host_of(text: str) -> str:
     """Host of a `Host` header, without its port."""
-    return (urlsplit(f"//{text}").hostname or "").lower()
+    try:
+        return (urlsplit(f"//{text}").hostname or "").lower()
+    except ValueError:  # half an address in brackets
+        return ""
 
 
 async def _refuse(send: Any, status: int, text: str) -> None:

@@ -36,7 +36,7 @@ class ManagePage:
     def _rename(self, run: str | None, name: str) -> Any:
         place = rename_run(self.bench.shelf.place(run or ""), name.strip())
         chosen = self.bench.shelf.name_of(self.bench.folder / place.relative_to(self.bench.folder.absolute()))
-        return self.runs.refreshed(chosen), f"{run} is now {chosen}.", ""
+        return gr.update(choices=self.bench.shelf.names(), value=chosen), f"{run} is now {chosen}.", ""
 
     @answered
     def _remove(self, run: str | None, sure: str) -> Any:

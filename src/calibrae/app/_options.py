@@ -29,6 +29,7 @@ class Option:
         info: what it means.
         choices: words to choose from; `None` for free text or a switch.
         is_free: whether other words may be typed.
+        kind: `int` or `float` for a number.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Option:
     info: str = ""
     choices: Sequence[str] | None = None
     is_free: bool = False
+    kind: type = str
 
     def widget(self) -> Any:
         """The widget."""
@@ -60,6 +62,11 @@ class Option:
             return []
         if text.startswith("--") or "\x00" in text or len(text) > 500:
             raise ArgumentError(f"{self.label} must be a value; got {text[:60]!r}.")
+        try:
+            self.kind(text)
+        except ValueError:
+            what = "whole number" if self.kind is int else "number"
+            raise ArgumentError(f"{self.label} must be a {what}; got {text[:60]!r}.") from None
         return [f"--{self.name.replace('_', '-')}", text]
 
 
@@ -67,9 +74,9 @@ def main_options() -> list[Option]:
     """Options that everybody looks at."""
     return [
         Option("model", "Model", "sigma-vae", "sigma-vae calibrates the decoder's scale", list(PRESETS)),
-        Option("latent_dim", "Latent dimensions", "50", "d"),
+        Option("latent_dim", "Latent dimensions", "50", "d", kind=int),
         Option("sigma", "Sigma", USUAL, "scale of the decoder: optimal, learned, or a number", [USUAL, "optimal", "learned", "0.1"], is_free=True),
-        Option("epochs", "Epochs", "", "empty: until the validation loss has settled"),
+        Option("epochs", "Epochs", "", "empty: until the validation loss has settled", kind=int),
     ]  # fmt: skip
 
 
@@ -85,19 +92,19 @@ def further_options() -> list[Option]:
         Option("prior", "Prior", USUAL, "mixture:components=8, ...", parts("prior"), is_free=True),
         Option("posterior", "Posterior", USUAL, "", parts("posterior"), is_free=True),
         Option("objective", "Objective", USUAL, "iwae:samples=5, ...", parts("objective"), is_free=True),
-        Option("beta", "Beta", "", "weight of the KL; empty: the model's"),
+        Option("beta", "Beta", "", "weight of the KL; empty: the model's", kind=float),
         Option("beta_convention", "Convention of beta", "nll", "the loss in which it is written", list(catalogue())),
-        Option("kl_warmup", "KL warm-up", "", "share of the steps over which beta rises, as 0.3"),
+        Option("kl_warmup", "KL warm-up", "", "share of the steps over which beta rises, as 0.3", kind=float),
         Option("sigma_shared", "Sigma shared over", "all", "", ["all", "channel", "element"]),
         Option("hidden", "Hidden widths of an mlp", "512,512"),
-        Option("width", "Channels of a conv net", "48"),
-        Option("batch_size", "Batch size", "64"),
-        Option("lr", "Learning rate", "0.004", "its peak"),
-        Option("patience", "Patience", "0", "epochs without progress before stopping; 0: never"),
-        Option("max_minutes", "Minutes at most", "", "then it saves and stops"),
-        Option("seed", "Seed", "0"),
+        Option("width", "Channels of a conv net", "48", kind=int),
+        Option("batch_size", "Batch size", "64", kind=int),
+        Option("lr", "Learning rate", "0.004", "its peak", kind=float),
+        Option("patience", "Patience", "0", "epochs without progress before stopping; 0: never", kind=int),
+        Option("max_minutes", "Minutes at most", "", "then it saves and stops", kind=float),
+        Option("seed", "Seed", "0", kind=int),
         Option("size", "Size of pictures", "", "H,W to which they are brought"),
-        Option("levels", "Levels", "", "integer values that an element can take"),
+        Option("levels", "Levels", "", "integer values that an element can take", kind=int),
         Option("data_range", "Range", "", "LO,HI of float data"),
         Option("condition", "Condition", "", "class, label, or a column"),
         Option("binarise", "Binarise grey values", value=False),

@@ -16,7 +16,8 @@ from ._score import ScorePage
 from ._train import TrainPage
 
 CSS = """
-table.plain { border: 0 !important; border-collapse: collapse !important; font-size: .92rem; width: auto; min-width: 40%; margin: 0 !important; }
+table.plain, .plain tr, .plain thead { border: 0 !important; }
+table.plain { border-collapse: collapse !important; font-size: .92rem; width: auto; min-width: 40%; margin: 0 !important; }
 .plain caption { text-align: left; padding: .3rem 0; }
 .plain th, .plain td { text-align: left; padding: .3rem .9rem .3rem 0 !important; border: 0 !important; border-bottom: 1px solid var(--border-color-primary) !important; vertical-align: top; }
 .plain .number { text-align: right !important; font-variant-numeric: tabular-nums; }

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
+import logging
 import os
 import re
 import secrets
+import signal
 import socket
+import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -92,8 +96,8 @@ def serve(
     Raises:
         CalibraeError: if the folder, the host or the port cannot be used.
     """
-    bound = _bound(host, port)
-    with bound:
+    with _bound(host, port) as bound, tempfile.TemporaryDirectory(prefix="calibrae-app-") as temporary:
+        os.environ["GRADIO_TEMP_DIR"] = temporary  # what is sent lies where nobody else looks, and goes with the server
         token = None if _is_loopback(host) else secrets.token_urlsafe(24)
         hosts = None if token is None else _names_of(host)
         queue, ended = Queue(folder), threading.Event()
@@ -105,19 +109,32 @@ def serve(
             address = f"http://{shown}:{bound.getsockname()[1]}/" + ("" if token is None else f"?token={token}")
             say(f"calibrae: the workbench for {folder} is at {address} (Ctrl-C ends it; trainings go on)")
             try:
-                _run(app, bound)
+                with suppress(KeyboardInterrupt):
+                    _run(app, bound)
             finally:
                 ended.set()
                 runner.join()
 
 
 def _run(app: Any, bound: socket.socket) -> None:
+    """Answer until Ctrl-C or SIGTERM, which uvicorn passes on as `KeyboardInterrupt` once all is closed."""
     import uvicorn
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
 
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, server_header=False, lifespan="on", timeout_graceful_shutdown=2
     )
     uvicorn.Server(config).run(sockets=[bound])
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Tell whether a line of the log is more than that the pages which were open at the end are closed now."""
+    kind = record.exc_info[0] if isinstance(record.exc_info, tuple) else None
+    is_closing = kind is not None and issubclass(kind, asyncio.CancelledError)
+    return not is_closing and "graceful shutdown" not in record.getMessage()
 
 
 def _advance(queue: Queue, ended: threading.Event) -> None:
@@ -133,6 +150,7 @@ def _bound(host: str, port: int) -> socket.socket:
         bound = socket.socket(family, kind)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
+        bound.listen(64)  # who comes before the server is ready waits
     except (OSError, OverflowError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise ArgumentError(

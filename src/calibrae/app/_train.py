@@ -80,7 +80,7 @@ class TrainPage:
     def _watch(self) -> None:
         gr.Markdown("## Trainings")
         self.table = gr.HTML(elem_id="train-table")
-        self.run = gr.Dropdown([], label="Watch", elem_id="train-watch")
+        self.run = gr.Dropdown([], label="Watch", allow_custom_value=True, elem_id="train-watch")
         self.progress = gr.Markdown(elem_id="train-progress")
         self.plot = gr.Plot(label="Curves", show_label=False, visible=False, elem_id="train-curves")
         self.rebuilt = image("Validation examples above their reconstructions", "train-rebuilt", height=180)
@@ -256,6 +256,7 @@ def _outcome(entry: Training) -> str:
         0: "done",
         2: "not possible: see the log",
         75: "stopped: time is over",
+        -15: "stopped before it began",
         130: "stopped",
         143: "stopped",
         -1000: "ended",

@@ -110,7 +110,9 @@ class Exhibits:
         history = self.run.history
         png = save_curves(history, path).read_bytes()
         alt = f"Objective, reconstruction, KL, residual and learning rate over {len(history)} epochs."
-        return Figure("Training and validation over epochs", png, alt, plot=curves_plot(history), is_wide=True)
+        return Figure(
+            "Training (grey) and validation (blue) over epochs, nats", png, alt, plot=curves_plot(history), is_wide=True
+        )
 
     def _reconstructions(self, path: Path) -> Figure:
         rows = self._chosen()

@@ -94,7 +94,7 @@ class Queue:
         """All entries, the oldest first; those that cannot be read are left out."""
         found = []
         for path in sorted(self.folder.glob("*.json")):
-            with suppress(CalibraeError, OSError, ValueError, TypeError):
+            with suppress(CalibraeError, OSError, ValueError, TypeError, KeyError):
                 stored = json.loads(path.read_text(encoding="utf-8"))
                 found.append(record_of(Training, stored | {"arguments": tuple(stored["arguments"])}))
         return found

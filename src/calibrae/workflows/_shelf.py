@@ -59,10 +59,11 @@ class Shelf:
         path = self.folder / name
         root = self.folder.resolve()
         try:
-            is_inside = bool(name) and path.resolve().is_relative_to(root) and path.resolve() != root
+            is_plain = bool(name) and ".." not in path.parts
+            is_inside = is_plain and path.resolve().is_relative_to(root) and (path / "config.toml").is_file()
         except (OSError, ValueError, RuntimeError):  # too long, a zero byte, a ring of links
             is_inside = False
-        if not is_inside or not (path / "config.toml").is_file():
+        if not is_inside or path.resolve() == root:
             raise RunError(f"there is no run {name[:100]!r} in {self.folder}. Choose one of the list.")
         return path
 

@@ -31,7 +31,8 @@ def curves_plot(history: Sequence[Mapping[str, float]]) -> dict[str, Any]:
                     "line": {"color": colour},
                 }
                 found.append(line | {"name": split, "xaxis": f"x{number}", "yaxis": f"y{number}"})
-        layout[f"xaxis{number}"] = {"title": {"text": f"epoch: {title}, nats"}}
+        layout[f"xaxis{number}"] = {"title": {"text": title, "font": {"size": 12}}}
+        layout[f"yaxis{number}"] = {}
     return {"data": found, "layout": layout, "height": 320}
 
 
