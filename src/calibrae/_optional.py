@@ -31,6 +31,8 @@ EXTRAS = {
     "cloudpickle": "sweep",
     "optuna": "sweep",
     "gradio": "app",
+    "fastapi": "app",
+    "uvicorn": "app",
 }
 DISTRIBUTIONS = {
     "PIL": "Pillow",
