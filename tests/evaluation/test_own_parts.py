@@ -28,7 +28,7 @@ from calibrae.evaluation import (
 )
 from calibrae.evaluation._evaluate import LATENT_STREAM
 from calibrae.workflows import save_scores_csv
-from calibrae.workflows._announce import objective_sentence
+from calibrae.workflows._announce import beta_elsewhere, objective_sentence
 
 SMALL = cb.NetworkOptions(hidden=(8,))
 LEVELS = 17  # of digits
@@ -50,7 +50,14 @@ def words_of(model: cb.VAE, data: object) -> str:
     """All that is said of a model before and after training, in lower case."""
     ready = load_data(data).prepared_for(model.likelihood.support, is_density=model.likelihood.is_density)
     record = evaluate_model(model, ready, limit=20)
-    return "\n".join([objective_sentence(model, ready, model.objective), str(record), *record.notes]).lower()
+    return "\n".join(
+        [
+            objective_sentence(model, model.objective),
+            beta_elsewhere(model, ready, model.objective),
+            str(record),
+            *record.notes,
+        ]
+    ).lower()
 
 
 @pytest.mark.parametrize("likelihood", ["laplace:scale=0.2", "gaussian-per-example", "gaussian:sigma=0.2"])

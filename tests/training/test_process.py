@@ -55,7 +55,7 @@ def fit(**settings: Any) -> cb.Run:
 @pytest.mark.usefixtures("three_threads")
 def test_auto_chooses_by_measuring_says_so_and_restores(during, monkeypatch, capsys) -> None:
     monkeypatch.setattr(_choices, "choose_threads", lambda trial, _: (trial(), (2, "measured: by decree"))[1])
-    fit(threads="auto")
+    fit(threads="auto", verbose=True)
     assert "cpu, fp32 (as asked), 2 threads (measured: by decree), not compiled" in capsys.readouterr().err
     assert during[-5:] == [2] * 5
     assert torch.get_num_threads() == 3
@@ -63,7 +63,7 @@ def test_auto_chooses_by_measuring_says_so_and_restores(during, monkeypatch, cap
 
 @pytest.mark.usefixtures("three_threads")
 def test_auto_measures_for_real(capsys) -> None:
-    fit(threads="auto")
+    fit(threads="auto", verbose=True)
     said = capsys.readouterr().err
     assert ("1 thread (measured: " in said) or ("3 threads (measured: " in said)
     assert torch.get_num_threads() == 3

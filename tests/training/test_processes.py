@@ -123,7 +123,7 @@ def command(processes: int, *words: str) -> subprocess.CompletedProcess[str]:
 def test_the_commands_print_once_and_say_the_same_in_any_number_of_processes(tmp_path: Path) -> None:
     run = str(tmp_path / "r")
     options = ["--out", run, "--epochs", "2", "--network", "linear", "--latent-dim", "2", "--precision", "fp32"]
-    done = command(2, "train", "digits", *options)
+    done = command(2, "train", "digits", "--verbose", *options)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("trained: ") == 1
     assert done.stderr.count("plain steps, whose gradients are summed over 2 processes") == 1

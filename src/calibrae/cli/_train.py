@@ -140,6 +140,9 @@ def train(
             "--report/--no-report", help="Write report.html at the end.", envvar="CALIBRAE_REPORT", show_envvar=True
         ),
     ] = True,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Also tell how it is done: device, precision, threads, compilation.")
+    ] = False,
     json: JsonFlag = False,
 ) -> None:
     """Train a model on DATA; select, calibrate and save it; draw what it does."""
@@ -211,7 +214,7 @@ def _configured(path: str, given: set[str], names: set[str]) -> dict[str, Any]:
 
 
 REFUSED = frozenset(
-    {"data", "out", "config", "resume", "overwrite", "json", "report"}
+    {"data", "out", "config", "resume", "overwrite", "json", "report", "verbose"}
 )  # of the command, not of the run
 ARGUMENTS = {"likelihood": ("sigma", "sigma_shared"), "objective": ("beta", "beta_convention", "kl_warmup")}
 KNOWN = frozenset({"retain_memory", "eval_batch_size", "validation_fraction", "test_fraction"})

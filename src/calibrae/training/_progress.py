@@ -37,6 +37,10 @@ class AbstractReporter(ABC):
         """One line for the user."""
 
     @abstractmethod
+    def detail(self, text: str) -> None:
+        """One line for those who ask how it is done."""
+
+    @abstractmethod
     def close(self) -> None:
         """Training is over, for whatever reason."""
 
@@ -60,27 +64,44 @@ class Silent(AbstractReporter):
     def say(self, text: str) -> None:
         pass
 
+    def detail(self, text: str) -> None:
+        pass
+
     def close(self) -> None:
         pass
 
 
+Column = tuple[str, str, int, int]  # of the table of epochs: term, heading, characters, digits
+COLUMNS: tuple[Column, ...] = (
+    ("elbo", "ELBO", 10, 2),
+    ("loss", "loss", 10, 2),
+    ("bits_per_dim", "bits/dim", 8, 3),
+    ("rmse", "RMSE", 6, 4),
+    ("sigma", "sigma", 6, 4),
+    ("kl", "KL", 7, 1),
+)
+
+
+def columns_of(terms: Mapping[str, float]) -> list[Column]:
+    """Columns of the table of epochs: the loss only where it is not the ELBO's negative."""
+    differs = "elbo" not in terms or abs(terms["loss"] + terms["elbo"]) > 0.05
+    return [column for column in COLUMNS if column[0] in terms and (column[0] != "loss" or differs)]
+
+
 def format_terms(terms: Mapping[str, float]) -> str:
-    """Format the terms that matter, on one line.
+    """Format the terms that matter, on one line that is short enough for a bar.
 
     Examples:
         >>> from calibrae.training._progress import format_terms
         >>> format_terms({"elbo": -12.3, "kl": 4.5, "rmse": 0.1, "sigma": 0.1, "bits_per_dim": 5.25})
-        'ELBO -12.3 nats  5.250 bits/dim  RMSE 0.1000  sigma 0.1000  KL 4.5'
+        'ELBO -12.3  5.250 bits/dim  sigma 0.1000  KL 4.5'
         >>> format_terms({"loss": 12.3, "rmse": 0.1})
-        'loss 12.3 nats  RMSE 0.1000'
+        'loss 12.3  RMSE 0.1000'
     """
-    first = f"ELBO {terms['elbo']:.1f} nats" if "elbo" in terms else f"loss {terms['loss']:.1f} nats"
-    shown = [first]
+    shown = [f"ELBO {terms['elbo']:.1f}" if "elbo" in terms else f"loss {terms['loss']:.1f}"]
     if "bits_per_dim" in terms:
         shown.append(f"{terms['bits_per_dim']:.3f} bits/dim")
-    shown.append(f"RMSE {terms['rmse']:.4f}")
-    if "sigma" in terms:
-        shown.append(f"sigma {terms['sigma']:.4f}")
+    shown.append(f"sigma {terms['sigma']:.4f}" if "sigma" in terms else f"RMSE {terms['rmse']:.4f}")
     if "kl" in terms:
         shown.append(f"KL {terms['kl']:.1f}")
     return "  ".join(shown)
@@ -88,12 +109,18 @@ def format_terms(terms: Mapping[str, float]) -> str:
 
 @final
 class Bar(AbstractReporter):
-    """A live bar on a terminal and a line per epoch, on standard error."""
+    """A live bar on a terminal and a table with a row an epoch, on standard error: 80 characters wide at most.
 
-    def __init__(self) -> None:
+    Args:
+        verbose: also tell what only those need who ask how it is done.
+    """
+
+    def __init__(self, *, verbose: bool = False) -> None:
+        self.verbose = verbose
         self._progress: Progress | None = None
         self._task: TaskID | None = None
         self._explained = False
+        self._columns: list[Column] = []
 
     def start(self, total_steps: int, done: int) -> None:
         if not sys.stderr.isatty():
@@ -102,7 +129,7 @@ class Bar(AbstractReporter):
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._progress = Progress(
-            BarColumn(bar_width=16),
+            BarColumn(bar_width=10),
             TextColumn("{task.percentage:>3.0f}%"),
             TimeRemainingColumn(compact=True),
             TextColumn("{task.description}"),
@@ -123,12 +150,20 @@ class Bar(AbstractReporter):
     def epoch(self, row: Mapping[str, float], best: bool) -> None:
         terms = {name.removeprefix("validation_"): v for name, v in row.items() if name.startswith("validation_")}
         terms |= {"sigma": row["sigma"]} if "sigma" in row else {}
-        differs = "elbo" in terms and abs(terms["loss"] + terms["elbo"]) > 0.05
         if terms.get("elbo", 0.0) > 0 and not self._explained:
             self._explained = True
-            self.say("note: an ELBO above 0, a negative loss, is right: a density exceeds 1 where values vary little")
-        mark = (f"  loss {terms['loss']:.1f}" if differs else "") + ("  best" if best else "")
-        self.say(f"epoch {row['epoch']:>3.0f}  {row['seconds']:>6.0f} s  validation {format_terms(terms)}{mark}")
+            self.say("note: an ELBO above 0 is right: a density exceeds 1 where values vary little")
+        needed = columns_of(terms)
+        if not set(needed) <= set(self._columns) or any(name not in terms for name, *_ in self._columns):
+            self._columns = needed
+            heads = "".join(f"  {head:>{width}}" for _, head, width, _ in self._columns)
+            self.say(f"validation after each epoch, in nats:\nepoch     time{heads}")
+        cells = "".join(f"  {terms[name]:>{width}.{digits}f}" for name, _, width, digits in self._columns)
+        self.say(f"{row['epoch']:>5.0f} {row['seconds']:>6.0f} s{cells}" + ("  best" if best else ""))
+
+    def detail(self, text: str) -> None:
+        if self.verbose:
+            self.say(text)
 
     def say(self, text: str) -> None:
         if self._progress is not None:

@@ -249,7 +249,7 @@ class Trainer:
         scoring = None if before is None else before.is_scoring_compiled
         self.validate: Validator = self.validator("auto" if scoring is None else "on" if scoring else "off")
         self._precision, self._is_channels_last = precision, is_channels_last
-        self.reporter.say(f"{self.device.type}, {precision} ({why}), {how}")
+        self.reporter.detail(f"{self.device.type}, {precision} ({why}), {how}")
 
     def _eager(self) -> tuple[PieceLoss, EagerStep]:
         """The plain step, in Fabric's precision and on its device."""

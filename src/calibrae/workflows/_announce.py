@@ -30,7 +30,10 @@ def announce(
             "--latent-dim says more"
         )
     if model.is_probabilistic:
-        reporter.say(objective_sentence(model, data, objective))
+        reporter.say(objective_sentence(model, objective))
+        elsewhere = beta_elsewhere(model, data, objective)
+        if elsewhere:
+            reporter.detail(f"in other code: {elsewhere}")
         if model.likelihood.scale is not None and model.likelihood.scale.choice == "optimal" and objective.samples > 1:
             reporter.say(
                 "note: the optimal scale is that of single samples, which is the ELBO's optimum; --sigma learned follows this objective"
@@ -39,20 +42,27 @@ def announce(
         reporter.say(f"Only {steps} steps. Most models improve for several thousand: try more --epochs.")
 
 
-def objective_sentence(model: VAE, data: Data, objective: Objective) -> str:
-    """Say what is minimised; for a weighted ELBO with what its beta is called in other code."""
+def objective_sentence(model: VAE, objective: Objective) -> str:
+    """Say what is minimised."""
     described = describe(objective) or {"name": type(objective).__name__}
-    name = type(model.likelihood).__name__.removesuffix("Likelihood")
     scale = model.likelihood.scale
-    kind = f"{name}" if scale is None else f"{name}, {scale.choice} scale"
+    kind = _family(model) if scale is None else f"{_family(model)}, {scale.choice} scale"
     weights = objective.final_weights()
     if set(weights) != {"beta"}:
         return f"objective {described['name']} ({kind})"
-    beta = weights["beta"]
-    family = {"Gaussian": "gaussian", "Bernoulli": "bernoulli"}.get(name)
-    if family is None:
-        return f"beta {beta:g} on the summed KL beside the full NLL ({kind})"
+    return f"beta {weights['beta']:g} on the summed KL beside the full NLL ({kind})"
+
+
+def beta_elsewhere(model: VAE, data: Data, objective: Objective) -> str:
+    """Names of a weighted ELBO's beta in other code; empty where there are none."""
+    weights, scale = objective.final_weights(), model.likelihood.scale
+    family = {"Gaussian": "gaussian", "Bernoulli": "bernoulli"}.get(_family(model))
+    if set(weights) != {"beta"} or family is None:
+        return ""
     fixed = round(scale.summary(), 9) if scale is not None and scale.choice == "fixed" else None
-    elsewhere = beta_in_conventions(beta, data.spec.data_dim, model.latent_dim, fixed, likelihood=family)
-    named = ", ".join(f"{name} {value:.4g}" for name, value in elsewhere.items())
-    return f"beta {beta:g} on the summed KL beside the full NLL ({kind}); in other code: {named}"
+    known = beta_in_conventions(weights["beta"], data.spec.data_dim, model.latent_dim, fixed, likelihood=family)
+    return ", ".join(f"{name} {value:.4g}" for name, value in known.items())
+
+
+def _family(model: VAE) -> str:
+    return type(model.likelihood).__name__.removesuffix("Likelihood")

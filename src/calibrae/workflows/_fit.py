@@ -80,6 +80,7 @@ def fit(
     resume: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
+    verbose: bool = False,
     pictures: bool = True,
     request: Mapping[str, Any] | None = None,
 ) -> Run:
@@ -123,6 +124,7 @@ def fit(
         resume: go on from the last checkpoint in `out`.
         overwrite: replace a run that is already there.
         quiet: say nothing.
+        verbose: also tell how it is done: device, precision, threads, compilation, and what beta is called in other code.
         pictures: draw curves, reconstructions, samples and a traversal at the end.
         request: the user's own words, kept in `config.toml`.
 
@@ -143,7 +145,7 @@ def fit(
     _require_extras(pictures=pictures)
     trainable_parameters(model)
     world = join_world(device or "auto")
-    reporter: AbstractReporter = Silent() if quiet or not world.is_first else Bar()
+    reporter: AbstractReporter = Silent() if quiet or not world.is_first else Bar(verbose=verbose)
     chosen_objective = _objective(objective, beta, kl_warmup)
     place, resume = world.from_first(partial(_place, out, resume=resume, overwrite=overwrite, reporter=reporter))
     with ExitStack() as stack:

@@ -21,7 +21,7 @@ from ._records import OWN, StoredRequest, plainly, stored_request
 from ._report import report
 from ._run import Run
 
-NOT_STORED = frozenset({"data", "out", "resume", "overwrite", "json", "config", "report"})
+NOT_STORED = frozenset({"data", "out", "resume", "overwrite", "json", "config", "report", "verbose"})
 CONVENTIONAL = {"gaussian": "gaussian", "bernoulli": "bernoulli"}
 OPTIONS = (  # arguments of parts that are options of their own
     ("likelihood", "sigma", "sigma"),
@@ -57,6 +57,7 @@ class TrainRequest:
         settings: how to train.
         options: how the data are read.
         overwrite: replace a run that is there.
+        verbose: tell how it is done.
         words: the user's own values by option, kept in `config.toml`.
 
     Raises:
@@ -81,6 +82,7 @@ class TrainRequest:
     settings: TrainSettings = field(default_factory=TrainSettings)
     options: DataOptions = field(default_factory=DataOptions)
     overwrite: bool = False
+    verbose: bool = False
     words: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -160,6 +162,7 @@ class TrainRequest:
             objective=self.goal(model, data),
             options=self.options,
             overwrite=self.overwrite,
+            verbose=self.verbose,
             request=self.words,
             **settings,
         )
@@ -251,7 +254,8 @@ def _resume(values: Mapping[str, Any], given: set[str]) -> Run:
             f"a resumed run keeps its data, {stored.source}; got {values['data']}. Train anew with another --out."
         )
     _require_same_words(values, given, stored.request or words_of(folder.read_config()))
-    return resume_run(folder.path, values["data"], **{name: values[name] for name in FREE_ON_RESUME & given})
+    changed = {name: values[name] for name in FREE_ON_RESUME & given}
+    return resume_run(folder.path, values["data"], verbose=bool(values.get("verbose")), **changed)
 
 
 def resume_run(out: Path, data: str | None = None, **changed: Any) -> Run:
