@@ -12,7 +12,7 @@ from torch import Tensor
 from ..errors import ArgumentError
 from ..figures import save_row
 from ..models import evaluating, mean_of
-from ..workflows import Ranking, code_map, decode, ranked_latents, reconstruct, save_picture, traverse
+from ..workflows import Ranking, code_map, decode, has_umap, ranked_latents, reconstruct, save_picture, traverse
 from ._bench import HEAVY, LIGHT, Bench, answered, image, picture, whole
 from ._subject import Subject, subject_of
 
@@ -138,21 +138,25 @@ class MapTab:
 
     def __init__(self, bench: Bench, asked: list[Any]) -> None:
         self.bench = bench
+        methods = ["pca", "t-sne", *(["umap"] if has_umap() else [])]
+        method = gr.Dropdown(
+            methods, value="pca", label="Axes: principal components, or neighbours together", elem_id="map-method"
+        )
         go = gr.Button("Draw the map", variant="primary", elem_id="map-go")
         with gr.Row():
-            shown_map = image("Map of the codes on their first two principal components", "map-image", scale=3)
+            shown_map = image("Map of the codes on two axes", "map-image", scale=3)
             with gr.Column(scale=2):
                 example = gr.Number(None, label="Position of an example", precision=0, elem_id="map-example")
                 shown_one = image("An example and its reconstruction", "map-one")
         points = gr.State(None)
-        go.click(self._draw, asked, [shown_map, points], **HEAVY)
+        go.click(self._draw, [*asked, method], [shown_map, points], **HEAVY)
         shown_map.select(self._picked, points, example, **LIGHT)
         example.change(self._show, [*asked, example], shown_one, **LIGHT)
 
     @answered
-    def _draw(self, run: str, split: Any, seed: float) -> Any:
+    def _draw(self, run: str, split: Any, seed: float, method: Any) -> Any:
         subject = subject_of(self.bench, run, split, seed)
-        found = code_map(subject.model, subject.data, split, subject.seed)
+        found = code_map(subject.model, subject.data, split, subject.seed, method)
         places: list[Any] = []
         drawn = picture(lambda path: places.append(found.draw(path)))
         return drawn, {"pixels": places[0].tolist(), "rows": found.rows.tolist()}

@@ -37,6 +37,7 @@ from ._rate import Recommendation as Recommendation
 from ._rate import linear_curve as linear_curve
 from ._rate import recommend as recommend
 from ._record import Evaluation as Evaluation
+from ._record import evaluation_html as evaluation_html
 from ._record import number as number
 from ._record import plain as plain
 from ._score import Attribution as Attribution

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -80,6 +81,10 @@ class Evaluation:
         """Table for people, as the command line prints it."""
         return evaluation_table(self)
 
+    def _repr_html_(self) -> str:
+        """Table for a notebook."""
+        return evaluation_html(self)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for JSON; numbers that are not finite become `None`."""
         found: dict[str, Any] = plain(asdict(self))
@@ -99,6 +104,29 @@ def number(value: float | None, digits: int, unit: str = "") -> str:
 
 def evaluation_table(e: Evaluation) -> str:
     """Format an evaluation as a short table, a sentence and notes."""
+    lines = [f"{name:<17} {value}" for name, value in evaluation_rows(e)]
+    return "\n".join([*lines, e.verdict, *(f"note: {note}" for note in e.notes)])
+
+
+def evaluation_html(e: Evaluation) -> str:
+    """Format an evaluation for a notebook: the verdict, the table, and the notes.
+
+    Examples:
+        >>> from calibrae.evaluation import evaluation_html
+        >>> model = build("vae", data_shape=(1, 8, 8), latent_dim=2)
+        >>> evaluation_html(evaluate(model, "digits"))[:11]
+        '<div><p><b>'
+    """
+    body = "".join(
+        f"<tr><th style='text-align:left'>{html.escape(name)}</th><td style='text-align:left'>{html.escape(value)}</td></tr>"
+        for name, value in evaluation_rows(e)
+    )
+    notes = "".join(f"<li>{html.escape(note)}</li>" for note in e.notes)
+    return f"<div><p><b>{html.escape(e.verdict)}</b></p><table>{body}</table><ul>{notes}</ul></div>"
+
+
+def evaluation_rows(e: Evaluation) -> list[tuple[str, str]]:
+    """Names and values of the numbers that there are."""
     error = f" +- {number(e.elbo_standard_error, 2)}" if e.elbo_standard_error is not None else ""
     active = "" if e.active_units is None else f", {e.active_units} of {e.latent_dim} latents active"
     weighted = f"{number(e.log_likelihood_nats, 2)} +- {number(e.log_likelihood_standard_error, 2)} nats"
@@ -127,8 +155,7 @@ def evaluation_table(e: Evaluation) -> str:
             f"{weighted} (effective samples {e.effective_samples:.1f})" if e.effective_samples is not None else None,
         ),
     ]
-    lines = [f"{name:<17} {value}" for name, value in rows if value is not None]
-    return "\n".join([*lines, e.verdict, *(f"note: {note}" for note in e.notes)])
+    return [(name, value) for name, value in rows if value is not None]
 
 
 def plain(value: Any) -> Any:

@@ -9,6 +9,7 @@ from ._grids import image_grid as image_grid
 from ._grids import save_grid as save_grid
 from ._map import save_map as save_map
 from ._map import save_marginals as save_marginals
+from ._rate import save_rate as save_rate
 from ._rate import save_rate_distortion as save_rate_distortion
 from ._tables import save_histograms as save_histograms
 from ._tables import save_pairs as save_pairs

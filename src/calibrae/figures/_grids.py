@@ -23,7 +23,7 @@ Array = npt.NDArray[Any]
 SMALLEST_SIDE = 56  # pixels to which small pictures are enlarged, by whole numbers
 GAP, PAPER = 2, 1.0
 CAPTION, TITLE = 16, 30  # pixels of room for a caption and the title
-MOST_NARROW = 420  # pixels of a grid with a title, at least
+TITLE_LETTER = 8.6  # pixels of a character of the title
 CHARACTER, LETTER = 6.2, 7.6  # pixels of a character of a caption, and of a label
 
 
@@ -122,7 +122,7 @@ def _save_pictures(
     canvas = image_grid(x, columns, gap)
     height, width = canvas.shape[:2]
     left, top = _room(rows), (TITLE if title else 0)
-    whole, tall = max(width + left, MOST_NARROW if title else 0), height + top
+    whole, tall = max(width + left, left + round(TITLE_LETTER * len(title) + 8)), height + top
     figure = new_figure(whole / DPI, tall / DPI)
     figure.set_layout_engine("none")
     axes = figure.add_axes((left / whole, 0.0, width / whole, height / tall))

@@ -68,6 +68,28 @@ def save_rate_distortion(
     return save_figure(figure, path)
 
 
+def save_rate(kl: float, sse: float, linear: Sequence[LinearCode], path: Path) -> Path:
+    """Rate and distortion of one model beside the curve of the best linear codes.
+
+    Args:
+        kl: its rate, nats.
+        sse: its squared error at a sampled `z`, summed over the data dimensions.
+        linear: codes of the curve, of rising rate.
+        path: place of the PNG.
+    """
+    figure = new_figure(5.0, 3.6)
+    panel = tidy(figure.subplots())
+    panel.plot(
+        [code.kl for code in linear], [code.sse for code in linear], color=GREY, label="best linear codes (closed form)"
+    )
+    panel.plot([kl], [sse], "o", color=BLUE, markersize=7, label="this model")
+    panel.set_xlabel("rate: KL, nats", fontsize=8)
+    panel.set_ylabel("distortion: squared error", fontsize=8)
+    panel.legend(fontsize=8, frameon=False)
+    _plain_log(panel)
+    return save_figure(figure, path)
+
+
 def _grouped(points: Sequence[RatePoint], axes: Sequence[str]) -> list[Group]:
     """The points by all axes but the first, each group with its name and shade of blue."""
     first, others = axes[0], axes[1:]

@@ -22,7 +22,7 @@ OLD = ".replaced"
 CONFIG, HISTORY, CHECKPOINTS = "config.toml", "history.csv", "checkpoints"
 ARTEFACTS = (
     CONFIG, "run.json", HISTORY, "model.safetensors", "model.json", "baseline.safetensors", CHECKPOINTS,
-    "tensorboard", "calibration.png", "latents.png", "scores.csv", "scores.png", "curves.png", "reconstructions.png", "samples.png", "traversal.png", "interpolation.png", "codes.npy", "report.html",
+    "tensorboard", "calibration.png", "latents.png", "scores.csv", "scores.png", "curves.png", "reconstructions.png", "samples.png", "traversal.png", "interpolation.png", "codes.npy", "pictures.npz", "report.html",
 )  # fmt: skip
 
 
@@ -39,6 +39,7 @@ class RunFolder:
     | `model.safetensors`, `model.json` | the trained model |
     | `baseline.safetensors` | probabilistic PCA of the training set |
     | `checkpoints/` | the last states of training, and the weights of the best epoch |
+    | `pictures.npz` | the arrays that the pictures show, in the units of the data |
     | `tensorboard/` | the same curves for TensorBoard |
 
     Attributes:

@@ -11,6 +11,7 @@ from ._audit import load_function as load_function
 from ._beta import BetaReport as BetaReport
 from ._beta import explain_beta as explain_beta
 from ._codes import code_map as code_map
+from ._codes import has_umap as has_umap
 from ._compare import compare as compare
 from ._draw import Ranking as Ranking
 from ._draw import column_names as column_names

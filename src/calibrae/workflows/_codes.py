@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Literal, final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,19 +15,23 @@ from torch import Tensor
 
 from .._types import AnySplit, Batch
 from ..data import Data
-from ..errors import ArgumentError
+from ..errors import ArgumentError, MissingExtraError
 from ..evaluation import summarise_split
 from ..figures import save_map
 from ..figures.page import map_plot
 from ..models import VAE, evaluating, mean_of
 
 MAPPED = 1500  # examples
+NEIGHBOURS = 1000  # examples of a map by neighbours, which takes longer
+FEWEST = 30  # examples of such a map
+Method = Literal["pca", "t-sne", "umap"]
+AXES = {"pca": "principal component", "t-sne": "t-SNE axis", "umap": "UMAP axis"}
 
 
 @final
 @dataclass(frozen=True)
 class CodeMap:
-    """Posterior means of some examples on their first two principal components.
+    """Posterior means of some examples on two axes.
 
     Attributes:
         points: `[N, 2]`.
@@ -34,6 +40,7 @@ class CodeMap:
         groups: class of each, for a model that is conditional on classes; else empty.
         values: ELBO of each, nats, where there are no classes and the model has one; else empty.
         by: how they are coloured, in words.
+        method: `pca` for the first two principal components, or a map that keeps neighbours together.
     """
 
     points: Tensor
@@ -42,10 +49,11 @@ class CodeMap:
     groups: list[str]
     values: list[float]
     by: str
+    method: Method = "pca"
 
     def draw(self, path: Path) -> npt.NDArray[np.float64]:
         """Draw the map; see `figures.save_map`."""
-        how: dict[str, Any] = {"groups": self.groups, "values": self.values, "axes": "principal component"}
+        how: dict[str, Any] = {"groups": self.groups, "values": self.values, "axes": AXES[self.method]}
         return save_map(self.points, path, title=f"{len(self.points):,} codes, coloured {self.by}", **how)
 
     def plot(self) -> dict[str, Any]:
@@ -53,30 +61,64 @@ class CodeMap:
         return map_plot(self.points, self.names, self.groups, self.values or [0.0] * len(self.names))
 
 
-def code_map(model: VAE, data: Data, split: AnySplit, seed: int = 0) -> CodeMap:
+def code_map(model: VAE, data: Data, split: AnySplit, seed: int = 0, method: Method = "pca") -> CodeMap:
     """Map some examples of a split, evenly spaced.
 
+    Args:
+        model: in any mode.
+        data: its data.
+        split: the split.
+        seed: seed of all noise.
+        method: `pca`, on whose map distances are those of the codes; `t-sne` or `umap`, which keep neighbours together, and on which
+            distances and the sizes of groups say nothing.
+
     Raises:
-        ArgumentError: if there are fewer than two latents, or three examples.
+        ArgumentError: if there are fewer than two latents, or too few examples.
+        MissingExtraError: for a method whose package is not installed.
     """
-    codes, rows = _codes(model, data, split, seed)
+    codes, rows = _codes(model, data, split, seed, MAPPED if method == "pca" else NEIGHBOURS)
     if codes.shape[1] < 2 or len(codes) < 3:
         raise ArgumentError(
             f"a map needs 2 latents and 3 examples at least; got {codes.shape[1]} and {len(codes)}. Train with more latents."
         )
-    centred = codes - codes.mean(0)
-    points = centred @ torch.linalg.svd(centred, full_matrices=False).Vh[:2].T
+    points = _placed(codes, method, seed)
     groups = _groups(data, split, rows)
     values = [] if groups or not model.is_probabilistic else _elbos(model, data, split, seed, len(rows))
     by = f"by {data.condition.name}" if groups and data.condition is not None else "by the ELBO" if values else "alike"
-    return CodeMap(points, rows, data.names_at(split, rows), groups, values, by)
+    return CodeMap(points, rows, data.names_at(split, rows), groups, values, by, method)
 
 
-def _codes(model: VAE, data: Data, split: AnySplit, seed: int) -> tuple[Tensor, Tensor]:
+def _placed(codes: Tensor, method: Method, seed: int) -> Tensor:
+    """Codes `[N, d]` on two axes, `[N, 2]`."""
+    centred = codes - codes.mean(0)
+    if method == "pca":
+        axes: Tensor = torch.linalg.svd(centred, full_matrices=False).Vh[:2]
+        return centred @ axes.T
+    if len(codes) < FEWEST:
+        raise ArgumentError(f"a map of neighbours needs {FEWEST} examples at least; got {len(codes)}. Take the PCA.")
+    if method == "umap":
+        return torch.from_numpy(np.asarray(_umap()(random_state=seed).fit_transform(centred.numpy()), np.float64))
+    from sklearn.manifold import TSNE
+
+    return torch.from_numpy(TSNE(init="pca", random_state=seed).fit_transform(centred.numpy()).astype(np.float64))
+
+
+def has_umap() -> bool:
+    """Tell whether UMAP is installed, which no extra brings."""
+    return importlib.util.find_spec("umap") is not None
+
+
+def _umap() -> Any:
+    if not has_umap():
+        raise MissingExtraError("this needs UMAP, which is not installed. Install it: pip install umap-learn")
+    return importlib.import_module("umap").UMAP
+
+
+def _codes(model: VAE, data: Data, split: AnySplit, seed: int, most: int) -> tuple[Tensor, Tensor]:
     """Posterior means of some examples, and their positions."""
     codes, rows = [], []
     with evaluating(model):
-        for batch in data.batches(split, data.rows_at_once(512), seed, MAPPED):
+        for batch in data.batches(split, data.rows_at_once(512), seed, most):
             here: Batch = batch.to(model.device)
             codes.append(mean_of(model.encode(here.x, here.context)).double().cpu())
             rows.append(batch.index)
@@ -84,7 +126,7 @@ def _codes(model: VAE, data: Data, split: AnySplit, seed: int) -> tuple[Tensor, 
 
 
 def _elbos(model: VAE, data: Data, split: AnySplit, seed: int, count: int) -> list[float]:
-    found = summarise_split(model, data, split, seed=seed, limit=MAPPED).elbos
+    found = summarise_split(model, data, split, seed=seed, limit=count).elbos
     return found.tolist() if len(found) == count else []
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -21,11 +21,13 @@ from ..figures import save_curves, save_grid, save_histograms, save_pairs, save_
 from ..latents import log_std_of, reparameterise
 from ..likelihoods import mean_of_data
 from ..models import VAE, evaluating, interpolation, mean_of, sample_latents, summarise, traversal
+from ..runs import replace_file
 from ..training import meet
 from ._run import Run
 from ._stored import run_preparation
 
 ROWS, COLUMNS = 4, 10
+ARRAYS = "pictures.npz"
 SAMPLED_ROWS = 1000  # of a table, whose pictures are histograms and scatter plots
 TRAVERSED, STEPS = 10, 11
 AT_ONCE = 512  # examples
@@ -290,7 +292,7 @@ def save_picture(
 
 
 def draw_run(run: Run, baseline: tuple[str, float] | None = None) -> list[str]:
-    """Draw curves, reconstructions, samples and a traversal into the run's folder.
+    """Draw curves, reconstructions, samples and a traversal into the run's folder; what they show is in `pictures.npz` too.
 
     Returns:
         Sentences that name each picture that could not be drawn: training is done, and none of them takes it down.
@@ -304,7 +306,15 @@ def draw_run(run: Run, baseline: tuple[str, float] | None = None) -> list[str]:
         except Exception as error:  # whatever a picture stumbles over, the model is trained and saved
             how = f"; again: calibrae {again[name]} {run.path}" if name in again else ""
             failed.append(f"{name}.png could not be drawn: {first_line(error)}{how}")
+    if drawing.arrays:
+        replace_file(run.path / ARRAYS, partial(_save_npz, arrays=drawing.arrays))
     return failed
+
+
+def _save_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    named: dict[str, Any] = dict(arrays)
+    with path.open("wb") as stream:  # by its name alone, NumPy would add a suffix
+        np.savez_compressed(stream, **named)
 
 
 class _Drawing:
@@ -315,6 +325,12 @@ class _Drawing:
         self.model, self.data = run.model, run.data
         self.draw = partial(save_picture, names=self.data.source.columns)
         self.is_table = len(self.data.spec.data_shape) == 1
+        self.arrays: dict[str, np.ndarray] = {}
+
+    def _units(self, name: str, x: Tensor) -> Tensor:
+        """Examples in the units of a picture; in those of the data they are kept under a name."""
+        self.arrays[name] = self.run.in_units(x)
+        return self.data.preparation.restore(x)
 
     def pictures(self) -> list[tuple[str, Callable[[Path], object]]]:
         """Names and drawers."""
@@ -329,23 +345,24 @@ class _Drawing:
         save_curves(self.run.history, path, self.baseline)
 
     def reconstructions(self, path: Path) -> None:
-        restore = self.data.preparation.restore
         chosen = examples(self.data, "validation", SAMPLED_ROWS if self.is_table else ROWS // 2 * COLUMNS)
-        x_hat = restore(reconstruct(self.model, chosen.x, chosen.context))
+        x = self._units("originals", chosen.x)
+        x_hat = self._units("reconstructions", reconstruct(self.model, chosen.x, chosen.context))
         title = f"{len(x_hat)} validation examples and their reconstructions"
         named = self.data.names("validation", len(x_hat))
-        self.draw(x_hat, path, columns=COLUMNS, reference=restore(chosen.x), title=title, captions=named)
+        self.draw(x_hat, path, columns=COLUMNS, reference=x, title=title, captions=named)
 
     def traversal(self, path: Path) -> None:
         walks = traverse(self.model, self.data)
-        x, by = self.data.preparation.restore(walks.x), walks.ranking.by
+        x, by = self._units("traversal", walks.x), walks.ranking.by
+        self.arrays["traversal_latents"] = walks.ranking.dims.cpu().numpy()
         title = f"traversal of the latents, -3 to 3 standard deviations, by {by}"
         self.draw(x, path, columns=STEPS, walks=True, title=title, rows=walks.ranking.labels)
 
     def samples(self, path: Path) -> None:
         count = SAMPLED_ROWS if self.is_table else ROWS * COLUMNS
         contexts = None if not self.model.context_dim else _spread_contexts(self.data, count)
-        drawn = self.data.preparation.restore(sample(self.model, count, contexts))
+        drawn = self._units("samples", sample(self.model, count, contexts))
         title = f"{count} samples (means)" + ("" if contexts is None else ", conditions as in the data")
         self.draw(drawn, path, columns=COLUMNS, title=title)
 

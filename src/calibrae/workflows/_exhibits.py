@@ -14,11 +14,11 @@ from torch import Tensor
 
 from .._types import Split
 from ..errors import CalibraeError, first_line
-from ..evaluation import Evidence, Tick, attribute, split_bounds
-from ..figures import save_calibration, save_curves, save_latents, save_marginals, save_scores
+from ..evaluation import Evidence, Tick, attribute, linear_curve, split_bounds, training_spectrum
+from ..figures import save_calibration, save_curves, save_latents, save_marginals, save_rate, save_scores
 from ..figures.page import Figure, Section, Table, curves_plot, packed
 from ..functional import beta_in_conventions
-from ._codes import code_map
+from ._codes import Method, code_map, has_umap
 from ._draw import interpolate, reconstruct, sample, save_picture, traverse
 from ._records import stored_request
 from ._run import Run
@@ -57,7 +57,10 @@ class Exhibits:
         between = self._drawn("Interpolation", self._interpolation)
         latents = self._drawn("KL of each latent", self._latents)
         calibrated = self._drawn("Calibration", self._calibration)
+        rate = self._drawn("Rate and distortion", self._rate)
         where = self._drawn("Map of the latents", self._map)
+        near = self._drawn("Map of neighbours", self._neighbours)
+        umap = self._drawn("Map by UMAP", self._umap)
         unusual = self._drawn("Most unusual examples", self._unusual)
         over = self._drawn("Samples over the data", self._marginals)
         kinds = [curves, *([over] if self.is_table else [samples]), rebuilt, walks, latents, where]
@@ -69,7 +72,7 @@ class Exhibits:
                 _there(rebuilt),
             ),
             Section("Samples", figures=_there(over if self.is_table else None, samples, noisy, between)),
-            Section("Latents", self._latent_sentence(), _there(latents, walks, where)),
+            Section("Latents", self._latent_sentence(), _there(latents, rate, walks, where, near, umap)),
             Section(
                 "Calibration",
                 "" if self.evidence.calibration is None else self.evidence.calibration.sentence,
@@ -214,13 +217,33 @@ class Exhibits:
         return Figure("Calibration of the density", png, found.sentence, is_wide=True)
 
     def _map(self, path: Path) -> Figure:
-        found = code_map(self.model, self.data, self.split, self.seed)
+        return self._mapped(path, "pca", "on their first two principal components")
+
+    def _neighbours(self, path: Path) -> Figure:
+        return self._mapped(path, "t-sne", "by t-SNE, which keeps neighbours together; distances and sizes say nothing")
+
+    def _umap(self, path: Path) -> Figure | None:
+        if not has_umap():
+            return None
+        return self._mapped(path, "umap", "by UMAP, which keeps neighbours together; distances and sizes say nothing")
+
+    def _mapped(self, path: Path, method: Method, how: str) -> Figure:
+        found = code_map(self.model, self.data, self.split, self.seed, method)
         found.draw(path)
+        title = f"Map of {len(found.points):,} codes, coloured {found.by}, {how}"
+        return Figure(title, path.read_bytes(), f"Posterior means {how}.", plot=found.plot())
+
+    def _rate(self, path: Path) -> Figure | None:
+        """Rate and distortion beside the best linear codes, which squared errors and an unconditional model have."""
+        e, scale = self.evidence.test, self.model.likelihood.scale
+        if e.kl_nats is None or self.model.context_dim or scale is None or self.data.spec.preparation == "binarise":
+            return None
+        sse, spectrum = e.mse * self.data.spec.data_dim, training_spectrum(self.data, self.model.latent_dim)
+        linear = linear_curve(spectrum, self.model.latent_dim, 1.4 * max(e.kl_nats, 1.0))
+        png = save_rate(e.kl_nats, sse, linear, path).read_bytes()
+        alt = f"A rate of {e.kl_nats:.1f} nats leaves a squared error of {sse:.4g}; the line is what the best linear codes leave."
         return Figure(
-            f"Map of {len(found.points):,} codes, coloured {found.by}",
-            path.read_bytes(),
-            "Posterior means on their first two principal components.",
-            plot=found.plot(),
+            "Rate and distortion beside the best linear codes", png, alt, "Below the line is better than linear."
         )
 
     def _unusual(self, path: Path) -> Figure | None:

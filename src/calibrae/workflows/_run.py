@@ -16,6 +16,7 @@ from ..errors import ArgumentError, RunError
 from ..evaluation import Evaluation
 from ..models import VAE
 from ..runs import RunFolder, load_model
+from ._notebook import run_html
 from ._stored import run_condition, run_data, run_preparation, stored_data
 from ._units import frame_like
 
@@ -61,6 +62,10 @@ class Run:
         except RunError:
             name = "unknown"
         return f"Run({str(self.path)!r}, data={name!r}, epochs={len(self.history)})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the run, its validation numbers, and pictures if they were drawn."""
+        return run_html(self)
 
     @property
     def path(self) -> Path:
