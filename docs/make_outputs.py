@@ -1,11 +1,13 @@
 """Write the outputs of commands on the pages: run every line that begins with `$ calibrae` and put what it prints below it.
 
-Run it from the repository: `python docs/make_outputs.py`. With `--check` nothing is written: words must be the same, and numbers near, as they
+In tutorials the Python runs too, step by step. Run it from the repository: `python docs/make_outputs.py`. With `--check` nothing is written: words must be the same, and numbers near, as they
 depend a little on the machine. The tests check README.md so.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import platform
 import re
@@ -19,7 +21,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+TUTORIALS = tuple(sorted((ROOT / "docs" / "tutorials").glob("*.md")))
 BLOCK = re.compile(r"```\n(\$ calibrae .*?)```", re.DOTALL)
+STEP = re.compile(r"```python\n(?P<code>.*?)```(?:\n\n```text\n(?P<said>.*?)```)?|```\n(?P<commands>\$ calibrae .*?)```", re.DOTALL)
 NUMBER = re.compile(r"(?<![\w.])-?\d+(?:[.,]\d+)*")
 BOTH = " 2>&1"  # of a command whose progress is shown too
 KEPT = {  # what README's commands make, and where the pages show it
@@ -63,6 +67,22 @@ def page_with_outputs(text: str, *, keep: bool = False) -> str:
     return page
 
 
+def tutorial_with_outputs(text: str) -> str:
+    """A tutorial with the outputs of all its steps, commands and Python alike, which share a folder and names as they do for a reader."""
+    names: dict[str, object] = {}
+
+    def done(found: re.Match[str]) -> str:
+        if found["commands"] is not None:
+            return f"```\n{made(found['commands'], Path.cwd())}```"
+        with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.redirect_stderr(io.StringIO()):
+            exec(compile(found["code"], "tutorial", "exec"), names)  # noqa: S102 (code of our own pages)
+        said = f"\n\n```text\n{printed.getvalue()}```" if printed.getvalue() else ""
+        return f"```python\n{found['code']}```{said}"
+
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        return STEP.sub(done, text)
+
+
 def differences(old: str, new: str) -> Iterator[str]:
     """Lines that differ by more than a machine may: other words, or numbers that are not near."""
     before, after = (SECONDS.sub(" s", text).splitlines() for text in (old, new))
@@ -80,11 +100,11 @@ def differences(old: str, new: str) -> Iterator[str]:
 def main(check: bool) -> int:
     """Write or check all pages; returns the number of those that differ."""
     wrong = 0
-    for page in PAGES:
+    for page in (*PAGES, *TUTORIALS):
         text = page.read_text(encoding="utf-8")
-        if not BLOCK.search(text):
+        if page not in TUTORIALS and not BLOCK.search(text):
             continue
-        new = page_with_outputs(text, keep=not check)
+        new = tutorial_with_outputs(text) if page in TUTORIALS else page_with_outputs(text, keep=not check)
         found = list(differences(text, new))
         wrong += bool(found)
         print(page.name, *(found or ["as before"]), sep="\n  ")

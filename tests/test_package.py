@@ -96,6 +96,13 @@ def test_the_outputs_on_a_page_are_those_of_its_commands(name):
     assert list(outputs.differences(page, outputs.page_with_outputs(page))) == []
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "tutorials").glob("*.md")), ids=lambda page: page.stem)
+def test_a_tutorial_runs_and_prints_what_it_says(page):
+    outputs, text = _tool("make_outputs"), page.read_text(encoding="utf-8")
+    assert list(outputs.differences(text, outputs.tutorial_with_outputs(text))) == []
+
+
 def test_no_page_with_commands_is_forgotten():
     outputs = _tool("make_outputs")
     found = {page.name for page in outputs.PAGES if outputs.BLOCK.search(page.read_text(encoding="utf-8"))}

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any, final
@@ -12,23 +10,14 @@ from typing import Any, final
 import gradio as gr
 
 from ..errors import ArgumentError
-from ._bench import HEAVY, Bench, answered, shown, whole
+from ._bench import HEAVY, Bench, answered, shape_of, shown, whole
+from ._limited import run_command
 
-SECONDS, MEMORY = 120, 6 << 30
 MOST = 1 << 20  # bytes of a file
 OFF = (
     "Auditing runs the code of a file that somebody sends. It is off. Start the workbench with `--allow-audit` if only people whom you "
-    "trust can reach it, or use the command line: `calibrae audit FILE.py:FUNCTION --data-shape 3,64,64 --latent-dim 128`."
+    "trust can reach it (it is no sandbox), or use the command line: `calibrae audit FILE.py:FUNCTION --data-shape 3,64,64 --latent-dim 128`."
 )
-LIMITED = """
-import resource, runpy, sys
-resource.setrlimit(resource.RLIMIT_CPU, ({seconds}, {seconds}))
-resource.setrlimit(resource.RLIMIT_DATA, ({memory}, {memory}))
-resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 26, 1 << 26))
-resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-sys.argv = ["calibrae", *sys.argv[1:]]
-runpy.run_module("calibrae", run_name="__main__")
-"""
 
 
 @final
@@ -70,9 +59,10 @@ class AuditPage:
     ) -> Any:
         if file is None or Path(file).stat().st_size > MOST:
             raise ArgumentError("choose a Python file of at most 1 MB with the loss.")
-        if not all(part.isidentifier() for part in function.split(".")):
-            raise ArgumentError(f"a function must be a name; got {function[:60]!r}.")
+        if not all(part.isidentifier() for part in (function or "").split(".")):
+            raise ArgumentError(f"the function must be a name, as in loss; got {(function or '')[:60]!r}.")
         d, b = whole(latents, "latent dimensions", 1, 100_000), whole(batch, "the batch size", 2, 4096)
+        sizes = ",".join(map(str, shape_of(shape)))
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder) / "sent.py"
             place.write_bytes(Path(file).read_bytes())
@@ -80,17 +70,15 @@ class AuditPage:
                 "audit",
                 f"{place}:{function}",
                 "--data-shape",
-                shape,
+                sizes,
                 "--latent-dim",
                 str(d),
                 "--batch-size",
                 str(b),
             ]
-            done = limited([*asked, "--x-hat", x_hat, "--posterior", posterior, "--json"], folder)
-        if done.returncode != 0:
-            last = (done.stderr.strip().splitlines() or ["the loss took too much time or memory"])[-1]
-            raise ArgumentError(f"the audit did not end well: {last.removeprefix('calibrae: ')[:300]}")
-        found: dict[str, Any] = json.loads(done.stdout)
+            found: dict[str, Any] = json.loads(
+                run_command([*asked, "--x-hat", x_hat, "--posterior", posterior, "--json"], folder)
+            )
         lines = [
             f"* **{shown(f['severity'])}: {shown(f['code'])}**. {shown(f['message'])} {shown(f['remedy'])}"
             for f in found.get("findings", [])
@@ -98,20 +86,3 @@ class AuditPage:
         return json.dumps({k: v for k, v in found.items() if k != "findings"}, indent=2), "\n".join(
             lines
         ) or "Nothing is wrong."
-
-
-def limited(arguments: list[str], folder: str) -> subprocess.CompletedProcess[str]:
-    """Run `calibrae` in a process with limits of time, memory and files, in a folder of its own.
-
-    Raises:
-        ArgumentError: if it takes too long.
-    """
-    code = LIMITED.format(seconds=SECONDS, memory=MEMORY)
-    try:
-        return subprocess.run(  # noqa: S603 (a list of arguments, no shell)
-            [sys.executable, "-c", code, *arguments],
-            cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS, check=False,
-            env={"PATH": "/usr/bin:/bin", "HOME": folder, "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        raise ArgumentError(f"the loss must answer within {SECONDS} seconds; it did not.") from None

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import html
 import logging
+import math
 import shlex
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
@@ -20,6 +21,7 @@ from .._optional import missing_extra
 from ..data import NAMES
 from ..errors import ArgumentError, CalibraeError, first_line
 from ..workflows import Queue, Shelf, keep_uploads
+from ._limited import require_readable
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -62,21 +64,39 @@ class Bench:
         """Folder of the runs."""
         return self.shelf.folder
 
-    def data_place(self, named: str | None, files: list[str] | None) -> str:
-        """Name or path of data: of files that were sent, or as it was typed.
+    def require_allowed(self, place: str | None) -> None:
+        """Raise `ArgumentError` for a path that the users may not read."""
+        if place is not None and place not in NAMES and not self.is_local and not _is_below(place, self.folder):
+            raise ArgumentError(
+                f"data must be a known name, sent files, or lie below {self.folder}, as others can reach this workbench; got {place}."
+            )
+
+    def data_place(
+        self,
+        named: str | None,
+        files: list[str] | None,
+        options: Mapping[str, Any] | None = None,
+        run: Path | None = None,
+    ) -> str:
+        """Name or path of data: of files that were sent, which are tried first in a process with limits, or as it was typed.
+
+        Args:
+            named: name or path that was typed.
+            files: files that were sent.
+            options: options of reading, by name.
+            run: run whose new data they are.
 
         Raises:
             ArgumentError: if there is neither, or a path that its users may not read.
         """
         if files:
-            return str(keep_uploads(files, self.folder))
+            place = str(keep_uploads(files, self.folder))
+            require_readable(place, options or {}, run)
+            return place
         name = (named or "").strip()
         if not name or name.startswith("-"):
             raise ArgumentError("name the data, or choose files. A name is digits, mnist, ... or a folder or file.")
-        if name not in NAMES and not self.is_local and not _is_below(name, self.folder):
-            raise ArgumentError(
-                f"data must be a known name, sent files, or lie below {self.folder}, as others can reach this workbench; got {name}."
-            )
+        self.require_allowed(name)
         return name
 
 
@@ -192,6 +212,21 @@ def whole(value: float | str | None, name: str, low: int, high: int) -> int:
     if not low <= found <= high or found != int(found):
         raise ArgumentError(f"{name} must be a whole number from {low:,} to {high:,}; got {value}.")
     return int(found)
+
+
+def shape_of(text: str | None) -> tuple[int, ...]:
+    """Shape of an example from a widget.
+
+    Raises:
+        ArgumentError: if it is none, or out of bounds.
+    """
+    try:
+        found = tuple(int(part) for part in (text or "").split(","))
+    except ValueError:
+        found = ()
+    if not found or not all(1 <= size <= 10**6 for size in found) or math.prod(found) > 10**9:
+        raise ArgumentError(f"the shape of an example must be whole numbers, as in 3,64,64; got {(text or '')[:60]!r}.")
+    return found
 
 
 @dataclass

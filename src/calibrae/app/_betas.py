@@ -9,7 +9,7 @@ import gradio as gr
 from ..errors import ArgumentError, CalibraeError
 from ..functional.conventions import catalogue
 from ..workflows import BetaReport, explain_beta
-from ._bench import QUIET, shown
+from ._bench import QUIET, shape_of, shown, whole
 
 
 @final
@@ -40,16 +40,16 @@ class BetasPage:
             report = explain_beta(
                 _number(value, "the number"),
                 source,
-                data_shape=[int(part) for part in shape.split(",")],
-                latent_dim=int(latents),
-                batch_size=int(batch) if batch.strip() else None,
+                data_shape=shape_of(shape),
+                latent_dim=whole(latents, "latent dimensions", 1, 10**6),
+                batch_size=whole(batch, "the batch size", 1, 10**6) if batch.strip() else None,
                 sigma=_number(sigma, "sigma") if sigma.strip() else None,
                 data_range=_pair(span),
             )
         except CalibraeError as error:
             return f"**{shown(error)}**", ""
-        except ValueError:
-            return "**A shape must be whole numbers, as in 3,64,64; sizes must be whole numbers.**", ""
+        except (ArithmeticError, ValueError):
+            return "**These numbers are too large or too small to be compared.**", ""
         return _said(report, source), _table(report)
 
 
@@ -63,7 +63,10 @@ def _number(text: str, name: str) -> float:
 def _pair(text: str) -> tuple[float, float] | None:
     if not text.strip():
         return None
-    low, high = (float(part) for part in text.split(","))
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ArgumentError(f"a range must be LO,HI as in 0,1; got {text[:40]!r}.") from None
     return low, high
 
 

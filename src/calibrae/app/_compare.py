@@ -15,6 +15,7 @@ from ..evaluation import number
 from ..figures import save_overlay
 from ..workflows import RunRow, compare, report
 from ._bench import HEAVY, LIGHT, Bench, Deadline, RunPicker, answered, image, picture, shown
+from ._subject import subject_of
 
 PAGES = ".pages"  # folder of comparisons below that of the runs
 KEPT = 20  # comparisons
@@ -68,7 +69,7 @@ class ComparePage:
 
     @answered
     def _compare(self, names: list[str], split: Any, progress: gr.Progress = gr.Progress()) -> str:  # noqa: B008 (Gradio's way)
-        chosen = [self.bench.shelf.open(name) for name in _some(names, 1)]
+        chosen = [subject_of(self.bench, name, split, 0).run for name in _some(names, 1)]
         place = self.bench.folder / PAGES / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(3).hex()}.html"
         tick = Deadline(progress)
         if len(chosen) == 1:

@@ -6,6 +6,7 @@ from typing import Any, final
 
 import gradio as gr
 
+from ..figures import shrunk
 from ..workflows import examples, interpolate, reconstruct, run_data, sample, save_picture
 from ._bench import LIGHT, Bench, RunPicker, answered, image, picture, shown, whole
 from ._latents import MapTab, WalkTab
@@ -85,36 +86,41 @@ class ExplorePage:
         subject, n = subject_of(self.bench, run, split, seed), whole(count, "the number of examples", 1, MOST)
         data, name, notes = subject.data, f"{split} split", ""
         if files:
-            place = self.bench.data_place(None, files)
+            place = self.bench.data_place(None, files, run=subject.run.path)
             data, split, name = run_data(subject.run.path, place), "all", "your files"
             notes = "\n".join(f"* note: {shown(note)}" for note in data.source.notes)
         chosen = examples(data, split, min(n, len(data.view(split))), subject.seed)
+        subject.require_drawable(len(chosen))
         restore, captions = data.preparation.restore, data.names(split, len(chosen))
         x_hat, title = reconstruct(subject.model, chosen.x, chosen.context), f"{len(chosen)} examples of {name}"
         how: dict[str, Any] = {
             "columns": 8,
-            "reference": restore(chosen.x),
+            "reference": shrunk(restore(chosen.x)),
             "names": subject.names,
             "captions": captions,
         }
-        return picture(lambda path: save_picture(restore(x_hat), path, title=title, **how)), notes
+        return picture(lambda path: save_picture(shrunk(restore(x_hat)), path, title=title, **how)), notes
 
     @answered
     def _sample(self, run: str, split: Any, seed: float, count: float, condition: str, noise: bool) -> Any:
         subject = subject_of(self.bench, run, split, seed)
         n = whole(count, "the number of samples", 1, MOST if not subject.is_table else 5000)
+        subject.require_drawable(n)
         contexts = subject.contexts(n, condition)
         x = subject.run.preparation.restore(sample(subject.model, n, contexts, noise=noise, seed=subject.seed))
         title = f"{n} samples, {'with observation noise' if noise else 'means of p(x|z)'}, seed {subject.seed}"
-        return picture(lambda path: save_picture(x, path, columns=8, names=subject.names, title=title))
+        return picture(lambda path: save_picture(shrunk(x), path, columns=8, names=subject.names, title=title))
 
     @answered
     def _interpolate(self, run: str, split: Any, seed: float, between: str, steps: float) -> Any:
         subject, n = subject_of(self.bench, run, split, seed), whole(steps, "steps", 2, 24)
+        subject.require_drawable(n * n)
         corners = subject.data.gather(split, subject.positions(between), subject.seed)
         x = subject.data.preparation.restore(interpolate(subject.model, corners, n))
         title = f"between the {split} examples {between}"
-        return picture(lambda path: save_picture(x, path, columns=n, names=subject.names, walks=True, title=title))
+        return picture(
+            lambda path: save_picture(shrunk(x), path, columns=n, names=subject.names, walks=True, title=title)
+        )
 
 
 def described(subject: Subject) -> str:

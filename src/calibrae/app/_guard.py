@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-from http.cookies import CookieError, SimpleCookie
 from typing import Any, final
 from urllib.parse import parse_qs, urlsplit
 
@@ -107,13 +106,13 @@ class Guard:
         return None
 
     def _is_known(self, scope: dict[str, Any], headers: dict[str, str]) -> bool:
-        jar: SimpleCookie = SimpleCookie()
-        try:
-            jar.load(headers.get("cookie", ""))
-        except CookieError:
-            jar = SimpleCookie()
-        given = jar[COOKIE].value if COOKIE in jar else self._query_token(scope)
-        return given is not None and hmac.compare_digest(given.encode(), (self.token or "").encode())
+        cookies = (part.strip().partition("=") for part in headers.get("cookie", "").split(";"))
+        given = [
+            value for name, _, value in cookies if name == COOKIE
+        ]  # others with the same host name may set cookies too
+        asked = self._query_token(scope)
+        every = [*given, *([] if asked is None else [asked])]
+        return any(hmac.compare_digest(one.encode(), (self.token or "").encode()) for one in every)
 
     @staticmethod
     def _query_token(scope: dict[str, Any]) -> str | None:

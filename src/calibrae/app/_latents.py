@@ -10,9 +10,19 @@ import torch
 from torch import Tensor
 
 from ..errors import ArgumentError
-from ..figures import save_row
+from ..figures import save_row, shrunk
 from ..models import evaluating, mean_of
-from ..workflows import Ranking, code_map, decode, has_umap, ranked_latents, reconstruct, save_picture, traverse
+from ..workflows import (
+    Ranking,
+    code_map,
+    decode,
+    has_umap,
+    prior_middle,
+    ranked_latents,
+    reconstruct,
+    save_picture,
+    traverse,
+)
 from ._bench import HEAVY, LIGHT, Bench, answered, image, picture, whole
 from ._subject import Subject, subject_of
 
@@ -35,8 +45,8 @@ class WalkTab:
             example = gr.Textbox("0", label="Position of the example (empty: the prior's mean)", elem_id="walk-example")
             page = gr.Number(1, label="Page of 8 latents, most KL first", precision=0, minimum=1, elem_id="walk-page")
         go = gr.Button("Traverse", variant="primary", elem_id="walk-go")
-        walks = image("Each row changes one latent; the framed picture is nearest to the example", "walk-image")
-        gr.Markdown("Move the latents of this page by hand:")
+        walks = image("Walks along the latents: each row changes one", "walk-image")
+        gr.Markdown("Move the latents of this page by hand, in standard deviations of the prior:")
         with gr.Row():
             with gr.Column(scale=3):
                 self.sliders = [gr.Slider(-REACH, REACH, 0.0, step=0.01, label=f"latent {i + 1} of the page", visible=False, elem_id=f"walk-slider-{i}") for i in range(PAGE)]  # fmt: skip
@@ -52,16 +62,18 @@ class WalkTab:
     def _walk(self, run: str, split: Any, seed: float, example: str, page: float) -> Any:
         subject = subject_of(self.bench, run, split, seed)
         pages = -(-subject.model.latent_dim // PAGE)
-        number = whole(page, f"the page of {pages}", 1, pages)
+        number = whole(page, "the page", 1, pages)
         every = ranked_latents(subject.model, subject.data, subject.model.latent_dim)
         here = slice((number - 1) * PAGE, number * PAGE)
         ranking = Ranking(every.dims[here], every.values[here], every.by)
         code, context = self._code(subject, example)
         one = None if context is None else context[0]
         found = traverse(subject.model, subject.data, steps=STEPS, reach=REACH, context=one, ranking=ranking, code=code)
-        framed = [row * STEPS + int(step) for row, step in enumerate(found.nearest)] if code is not None else []
-        x = subject.data.preparation.restore(found.x)
+        x = shrunk(subject.data.preparation.restore(found.x))
+        near = found.nearest.tolist() if code is not None and x.ndim == 4 else []
+        framed = [row * STEPS + step for row, step in enumerate(near) if step >= 0]
         title = f"latents {here.start + 1} to {here.start + len(ranking.dims)} of {len(every.dims)}, -{REACH:g} to {REACH:g} standard deviations"
+        title += "; framed: nearest to the example" * bool(framed)
         how: dict[str, Any] = {
             "columns": STEPS,
             "walks": True,
@@ -70,8 +82,13 @@ class WalkTab:
             "names": subject.names,
         }
         drawn = picture(lambda path: save_picture(x, path, title=title, **how))
-        at = code if code is not None else torch.zeros(subject.model.latent_dim)
-        values = [round(min(REACH, max(-REACH, float(at[int(dim)]))), 2) for dim in ranking.dims]
+        mean, std = (
+            part.cpu()
+            for part in prior_middle(subject.model, None if context is None else context.to(subject.model.device))
+        )
+        at = code if code is not None else mean
+        places = ((at - mean) / std)[ranking.dims].clamp(-REACH, REACH).tolist()
+        values = [round(place, 2) for place in places]
         sliders = [
             gr.update(visible=i < len(values), value=values[i] if i < len(values) else 0.0, label=ranking.labels[i] if i < len(values) else "")
             for i in range(PAGE)
@@ -81,6 +98,8 @@ class WalkTab:
             "code": at.tolist(),
             "dims": ranking.dims.tolist(),
             "values": values,
+            "mean": mean[ranking.dims].tolist(),
+            "std": std[ranking.dims].tolist(),
             "context": None if context is None else context.tolist(),
         }
         return drawn, start, self._decoded(subject, at, context), *sliders
@@ -100,9 +119,10 @@ class WalkTab:
         if start is None or start["run"] != run:
             raise ArgumentError("the latents belong to another run. Press Traverse first.")
         subject, code = subject_of(self.bench, run, split, seed), torch.tensor(start["code"])
-        for dim, before, value in zip(start["dims"], start["values"], values, strict=False):
+        known = (start[name] for name in ("dims", "values", "mean", "std"))
+        for dim, before, mean, std, value in zip(*known, values, strict=False):
             if value != before:  # what nobody has moved keeps its exact value
-                code[dim] = value
+                code[dim] = mean + std * value
         context = None if start["context"] is None else torch.tensor(start["context"])
         return self._decoded(subject, code, context)
 

@@ -8,7 +8,7 @@ import gradio as gr
 
 from ..errors import ArgumentError
 from ..workflows import remove_run, rename_run
-from ._bench import LIGHT, Bench, RunPicker, answered
+from ._bench import LIGHT, Bench, RunPicker, answered, shown
 
 
 @final
@@ -36,7 +36,7 @@ class ManagePage:
     def _rename(self, run: str | None, name: str) -> Any:
         place = rename_run(self.bench.shelf.place(run or ""), name.strip())
         chosen = self.bench.shelf.name_of(self.bench.folder / place.relative_to(self.bench.folder.absolute()))
-        return gr.update(choices=self.bench.shelf.names(), value=chosen), f"{run} is now {chosen}.", ""
+        return gr.update(choices=self.bench.shelf.names(), value=chosen), f"{shown(run)} is now {shown(chosen)}.", ""
 
     @answered
     def _remove(self, run: str | None, sure: str) -> Any:
@@ -44,4 +44,8 @@ class ManagePage:
         if sure.strip() != run:
             raise ArgumentError(f"to delete {run}, type its name beside the button; got {sure.strip()[:60]!r}.")
         place = remove_run(path)
-        return self.runs.refreshed(None), f"{run} is in the bin: {place}. Move the folder back to have it again.", ""
+        return (
+            self.runs.refreshed(None),
+            f"{shown(run)} is in the bin: {shown(place)}. Move the folder back to have it again.",
+            "",
+        )

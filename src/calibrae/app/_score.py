@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 from typing import Any, final
@@ -11,6 +12,7 @@ import gradio as gr
 from ..errors import ArgumentError
 from ..workflows import Scores, draw_scores, save_scores_csv, score
 from ._bench import HEAVY, Bench, Deadline, RunPicker, answered, image, picture, shown, whole
+from ._subject import subject_of
 
 LISTED = 50
 
@@ -41,17 +43,15 @@ class ScorePage:
 
     @answered
     def _score(self, name: str | None, samples: float, seed: float, named: str, files: list[str] | None, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008  # fmt: skip
-        if not name:
-            raise ArgumentError("choose a run. If there is none, train one on the page Train.")
-        run = self.bench.shelf.open(name)
-        data = self.bench.data_place(named, files) if files or named.strip() else None
+        run = subject_of(self.bench, name, "test", seed).run
+        data = self.bench.data_place(named, files, run=run.path) if files or named.strip() else None
         k, chosen = whole(samples, "the number of samples", 1, 5000), whole(seed, "the seed", 0, 2**31 - 1)
         found = score(run, data, importance_samples=k, seed=chosen, tick=Deadline(progress))
         try:
             drawn = picture(lambda path: draw_scores(found, run.data.source.columns, path))
         except ArgumentError as error:
             drawn, found.notes = gr.update(value=None, visible=False), (*found.notes, str(error))
-        place = Path(tempfile.mkdtemp(prefix="calibrae-")) / "scores.csv"
+        place = Path(tempfile.mkdtemp(dir=os.environ.get("GRADIO_TEMP_DIR"))) / "scores.csv"
         save_scores_csv(found, place)
         return _about(found), drawn, _table(found), gr.update(value=str(place), visible=True)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ArgumentError, CalibraeError, MissingExtraError
-from ..workflows import Queue
+from ..workflows import Queue, forget_uploads
 
 MOST = 4 << 30  # bytes of a request
 ADVANCE_EVERY = 0.5  # seconds
@@ -96,6 +96,8 @@ def serve(
     Raises:
         CalibraeError: if the folder, the host or the port cannot be used.
     """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that all is put in order then, too
     with _bound(host, port) as bound, tempfile.TemporaryDirectory(prefix="calibrae-app-") as temporary:
         os.environ["GRADIO_TEMP_DIR"] = temporary  # what is sent lies where nobody else looks, and goes with the server
         token = None if _is_loopback(host) else secrets.token_urlsafe(24)
@@ -103,9 +105,11 @@ def serve(
         queue, ended = Queue(folder), threading.Event()
         app = workbench(folder, queue=queue, hosts=hosts, token=token, allow_audit=allow_audit)
         with queue.held():
+            forget_uploads(folder, [entry.arguments[1] for entry in queue.entries() if len(entry.arguments) > 1])
             runner = threading.Thread(target=_advance, args=(queue, ended), name="calibrae-queue", daemon=True)
             runner.start()
-            shown = f"[{host}]" if ":" in host else host
+            reached = _reached(host)
+            shown = f"[{reached}]" if ":" in reached else reached
             address = f"http://{shown}:{bound.getsockname()[1]}/" + ("" if token is None else f"?token={token}")
             say(f"calibrae: the workbench for {folder} is at {address} (Ctrl-C ends it; trainings go on)")
             try:
@@ -120,8 +124,6 @@ def _run(app: Any, bound: socket.socket) -> None:
     """Answer until Ctrl-C or SIGTERM, which uvicorn passes on as `KeyboardInterrupt` once all is closed."""
     import uvicorn
 
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
     logging.getLogger("uvicorn.error").addFilter(_is_news)
 
     config = uvicorn.Config(
@@ -169,6 +171,26 @@ def _is_loopback(host: str) -> bool:
 def _names_of(host: str) -> frozenset[str]:
     """Names by which a machine can be called that listens on an address."""
     own = {"127.0.0.1", "localhost", "::1", host.lower(), socket.gethostname().lower(), socket.getfqdn().lower()}
-    with suppress(OSError):
-        own |= {str(entry[4][0]).lower() for entry in socket.getaddrinfo(socket.gethostname(), None)}
-    return frozenset(own)
+    return frozenset(own | {address.lower() for address in _addresses()})
+
+
+def _addresses() -> list[str]:
+    """Addresses of this machine's networks, without loopbacks and those that are good on one link only."""
+    import psutil
+
+    every = [
+        entry.address
+        for entries in psutil.net_if_addrs().values()
+        for entry in entries
+        if entry.family in (socket.AF_INET, socket.AF_INET6)
+    ]
+    return [address for address in every if not _is_loopback(address) and not address.lower().startswith("fe80")]
+
+
+def _reached(host: str) -> str:
+    """Address by which others reach a machine that listens on an address."""
+    if host not in ("0.0.0.0", "::"):  # noqa: S104 (told apart, not listened on)
+        return host
+    wanted = 6 if host == "::" else 4
+    own = [address for address in _addresses() if ipaddress.ip_address(address).version == wanted]
+    return own[0] if own else host

@@ -14,6 +14,8 @@ from ..models import VAE
 from ..workflows import Run
 from ._bench import Bench, whole
 
+NUMBERS = 1 << 26  # of all examples of an answer
+
 
 @final
 @dataclass(frozen=True)
@@ -50,6 +52,14 @@ class Subject:
         """Tell whether examples are rows."""
         return len(self.data.spec.data_shape) == 1
 
+    def require_drawable(self, n: int) -> None:
+        """Raise `ArgumentError` unless so many examples can be decoded and drawn at once."""
+        most = max(1, NUMBERS // self.data.spec.data_dim)
+        if n > most:
+            raise ArgumentError(
+                f"at most {most:,} examples of this size can be shown at once; got {n:,}. Ask for fewer."
+            )
+
     def contexts(self, n: int, condition: str) -> Tensor | None:
         """Contexts of `n` samples: of the condition that was typed, or spread as in the split.
 
@@ -77,6 +87,9 @@ class Subject:
             raise ArgumentError(f"positions must be whole numbers, as in 0,5 or 0,1,2,3; got {text[:60]!r}.") from None
         if len(found) not in (2, 4):
             raise ArgumentError(f"an interpolation is between 2 or 4 examples; got {len(found)}.")
+        last = len(self.data.view(self.split)) - 1
+        if not all(0 <= position <= last for position in found):
+            raise ArgumentError(f"positions in the {self.split} split go from 0 to {last:,}; got {text[:60]!r}.")
         return found
 
 
@@ -98,4 +111,5 @@ def subject_of(bench: Bench, run: str | None, split: Any, seed: float | None) ->
     """
     if not run:
         raise RunError("choose a run. If there is none, train one on the page Train.")
+    bench.require_allowed(bench.shelf.config(run)["data"].get("source"))
     return Subject(bench.shelf.open(run), split, whole(seed, "the seed", 0, 2**31 - 1))

@@ -14,7 +14,7 @@ from .._optional import names_missing
 from ..data import NAMES, Data, DataOptions, load_data
 from ..errors import ArgumentError, CalibraeError, RunError
 from ..figures.page import curves_plot
-from ..workflows import Progress, Training, draw_so_far, examples, progress_of, save_picture
+from ..workflows import UNKNOWN, Progress, Training, draw_so_far, examples, progress_of, save_picture
 from ._bench import LIGHT, QUIET, Bench, answered, command, image, picture, shown, whole
 from ._options import Option, further_options, main_options, reading_options, train_arguments
 
@@ -116,7 +116,7 @@ class TrainPage:
     def _line(self, named: str, files: list[str] | None, name: str, *values: Any) -> str:
         try:
             data = "FILES" if files else self.bench.data_place(named, None)
-            out = self.bench.folder / (name.strip() or _suggested(data, self.bench.shelf.names()))
+            out = self.bench.shelf.new(name.strip() or _suggested(data, self._taken()))
             return command(*train_arguments(data, str(out), self.options, values))
         except CalibraeError as error:
             return f"# {error}"
@@ -124,13 +124,13 @@ class TrainPage:
     @answered
     @names_missing
     def _look(self, named: str, files: list[str] | None, *values: Any) -> Any:
-        options = DataOptions(**reading_options(self.options, values))
-        data = load_data(self.bench.data_place(named, files), options)
+        options = reading_options(self.options, values)
+        data = load_data(self.bench.data_place(named, files, options), DataOptions(**options))
         return _described(data), _previewed(data)
 
     @answered
     def _go(self, named: str, files: list[str] | None, name: str, *values: Any) -> Any:
-        data = self.bench.data_place(named, files)
+        data = self.bench.data_place(named, files, reading_options(self.options, values))
         chosen = name.strip() or _suggested(Path(data).stem if files else data, self._taken())
         out = self.bench.shelf.new(chosen)
         if out.exists():
@@ -142,14 +142,13 @@ class TrainPage:
 
     @answered
     def _stop(self, run: str) -> None:
-        self.bench.queue.stop(run)
-        gr.Info("It saves its state and ends.", title=run)
+        gr.Info(self.bench.queue.stop(_chosen(run)), title=shown(run))
 
     @answered
     def _resume(self, run: str, epochs: str) -> None:
-        path = self.bench.shelf.place(run)
-        config = self.bench.shelf.config(run)
-        source = config["data"].get("source")
+        path = self.bench.shelf.place(_chosen(run))
+        source = self.bench.shelf.config(run)["data"].get("source")
+        self.bench.require_allowed(source)
         if source is None:
             raise RunError(f"{run} was trained on data from Python, so only Python can go on with it.")
         more = ["--epochs", str(whole(epochs, "epochs", 1, 10**6))] if epochs.strip() else []
@@ -160,7 +159,7 @@ class TrainPage:
         entries = self.bench.queue.entries()
         now = {entry.run: entry for entry in entries}
         states = tuple((entry.key, entry.state) for entry in entries)
-        known = [*dict.fromkeys(entry.run for entry in reversed(entries))]
+        known = self._known(entries)
         chosen = run if run in known else next(iter(known), None)
         table = gr.skip() if seen.get("states") == states and not _goes_on(entries) else _table(entries, self._progress)
         picker = gr.skip() if seen.get("known") == known and chosen == run else gr.update(choices=known, value=chosen)
@@ -173,7 +172,14 @@ class TrainPage:
         fresh["epochs"] = epochs
         plot = _curves(about) if is_new else gr.skip()
         image, fresh = self._image(chosen, epochs, fresh, seen)
-        return picker, table, _sentence(now[chosen], about), plot, image, self.bench.queue.log(chosen), fresh
+        said = _sentence(chosen, now.get(chosen), about)
+        return picker, table, said, plot, image, self.bench.queue.log(chosen), fresh
+
+    def _known(self, entries: list[Training]) -> list[str]:
+        """Runs that can be watched: those of the queue first, the newest at the top, then all others."""
+        there = self.bench.shelf.names()
+        queued = [entry.run for entry in reversed(entries) if entry.state != "ended" or entry.run in there]
+        return [*dict.fromkeys([*queued, *there])]
 
     def _image(self, run: str, epochs: int, fresh: dict[str, Any], seen: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         """Reconstructions, if there is something new to see and the last are some time ago."""
@@ -194,15 +200,14 @@ class TrainPage:
     def _progress(self, run: str) -> Progress | None:
         try:
             return progress_of(self.bench.shelf.place(run))
-        except (CalibraeError, OSError, KeyError):
+        except (CalibraeError, OSError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError):  # damaged
             return None
 
     def _taken(self) -> list[str]:
         return [*self.bench.shelf.names(), *(entry.run for entry in self.bench.queue.entries())]
 
     def _choices(self, chosen: str) -> Any:
-        known = [*dict.fromkeys(entry.run for entry in reversed(self.bench.queue.entries()))]
-        return gr.update(choices=known, value=chosen)
+        return gr.update(choices=[chosen, *self._known(self.bench.queue.entries())], value=chosen)
 
 
 def _suggested(data: str, taken: list[str]) -> str:
@@ -250,28 +255,29 @@ def _table(entries: list[Training], progress: Any) -> str:
 
 
 def _outcome(entry: Training) -> str:
+    """State of a training in a few words; how it ended, by the exit code."""
     if entry.state != "ended":
         return entry.state
     words = {
         0: "done",
         2: "not possible: see the log",
-        75: "stopped: time is over",
+        75: "stopped: its time is over",
         -15: "stopped before it began",
         130: "stopped",
         143: "stopped",
-        -1000: "ended",
+        UNKNOWN: "ended",
     }
     return words.get(entry.code or 0, f"ended with code {entry.code}: see the log")
 
 
-def _sentence(entry: Training, about: Progress | None) -> str:
+def _sentence(run: str, entry: Training | None, about: Progress | None) -> str:
     """State of a training in one line."""
+    state = "ended" if entry is None else entry.state
     if about is None or not about.history:
-        return {
-            "waiting": "It waits for its turn.",
-            "training": "It is getting ready ...",
-            "ended": f"It has {_outcome(entry)}.",
-        }[entry.state]
+        waits = {"waiting": "it waits for its turn", "training": "it is getting ready ..."}
+        return (
+            f"**{shown(run)}**: {waits.get(state) or ('there is nothing to see' if entry is None else _outcome(entry))}"
+        )
     last = about.history[-1]
     parts = [f"epoch {len(about.history)} of {'at most ' if about.is_at_most else ''}{about.epochs}"]
     if "validation_elbo" in last:
@@ -279,13 +285,21 @@ def _sentence(entry: Training, about: Progress | None) -> str:
     parts += [
         f"{label} {last[name]:.4g}" for name, label in (("validation_kl", "KL"), ("sigma", "sigma")) if name in last
     ]
-    if entry.state == "training" and about.seconds_left is not None:
+    is_over = len(about.history) >= about.epochs or about.state == "finished"
+    if state == "training" or about.state == "training":
+        left = about.seconds_left
         parts.append(
-            f"{_duration(about.seconds_left)} left" if about.state == "training" else "drawing pictures and the report"
+            "drawing pictures and the report" if is_over else "" if left is None else f"{_duration(left)} left"
         )
-    elif entry.state == "ended":
+    else:
         parts.append(about.state)
-    return f"**{shown(entry.run)}**: {', '.join(parts)}"
+    return f"**{shown(run)}**: {', '.join(part for part in parts if part)}"
+
+
+def _chosen(run: str | None) -> str:
+    if not run:
+        raise RunError("choose a training under Watch.")
+    return run
 
 
 def _duration(seconds: float) -> str:

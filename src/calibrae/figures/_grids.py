@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 SMALLEST_SIDE = 56  # pixels to which small pictures are enlarged, by whole numbers
+LARGEST = 160  # pixels of a side to which large pictures are reduced where many are shown
 GAP, PAPER = 2, 1.0
 CAPTION, TITLE = 16, 30  # pixels of room for a caption and the title
 TITLE_LETTER = 8.6  # pixels of a character of the title
@@ -52,6 +53,20 @@ def image_grid(x: Tensor, columns: int, gap: int = GAP) -> Array:
         top, left = (i // columns) * (height + gap) + GAP, (i % columns) * (width + GAP) + GAP
         canvas[top : top + height, left : left + width] = picture
     return canvas
+
+
+def shrunk(x: Tensor, largest: int = LARGEST) -> Tensor:
+    """Pictures `[N, C, H, W]` of a size at which a grid of them can still be opened; others as they are.
+
+    Examples:
+        >>> shrunk(torch.zeros(2, 1, 320, 640)).shape
+        torch.Size([2, 1, 80, 160])
+    """
+    side = max(x.shape[2:]) if x.ndim == 4 else 0
+    if side <= largest:
+        return x
+    height, width = (max(1, round(size * largest / side)) for size in x.shape[2:])
+    return torch.nn.functional.interpolate(x.float(), (height, width), mode="area")
 
 
 def save_grid(

@@ -20,6 +20,7 @@ from ._draw import draw_run as draw_run
 from ._draw import encode as encode
 from ._draw import examples as examples
 from ._draw import interpolate as interpolate
+from ._draw import prior_middle as prior_middle
 from ._draw import ranked_latents as ranked_latents
 from ._draw import reconstruct as reconstruct
 from ._draw import sample as sample
@@ -31,6 +32,7 @@ from ._live import Progress as Progress
 from ._live import draw_so_far as draw_so_far
 from ._live import model_so_far as model_so_far
 from ._live import progress_of as progress_of
+from ._queue import UNKNOWN as UNKNOWN
 from ._queue import Queue as Queue
 from ._queue import Training as Training
 from ._report import report as report
@@ -62,4 +64,5 @@ from ._train import words_of as words_of
 from ._units import require_suffix as require_suffix
 from ._units import save_arrays as save_arrays
 from ._units import whole_columns as whole_columns
+from ._uploads import forget_uploads as forget_uploads
 from ._uploads import keep_uploads as keep_uploads

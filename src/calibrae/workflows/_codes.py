@@ -77,10 +77,10 @@ def code_map(model: VAE, data: Data, split: AnySplit, seed: int = 0, method: Met
         MissingExtraError: for a method whose package is not installed.
     """
     codes, rows = _codes(model, data, split, seed, MAPPED if method == "pca" else NEIGHBOURS)
-    if codes.shape[1] < 2 or len(codes) < 3:
-        raise ArgumentError(
-            f"a map needs 2 latents and 3 examples at least; got {codes.shape[1]} and {len(codes)}. Train with more latents."
-        )
+    if codes.shape[1] < 2:
+        raise ArgumentError("a map needs 2 latents at least; this model has 1. Train with more.")
+    if len(codes) < 3:
+        raise ArgumentError(f"a map needs 3 examples at least; the {split} split has {len(codes)}. Take another split.")
     points = _placed(codes, method, seed)
     groups = _groups(data, split, rows)
     values = [] if groups or not model.is_probabilistic else _elbos(model, data, split, seed, len(rows))

@@ -160,7 +160,7 @@ class Walks(NamedTuple):
     Attributes:
         x: decoded points, `[k * steps, *data]`.
         ranking: the latents, in their order.
-        nearest: step of each walk that is nearest to its start, `[k]`.
+        nearest: step of each walk that is nearest to the code it was started from, `[k]`; -1 where that lies beyond the walk.
     """
 
     x: Tensor
@@ -219,11 +219,13 @@ def traverse(
         context = first[0]
     given = None if context is None else context.to(model.device)[None]
     with evaluating(model):
-        origin, unit = _middle(model, given)
+        origin, unit = prior_middle(model, given)
         start = torch.zeros_like(origin) if code is None else (code.to(origin) - origin) / unit
         dims = ranking.dims.to(origin.device)
         z = origin + unit * traversal(start, dims, steps, reach)
-    nearest = (torch.linspace(-reach, reach, steps) - start[dims].cpu()[:, None]).abs().argmin(1)
+    begun = start[dims].cpu()
+    nearest = (torch.linspace(-reach, reach, steps) - begun[:, None]).abs().argmin(1)
+    nearest[begun.abs() > reach] = -1
     return Walks(decode(model, z, given), ranking, nearest)
 
 
@@ -234,8 +236,8 @@ def decode(model: VAE, z: Tensor, context: Tensor | None = None) -> Tensor:
         return mean_of_data(model.decode(z.to(model.device), given)).cpu()
 
 
-def _middle(model: VAE, context: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the prior, `[d]`."""
+def prior_middle(model: VAE, context: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the prior, `[d]`; 0 and 1 without a prior, or where it cannot tell them."""
     usual = torch.zeros(model.latent_dim, device=model.device), torch.ones(model.latent_dim, device=model.device)
     p = model.prior_for(context, 1)
     if p is None:

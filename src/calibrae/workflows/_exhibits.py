@@ -15,7 +15,7 @@ from torch import Tensor
 from .._types import Split
 from ..errors import CalibraeError, first_line
 from ..evaluation import Evidence, Tick, attribute, linear_curve, split_bounds, training_spectrum
-from ..figures import save_calibration, save_curves, save_latents, save_marginals, save_rate, save_scores
+from ..figures import save_calibration, save_curves, save_latents, save_marginals, save_rate, save_scores, shrunk
 from ..figures.page import Figure, Section, Table, curves_plot, packed
 from ..functional import beta_in_conventions
 from ._codes import Method, code_map, has_umap
@@ -26,7 +26,6 @@ from ._run import Run
 SCORED, SCORE_SAMPLES = 200, 20
 EACH = 6  # best, typical and worst examples
 COLUMNS, STEPS = 8, 11
-LARGEST = 160  # pixels of a side of a picture in a grid
 
 
 class Exhibits:
@@ -104,8 +103,8 @@ class Exhibits:
     def _save(self, x: Tensor, path: Path, **how: Any) -> bytes:
         restore = self.data.preparation.restore
         if how.get("reference") is not None:
-            how["reference"] = _not_too_large(restore(how["reference"]))
-        return save_picture(_not_too_large(restore(x)), path, names=self.names, **how).read_bytes()
+            how["reference"] = shrunk(restore(how["reference"]))
+        return save_picture(shrunk(restore(x)), path, names=self.names, **how).read_bytes()
 
     # -- pictures
 
@@ -312,15 +311,6 @@ class Exhibits:
 
     def _latent_sentence(self) -> str:
         return "" if self.evidence.latents is None else self.evidence.latents.sentence
-
-
-def _not_too_large(x: Tensor) -> Tensor:
-    """Pictures of a size at which a grid of them can still be opened."""
-    largest = max(x.shape[2:]) if x.ndim == 4 else 0
-    if largest <= LARGEST:
-        return x
-    height, width = (max(1, round(side * LARGEST / largest)) for side in x.shape[2:])
-    return torch.nn.functional.interpolate(x.float(), (height, width), mode="area")
 
 
 def _there(*figures: Figure | None) -> list[Figure]:

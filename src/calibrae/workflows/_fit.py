@@ -33,7 +33,7 @@ from ..training import (
 )
 from ._announce import announce
 from ._draw import draw_run
-from ._records import StoredRequest, keep_numbers, keep_place, stored_request, write_end, write_start
+from ._records import StoredRequest, keep_numbers, stored_request, write_again, write_end, write_start
 from ._run import Run
 from ._stored import require_same, run_condition, run_preparation, stored_data
 
@@ -156,7 +156,7 @@ def fit(
             ready = in_turn(partial(_resumed_data, place, data, options, condition, stored), world)
             goal = _resumed_objective(stored, chosen_objective, model)
             stored.require_model(model)
-            world.from_first(partial(keep_place, RunFolder(place), ready))
+            world.from_first(partial(write_again, RunFolder(place), ready, chosen))
         else:
             chosen = _settings(asked)
             ready = in_turn(partial(load_data, data, options, condition=condition), world)

@@ -51,13 +51,14 @@ def progress_of(run: str | Path) -> Progress:
     folder = RunFolder.open(run)
     config, known, history = folder.read_config(), folder.read_run(), folder.read_history()
     asked = config["training"].get("epochs")
+    patience = int(config["training"].get("patience") or 0)
     steps = max(1, -(-stored_data(folder)["sizes"].get("train", 1) // int(config["training"]["batch_size"])))
     epochs = Budget(asked, steps).most // steps
     state = state_of(folder, finished=bool(known.get("finished")), epochs=len(history))
     left = None
     if history and state == "training":
         left = history[-1].get("seconds", 0.0) / len(history) * max(0, epochs - len(history))
-    return Progress(history, epochs, asked is None, left, state)
+    return Progress(history, epochs, asked is None or patience > 0, left, state)
 
 
 def state_of(folder: RunFolder, *, finished: bool, epochs: int) -> str:
@@ -93,21 +94,22 @@ def draw_so_far(run: str | Path, path: Path) -> Path:
     Raises:
         CalibraeError: if there is none yet, or the data are gone.
     """
-    model, (x, context, preparation, names) = model_so_far(run), _some_examples(str(run), _fingerprint(run))
+    model, (x, context, preparation, names) = model_so_far(run), _some_examples(str(run), _how_read(run))
     restore = preparation.restore
     x_hat = restore(reconstruct(model, x, context))
     title = "validation examples and their reconstructions, best epoch so far"
     return save_picture(x_hat, path, columns=SHOWN, reference=restore(x), names=names, title=title)
 
 
-def _fingerprint(run: str | Path) -> str:
-    return str(stored_data(RunFolder.open(run))["fingerprint"])
+def _how_read(run: str | Path) -> str:
+    """All that decides which examples a run has, and what its model sees of them."""
+    return repr(stored_data(RunFolder.open(run)))
 
 
 @lru_cache(maxsize=8)
 def _some_examples(
     run: str,
-    fingerprint: str,  # noqa: ARG001 (of the key: other data, other examples)
+    how_read: str,  # noqa: ARG001 (a part of the key: a run of the same name may be another)
 ) -> tuple[Tensor, Tensor | None, Preparation, tuple[str, ...]]:
     """A few prepared validation examples of a run, which are looked at again and again."""
     data = run_data(run)

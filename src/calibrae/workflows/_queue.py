@@ -88,7 +88,7 @@ class Queue:
         Raises:
             RunError: if another process does.
         """
-        return Lock(self.folder, refusal=REFUSAL)()
+        return Lock(self.folder, refusal=REFUSAL.replace("{folder}", str(self.folder.parent)))()
 
     def entries(self) -> list[Training]:
         """All entries, the oldest first; those that cannot be read are left out."""
@@ -132,8 +132,11 @@ class Queue:
             for entry in [entry for entry in entries if entry.state == ENDED][:-ENDED_KEPT]:
                 self._remove(entry)
 
-    def stop(self, run: str) -> None:
+    def stop(self, run: str) -> str:
         """Take a training out of the queue; one that goes on saves its state and ends.
+
+        Returns:
+            What has come of it, in a sentence.
 
         Raises:
             ArgumentError: if there is no such training.
@@ -144,9 +147,11 @@ class Queue:
                 raise ArgumentError(f"{run} is not in the queue. It has ended, or was never asked for.")
             if entry.state == WAITING:
                 self._remove(entry)
-            elif process_runs(entry.process, entry.started):
+                return "It is out of the queue, and has not begun."
+            if process_runs(entry.process, entry.started):
                 with suppress(ProcessLookupError):
                     os.kill(entry.process, signal.SIGTERM)
+            return "It saves its state and ends."
 
     def log(self, run: str) -> str:
         """End of what the last training of a run has printed."""
@@ -162,10 +167,17 @@ class Queue:
 
     def _begin(self, entry: Training) -> None:
         with self._log_file(entry).open("wb") as log:
-            child = subprocess.Popen(  # noqa: S603 (a list of arguments, no shell)
-                [sys.executable, "-m", "calibrae", *entry.arguments],
-                cwd=entry.place, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-            )  # fmt: skip
+            try:
+                child = subprocess.Popen(  # noqa: S603 (a list of arguments, no shell)
+                    [sys.executable, "-m", "calibrae", *entry.arguments],
+                    cwd=entry.place, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+                )  # fmt: skip
+            except OSError as error:  # its folder is gone, or there is no memory
+                log.write(
+                    f"calibrae: this could not be started in {entry.place}: {error.strerror}. Ask for it again.\n".encode()
+                )
+                self._write(replace(entry, code=UNKNOWN))
+                return
         self._children[entry.key] = child
         self._write(replace(entry, process=child.pid, started=process_start(child.pid) or time.time()))
 

@@ -16,7 +16,7 @@ from ..evaluation import Evaluation, evaluate_model, training_baseline
 from ..models import VAE
 from ..objectives import Objective
 from ..runs import RunFolder, save_baseline
-from ..training import TrainSettings, TrainState
+from ..training import FREE_ON_RESUME, TrainSettings, TrainState
 from ._run import Run
 from ._stored import options_from, options_to_dict
 
@@ -46,12 +46,22 @@ def write_start(
     )
 
 
-def keep_place(folder: RunFolder, data: Data) -> None:
-    """Note where the data of a run that goes on are now, if they have moved."""
-    config = folder.read_config()
-    if data.source.place is not None and data.source.place != config["data"].get("source"):
+def write_again(folder: RunFolder, data: Data, settings: TrainSettings) -> None:
+    """Note what is new about a run that goes on: where its data are now, and the settings that may change.
+
+    If it is to be longer, it is not finished any more, and the numbers of its validation split are no longer those of its end.
+    """
+    config, before = folder.read_config(), dict(folder.read_config()["training"])
+    now = plainly(asdict(settings))
+    changed = {name: now.get(name) for name in FREE_ON_RESUME if now.get(name) != before.get(name)}
+    if data.source.place is not None:
         config["data"]["source"] = data.source.place
-        folder.commit({"config.toml": folder.config_writer(config)})
+    config["training"] |= changed
+    config["request"] = config.get("request", {}) | {k: v for k, v in changed.items() if k in config.get("request", {})}
+    is_longer = bool({"epochs", "patience"} & set(changed))
+    entries: dict[str, Any] = {"finished": False, "validation": {}} if is_longer else {}
+    if config != folder.read_config() or entries:
+        folder.commit({"config.toml": folder.config_writer(config)}, **entries)
 
 
 def _model_record(model: VAE) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def list_runs(folder: str | Path = "runs", *, sort: str = "run") -> list[RunRow]
     known = list(RunRow.__slots__)
     if sort not in known:
         raise ArgumentError(f"runs can be sorted by {', '.join(known)}; got {sort!r}.")
-    rows = [_row(path) for path in _runs_in(place, DEPTH)]
+    rows = [_row(path) for path in runs_in(place)]
     if sort not in NUMBERS:
         return sorted(rows, key=lambda row: str(getattr(row, sort)))
     first = 1.0 if sort in ("bits_per_dim", "error", "seconds") else -1.0  # of these the least is best
@@ -91,7 +91,8 @@ def list_runs(folder: str | Path = "runs", *, sort: str = "run") -> list[RunRow]
     return sorted(rows, key=rank)
 
 
-def _runs_in(folder: Path, depth: int) -> Iterator[Path]:
+def runs_in(folder: Path, depth: int = DEPTH) -> Iterator[Path]:
+    """Folders of runs in a folder and below, in the order of their names; nothing in them is read."""
     if (folder / "run.json").is_file() or (folder / "config.toml").is_file():
         yield folder
         return
@@ -102,7 +103,7 @@ def _runs_in(folder: Path, depth: int) -> Iterator[Path]:
     except OSError:  # a folder of somebody else
         return
     for entry in below:
-        yield from _runs_in(entry, depth - 1)
+        yield from runs_in(entry, depth - 1)
 
 
 def _row(path: Path) -> RunRow:
@@ -111,7 +112,7 @@ def _row(path: Path) -> RunRow:
         config, known = folder.read_config(), folder.read_run()
         history = folder.read_history()
         found = dict(known.get("validation") or {})
-        elbo, baseline = found.get("elbo_nats"), found.get("baseline_log_likelihood_nats")
+        elbo, baseline = _number(found.get("elbo_nats")), _number(found.get("baseline_log_likelihood_nats"))
         if not found and history:
             best = min(history, key=lambda row: row["validation_loss"])
             found = {key: best.get(name) for key, name in HISTORY_NAMES.items()}
@@ -121,11 +122,11 @@ def _row(path: Path) -> RunRow:
             str(dict(known.get("data") or {}).get("name") or config["data"].get("source") or ""),
             _model(config),
             elbo,
-            found.get("elbo_standard_error"),
+            _number(found.get("elbo_standard_error")),
             None if elbo is None or baseline is None else elbo - baseline,
-            found.get("bits_per_dim"),
-            found.get("sigma"),
-            found.get("kl_nats"),
+            _number(found.get("bits_per_dim")),
+            _number(found.get("sigma")),
+            _number(found.get("kl_nats")),
             history[-1].get("seconds") if history else None,
             state_of(folder, finished=bool(known.get("finished")), epochs=len(history)),
         )
@@ -139,6 +140,17 @@ HISTORY_NAMES = {
     "sigma": "sigma",
     "kl_nats": "validation_kl",
 }
+
+
+def _number(value: Any) -> float | None:
+    """A number of a file; anything else is damage.
+
+    Raises:
+        TypeError: for text and the like.
+    """
+    if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+        return value
+    raise TypeError(f"numbers of the validation split must be numbers; got {str(value)[:40]!r}")
 
 
 def _model(config: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any, final
@@ -10,9 +11,10 @@ from typing import Any, final
 from ..errors import RunError
 from ..runs import RunFolder
 from ._run import Run, open_run
-from ._runs import RunRow, list_runs, require_name
+from ._runs import RunRow, list_runs, require_name, runs_in
 
 OPEN = 4  # runs that are kept in memory
+FRESH = 0.5  # seconds for which a list of names is good
 
 
 @final
@@ -37,6 +39,8 @@ class Shelf:
         self.folder = Path(folder)
         self._opened: OrderedDict[Path, tuple[object, Run]] = OrderedDict()
         self._lock = threading.RLock()
+        self._names: list[str] = []
+        self._named_until = -1.0
 
     def rows(self, sort: str = "run") -> list[RunRow]:
         """The table of the runs."""
@@ -44,7 +48,12 @@ class Shelf:
 
     def names(self) -> list[str]:
         """Names of the runs: their paths below the folder."""
-        return [self.name_of(row.run) for row in self.rows()]
+        with self._lock:
+            now = time.monotonic()
+            if now > self._named_until:
+                self._names = [self.name_of(path) for path in runs_in(self.folder)] if self.folder.is_dir() else []
+                self._named_until = now + FRESH
+            return list(self._names)
 
     def name_of(self, run: str | Path) -> str:
         """Name of a run in this folder."""
@@ -59,7 +68,9 @@ class Shelf:
         path = self.folder / name
         root = self.folder.resolve()
         try:
-            is_plain = bool(name) and ".." not in path.parts
+            is_plain = bool(name) and not any(
+                part.startswith(".") for part in Path(name).parts
+            )  # nor what is ours there
             is_inside = is_plain and path.resolve().is_relative_to(root) and (path / "config.toml").is_file()
         except (OSError, ValueError, RuntimeError):  # too long, a zero byte, a ring of links
             is_inside = False

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
 import stat
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-from ..errors import DataError, first_line
+from ..errors import CalibraeError, DataError, first_line
+from ..runs import RunFolder
+from ._runs import runs_in
 
 NAME = ".uploads"
 MOST_BYTES, MOST_FILES = 4 << 30, 200_000
@@ -39,14 +43,47 @@ def keep_uploads(files: Sequence[str | Path], folder: str | Path) -> Path:
         raise DataError("choose one file at least; got none.")
     if is_zip and len(paths) > 1:
         raise DataError("a zip file must come alone; got others beside it. Put all into one zip file.")
-    place = Path(folder) / NAME / os.urandom(6).hex()
-    place.mkdir(parents=True)
-    try:
-        _unpack(paths[0], place) if is_zip else _copy(paths, place)
-    except BaseException:
-        shutil.rmtree(place, ignore_errors=True)
-        raise
+    place = Path(folder) / NAME / _digest(paths)
+    if not place.is_dir():  # what came before is there already
+        beside = place.with_name(f"{place.name}.{os.urandom(4).hex()}")
+        beside.mkdir(parents=True)
+        try:
+            _unpack(paths[0], beside) if is_zip else _copy(paths, beside)
+            beside.rename(place)
+        except BaseException:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise
     return _single(place)
+
+
+def forget_uploads(folder: str | Path, wanted: Iterable[str] = ()) -> None:
+    """Remove what was sent and no run was trained on.
+
+    Args:
+        folder: folder of the runs.
+        wanted: places that are still needed.
+    """
+    uploads = Path(folder) / NAME
+    if not uploads.is_dir():
+        return
+    used = {str(Path(place).resolve()) for place in wanted}
+    for path in runs_in(Path(folder)):
+        with suppress(CalibraeError, OSError, KeyError, AttributeError):
+            used.add(str(RunFolder(path).read_config()["data"].get("source")))
+    for place in uploads.iterdir():
+        inside = str(place.resolve())
+        if not any(source == inside or source.startswith(inside + os.sep) for source in used):
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def _digest(paths: Sequence[Path]) -> str:
+    """Name that files have by what is in them, and what they are called."""
+    found = hashlib.blake2b(digest_size=8)
+    for path in sorted(paths, key=lambda path: path.name):
+        found.update(path.name.encode(errors="replace"))
+        with path.open("rb") as stream:
+            found.update(hashlib.file_digest(stream, "sha256").digest())
+    return found.hexdigest()
 
 
 def _copy(paths: Sequence[Path], place: Path) -> None:
