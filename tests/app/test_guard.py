@@ -96,3 +96,10 @@ def test_a_refusal_says_what_to_do_in_a_line():
     text = ask(headers={"host": "evil.example"}).text
     assert text.startswith("calibrae: ")
     assert text.count("\n") == 1
+
+
+def test_a_right_token_beats_an_old_cookie_and_odd_cookies_of_others():
+    old = {"cookie": "calibrae-token=old"}
+    assert ask(path=f"/?token={TOKEN}", token=TOKEN, headers=old).status_code == 200
+    for others in ('foo={"a": 1}; ', "a b=c; ", "foo; "):
+        assert ask(token=TOKEN, headers={"cookie": f"{others}calibrae-token={TOKEN}"}).status_code == 200

@@ -1,6 +1,7 @@
 """Runs by name, what people send, and the queue: nothing outside a folder is reached, nothing is lost."""
 
 import os
+import shutil
 import stat
 import time
 import zipfile
@@ -11,7 +12,17 @@ import pytest
 import calibrae as cb
 from calibrae.errors import ArgumentError, DataError, RunError
 from calibrae.runs import RunFolder
-from calibrae.workflows import Queue, Shelf, keep_uploads, model_so_far, progress_of, rename_run
+from calibrae.workflows import (
+    Queue,
+    Shelf,
+    Training,
+    draw_so_far,
+    forget_uploads,
+    keep_uploads,
+    model_so_far,
+    progress_of,
+    rename_run,
+)
 from calibrae.workflows import _uploads as uploads
 from calibrae.workflows._queue import UNKNOWN
 
@@ -26,7 +37,22 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "name", ["..", "../runs/a", "/etc", "a/../../x", "", ".", "a\x00b", "x" * 5000, "c", "a/config.toml", "~"]
+    "name",
+    [
+        "..",
+        "../runs/a",
+        "/etc",
+        "a/../../x",
+        "",
+        ".",
+        "a\x00b",
+        "x" * 5000,
+        "c",
+        "a/config.toml",
+        "~",
+        ".uploads/a",
+        ".bin/a",
+    ],
 )
 def test_a_name_reaches_no_other_folder(folder, name):
     with pytest.raises(RunError, match="there is no run"):
@@ -89,6 +115,53 @@ def test_a_finished_run_is_looked_at(folder):
     assert (found.epochs, len(found.history), found.is_at_most, found.state) == (2, 2, False, "finished")
     one, other = model_so_far(folder / "a"), cb.load(folder / "a")
     assert all((one.state_dict()[name] == value).all() for name, value in other.state_dict().items())
+
+
+def test_a_run_that_goes_on_is_no_longer_what_it_was(tmp_path):
+    """The pages show the run as it is: its epochs, its state, its newest weights."""
+    place = tmp_path / "r"
+
+    def train(**how):
+        model = cb.build("sigma-vae", data_shape=(1, 8, 8), latent_dim=2, network="linear")
+        return cb.fit(model, "digits", place, quiet=True, pictures=False, **how)
+
+    train(epochs=2)
+    before, first = model_so_far(place).state_dict(), RunFolder(place).read_run()["validation"]["elbo_nats"]
+    train(epochs=6, resume=True, stop_after=4)
+    found = progress_of(place)
+    assert (len(found.history), found.epochs, found.state) == (4, 6, "stopped after epoch 4")
+    after = model_so_far(place).state_dict()
+    assert any((before[name] != value).any() for name, value in after.items())
+    row = next(iter(Shelf(tmp_path).rows()))
+    assert row.state == "stopped after epoch 4"
+    assert row.elbo == RunFolder(place).read_run()["validation"]["elbo_nats"] != first
+    train(epochs=None, resume=True)
+    assert progress_of(place).state == "finished"
+    assert progress_of(place).epochs == 6
+
+
+def test_patience_may_end_a_run_before(tmp_path):
+    model = cb.build("sigma-vae", data_shape=(1, 8, 8), latent_dim=2, network="linear")
+    cb.fit(model, "digits", tmp_path / "r", epochs=3, patience=2, quiet=True, pictures=False)
+    assert progress_of(tmp_path / "r").is_at_most
+
+
+def test_numbers_that_are_text_are_damage(folder, tmp_path):
+    place = tmp_path / "runs" / "odd"
+    shutil.copytree(folder / "a", place)
+    RunFolder(place).commit(validation={"elbo_nats": "<img src=x onerror=alert(1)>"})
+    (row,) = Shelf(tmp_path / "runs").rows("elbo")
+    assert "numbers of the validation split must be numbers" in row.state
+
+
+def test_examples_of_another_run_of_the_same_name_are_not_shown(tmp_path):
+    place = tmp_path / "r"
+    how = {"quiet": True, "pictures": False, "epochs": 1, "overwrite": True}
+    cb.fit(cb.build("sigma-vae", data_shape=(1, 8, 8), latent_dim=2, network="linear"), "digits", place, **how)
+    draw_so_far(place, tmp_path / "a.png")
+    model = cb.build("sigma-vae", data_shape=(1, 8, 8), latent_dim=2, network="linear", context_dim=10)
+    cb.fit(model, "digits", place, condition="label", **how)
+    draw_so_far(place, tmp_path / "b.png")
 
 
 # -- what people send
@@ -157,6 +230,21 @@ def test_a_zip_of_pictures_is_data(tmp_path):
     )
     assert place.name == "mine"
     assert cb.load_data(str(place)).spec.data_shape == (3, 8, 8)
+
+
+def test_what_is_sent_twice_is_kept_once_and_what_no_run_uses_is_forgotten(tmp_path):
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).integers(0, 9, (60, 3)))
+    one, other = (keep_uploads([tmp_path / "a.npy"], tmp_path / "runs") for _ in range(2))
+    assert one == other
+    model = cb.build("sigma-vae", data_shape=(3,), latent_dim=2, network="linear")
+    cb.fit(model, str(one), tmp_path / "runs" / "r", epochs=1, quiet=True, pictures=False)
+    np.save(tmp_path / "b.npy", np.zeros((3, 3)))
+    unused = keep_uploads([tmp_path / "b.npy"], tmp_path / "runs")
+    forget_uploads(tmp_path / "runs", [str(unused)])
+    assert unused.exists()
+    forget_uploads(tmp_path / "runs")
+    assert one.exists()
+    assert not unused.exists()
 
 
 def test_sent_files_keep_their_endings_and_lose_what_is_odd(tmp_path):
@@ -266,6 +354,15 @@ def test_another_queue_knows_what_goes_on_and_what_has_ended(slow):
     assert states(second)["a"] == ("ended", UNKNOWN)  # nobody saw its exit code
     for child in first._children.values():
         child.wait()
+
+
+def test_what_cannot_be_started_does_not_hold_up_the_rest(slow):
+    queue = Queue(slow / "runs")
+    queue._write(Training(1, "lost", ("train", "0"), str(slow / "gone")))
+    queue.add("a", ["train", "0"])
+    wait_for(lambda: states(queue).get("a") == ("ended", 0))
+    assert states(queue)["lost"] == ("ended", UNKNOWN)
+    assert "could not be started" in queue.log("lost")
 
 
 def test_one_server_at_a_time(slow):
