@@ -23,7 +23,9 @@ ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 TUTORIALS = tuple(sorted((ROOT / "docs" / "tutorials").glob("*.md")))
 BLOCK = re.compile(r"```\n(\$ calibrae .*?)```", re.DOTALL)
-STEP = re.compile(r"```python\n(?P<code>.*?)```(?:\n\n```text\n(?P<said>.*?)```)?|```\n(?P<commands>\$ calibrae .*?)```", re.DOTALL)
+STEP = re.compile(
+    r"```python\n(?P<code>.*?)```(?:\n\n```text\n(?P<said>.*?)```)?|```\n(?P<commands>\$ calibrae .*?)```", re.DOTALL
+)
 NUMBER = re.compile(r"(?<![\w.])-?\d+(?:[.,]\d+)*")
 BOTH = " 2>&1"  # of a command whose progress is shown too
 KEPT = {  # what README's commands make, and where the pages show it

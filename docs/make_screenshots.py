@@ -1,6 +1,6 @@
 """Take the pictures of the workbench that the pages show: train in it, explore, compare; in a real browser.
 
-Run it from the repository, with Chromium and Playwright there: `python docs/make_screenshots.py DATA`, DATA as in `calibrae train` (`mnist`, ...).
+Run it from the repository, with Chromium and Playwright there: `python docs/make_screenshots.py DATA`, DATA a folder or file of pictures.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 IMAGES = Path(__file__).parent / "img"
-WIDE, DARK = {"viewport": {"width": 1240, "height": 900}}, {"color_scheme": "dark"}
+WIDE, DARK = {"viewport": {"width": 1240, "height": 1000}}, {"color_scheme": "dark"}
 MINUTES = 10
 
 
@@ -24,6 +24,9 @@ def main(data: str, epochs: str = "6") -> None:
     from playwright.sync_api import sync_playwright
 
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        Path(folder, "data").mkdir()
+        place = Path(folder, "data", Path(data).name)
+        place.symlink_to(Path(data).resolve())  # the pictures show no path of this machine
         command = [sys.executable, "-m", "calibrae", "app", "runs", "--port", "0"]
         server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder, env=os.environ | {"CALIBRAE_REPORT": "0"})  # noqa: S603  # fmt: skip
         assert server.stdout is not None
@@ -31,7 +34,7 @@ def main(data: str, epochs: str = "6") -> None:
         assert found is not None
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         try:
-            _train(browser.new_page(**WIDE), found.group(), data, epochs)
+            _train(browser.new_page(**WIDE), found.group(), f"data/{place.name}", epochs)
             _explore(browser.new_page(**WIDE, **DARK), found.group())
         finally:
             browser.close()
@@ -49,20 +52,23 @@ def _train(page: Any, address: str, data: str, epochs: str) -> None:
     _open(page, address)
     page.fill("#train-data input", data)
     page.keyboard.press("Enter")
-    page.click("text=Look at the data")
-    page.wait_for_selector("#train-preview img")
     for name, latents in (("ten", "10"), ("thirty", "30")):
         page.fill("#train-name textarea, #train-name input", name)
         page.fill("#train-epochs textarea, #train-epochs input", epochs)
         page.fill("#train-latent_dim textarea, #train-latent_dim input", latents)
-        page.wait_for_function(f"document.querySelector('#train-command textarea').value.includes('--latent-dim {latents}')")
+        page.wait_for_function(
+            f"document.querySelector('#train-command textarea').value.includes('--latent-dim {latents}')"
+        )
         page.click("#train-go")
         page.wait_for_selector(f"#train-table >> text={name}")
     page.wait_for_selector("#train-rebuilt img")
     page.wait_for_function("/epoch [3-9]/.test(document.querySelector('#train-progress').innerText)")
     page.wait_for_timeout(4000)
+    page.evaluate("window.scrollTo(0, 0)")
     page.screenshot(path=IMAGES / "app-train.png")
-    page.wait_for_function("[...document.querySelectorAll('#train-table td')].filter((cell) => cell.innerText === 'done').length === 2")
+    page.wait_for_function(
+        "[...document.querySelectorAll('#train-table td')].filter((cell) => cell.innerText === 'done').length === 2"
+    )
 
 
 def _explore(page: Any, address: str) -> None:

@@ -166,7 +166,10 @@ def train(page, name, epochs, latents="3"):
             and f"/{name} " in page.input_value("#train-command textarea")
         )
     )
+    command = page.input_value("#train-command textarea")
     page.click("#train-go")
+    page.wait_for_selector(f"#train-progress >> text={name}:")
+    return command
 
 
 def test_a_training_is_watched_to_its_end(opened, server):
@@ -174,8 +177,7 @@ def test_a_training_is_watched_to_its_end(opened, server):
     page.click("text=Look at the data")
     page.wait_for_selector("text=read as 17 levels")
     picture(page, "#train-preview")
-    train(page, "watched", 40)
-    command = page.input_value("#train-command textarea")
+    command = train(page, "watched", 40)
     assert command == f"calibrae train digits --out {server.folder}/watched --latent-dim 3 --epochs 40"
     seen = set()
 

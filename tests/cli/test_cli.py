@@ -136,7 +136,9 @@ def test_errors_are_one_line_and_exit_2(run, capsys, tmp_path, monkeypatch, argu
 def test_a_translated_beta(tmp_path, capsys):
     """SSE + 4 KL is half-SSE + 2 KL, beta = 2 at sigma = 1."""
     arguments = ["--model", "vae", "--beta", 4, "--beta-convention", "sse", "--epochs", 1, "--hidden", 16]
-    code, out, err = call(capsys, "train", "digits", "--out", tmp_path / "r", "--latent-dim", 2, *arguments, "--json")
+    code, out, err = call(
+        capsys, "train", "digits", "--out", tmp_path / "r", "--latent-dim", 2, *arguments, "--json", "--verbose"
+    )
     assert code == 0
     assert json.loads(out)["beta"] == 2.0
     assert "sse 4" in err

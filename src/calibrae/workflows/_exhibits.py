@@ -18,7 +18,7 @@ from ..evaluation import Evidence, Tick, attribute, linear_curve, split_bounds, 
 from ..figures import save_calibration, save_curves, save_latents, save_marginals, save_rate, save_scores, shrunk
 from ..figures.page import Figure, Section, Table, curves_plot, packed
 from ..functional import beta_in_conventions
-from ._codes import Method, code_map, has_umap
+from ._codes import FEWEST, Method, code_map, has_umap
 from ._draw import interpolate, reconstruct, sample, save_picture, traverse
 from ._records import stored_request
 from ._run import Run
@@ -215,10 +215,10 @@ class Exhibits:
         png = save_calibration(found.overall.pit, found.element_spread, path).read_bytes()
         return Figure("Calibration of the density", png, found.sentence, is_wide=True)
 
-    def _map(self, path: Path) -> Figure:
+    def _map(self, path: Path) -> Figure | None:
         return self._mapped(path, "pca", "on their first two principal components")
 
-    def _neighbours(self, path: Path) -> Figure:
+    def _neighbours(self, path: Path) -> Figure | None:
         return self._mapped(path, "t-sne", "by t-SNE, which keeps neighbours together; distances and sizes say nothing")
 
     def _umap(self, path: Path) -> Figure | None:
@@ -226,7 +226,9 @@ class Exhibits:
             return None
         return self._mapped(path, "umap", "by UMAP, which keeps neighbours together; distances and sizes say nothing")
 
-    def _mapped(self, path: Path, method: Method, how: str) -> Figure:
+    def _mapped(self, path: Path, method: Method, how: str) -> Figure | None:
+        if self.model.latent_dim < 2 or len(self.data.view(self.split)) < (3 if method == "pca" else FEWEST):
+            return None
         found = code_map(self.model, self.data, self.split, self.seed, method)
         found.draw(path)
         title = f"Map of {len(found.points):,} codes, coloured {found.by}, {how}"
