@@ -93,7 +93,7 @@ def opened(browser, server):
             lambda r: None if "127.0.0.1" in r.url or r.url.startswith(("data:", "blob:")) else troubles.append(r.url),
         )
         page.goto(address or server.address)
-        page.wait_for_selector("#train-go")
+        page.wait_for_function("document.querySelector('#train-command textarea')?.value.startsWith('calibrae')")
         pages.append((page, troubles))
         return page
 

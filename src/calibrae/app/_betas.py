@@ -31,8 +31,8 @@ class BetasPage:
         self.answer = gr.Markdown(elem_id="beta-answer")
         self.table = gr.HTML(elem_id="beta-table")
         self.asked = [value, source, shape, latents, batch, sigma, span]
-        for widget in self.asked:
-            widget.change(self.translate, self.asked, [self.answer, self.table], trigger_mode="always_last", **QUIET)
+        changes = [widget.change for widget in self.asked]
+        gr.on(changes, self.translate, self.asked, [self.answer, self.table], trigger_mode="always_last", **QUIET)
 
     def translate(self, value: str, source: str, shape: str, latents: str, batch: str, sigma: str, span: str) -> Any:
         """Translate the number, or say what is missing."""

@@ -97,9 +97,8 @@ class TrainPage:
 
     def _connect(self) -> None:
         asked = [self.named, self.files, self.name, *self.widgets]
-        for widget in (self.named, self.name, *self.widgets):
-            widget.change(self._line, asked, self.line, **QUIET)
-        self.files.change(self._line, asked, self.line, **QUIET)
+        changes = [widget.change for widget in asked]
+        gr.on(changes, self._line, asked, self.line, trigger_mode="always_last", **QUIET)  # the last word counts
         self.look.click(self._look, [self.named, self.files, *self.widgets], [self.about, self.preview], **LIGHT)
         self.go.click(self._go, asked, [self.run, self.name, self.named, self.files], **LIGHT)
         self.stop.click(self._stop, self.run, None, **LIGHT)
