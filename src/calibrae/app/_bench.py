@@ -34,7 +34,6 @@ HEAVY: dict[str, Any] = PRIVATE | {
 LIGHT: dict[str, Any] = PRIVATE | {"concurrency_id": "light", "concurrency_limit": 4, "show_progress": "minimal"}
 QUIET: dict[str, Any] = PRIVATE | {"concurrency_id": "quiet", "concurrency_limit": 8, "show_progress": "hidden"}
 LOG = logging.getLogger("calibrae.app")
-SEVERITY = {"error": "error", "warning": "warning"}
 
 
 @final

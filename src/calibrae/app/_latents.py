@@ -55,7 +55,6 @@ class WalkTab:
         asked_here = [*asked, example, page]
         go.click(self._walk, asked_here, [walks, start, point, *self.sliders], **HEAVY)
         for slider in self.sliders:
-            slider.release(self._move, [*asked, start, *self.sliders], point, **LIGHT)
             slider.input(self._move, [*asked, start, *self.sliders], point, trigger_mode="always_last", **LIGHT)
 
     @answered
