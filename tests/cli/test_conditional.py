@@ -262,7 +262,7 @@ def test_conditions_on_the_command_line(by_site, by_numbers, tmp_path, capsys, c
     [
         ("site", "south", "must be one of east, north, west; got south"),
         ("site", "7", "must be one of east, north, west; got 7"),
-        ("numbers", "fast", "--condition must be 2 numbers, as in 1.5,2; got 'fast'"),
+        ("numbers", "fast", "the condition must be 2 numbers, as in 1.5,2; got 'fast'"),
         ("numbers", "1,2,3", "must be 2 finite numbers"),
     ],
 )

@@ -70,7 +70,7 @@ class Subject:
         if coding is None and not typed:
             return None
         if typed:
-            return self.run.contexts(_value(typed, coding), n)
+            return self.run.contexts(typed if coding is None else coding.typed(typed), n)
         known = self.data.contexts(self.split)
         assert known is not None
         return known[torch.linspace(0, len(known) - 1, n).long()]
@@ -91,16 +91,6 @@ class Subject:
         if not all(0 <= position <= last for position in found):
             raise ArgumentError(f"positions in the {self.split} split go from 0 to {last:,}; got {text[:60]!r}.")
         return found
-
-
-def _value(typed: str, coding: Any) -> Any:
-    if coding is None or coding.kind == "classes":
-        return typed
-    try:
-        values = [float(part) for part in typed.split(",")]
-    except ValueError:
-        raise ArgumentError(f"the condition must be {coding.dim} numbers, as in 1.5,2; got {typed[:60]!r}.") from None
-    return values[0] if len(values) == 1 else values
 
 
 def subject_of(bench: Bench, run: str | None, split: Any, seed: float | None) -> Subject:

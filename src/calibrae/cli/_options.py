@@ -88,13 +88,7 @@ def sigma_value(text: str | None) -> Any:
 
 def condition_value(text: str | None, coding: Any) -> Any:
     """`'cat'` or `'007'` as a class, `'1.5,2'` as numbers, by the coding of the run's condition."""
-    if text is None or coding is None or coding.kind == "classes":
-        return text
-    try:
-        values = [float(part) for part in text.split(",")]
-    except ValueError:
-        raise typer.BadParameter(f"--condition must be {coding.dim} numbers, as in 1.5,2; got {text!r}.") from None
-    return values[0] if len(values) == 1 else values
+    return text if text is None or coding is None else coding.typed(text)
 
 
 def check_split(split: str) -> Any:

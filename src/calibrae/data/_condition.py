@@ -13,8 +13,8 @@ from torch import Tensor
 
 from .._plain import record_of
 from .._types import AnySplit, Split
-from ..errors import DataError
-from ._source import Array, Part, Source, part_of
+from ..errors import ArgumentError, DataError
+from ._source import Array, Part, Source, counted, part_of
 from ._view import View
 
 GIVEN = "condition"  # name of a condition that comes as an array
@@ -51,6 +51,22 @@ class Condition:
     def dim(self) -> int:
         """Number of features of the context."""
         return len(self.values) if self.kind == "classes" else len(self.mean)
+
+    def typed(self, text: str) -> Any:
+        """A condition as somebody types it: `'cat'` or `'007'` is a class, `'1.5,2'` are numbers.
+
+        Raises:
+            ArgumentError: if numbers are needed and none came.
+        """
+        if self.kind == "classes":
+            return text
+        try:
+            values = [float(part) for part in text.split(",")]
+        except ValueError:
+            raise ArgumentError(
+                f"the condition must be {counted(self.dim, 'number')}, as in 1.5,2; got {text[:60]!r}."
+            ) from None
+        return values[0] if len(values) == 1 else values
 
     def __call__(self, raw: Any) -> Tensor:
         """Code conditions, `[N]` or `[N, k]`, as contexts `[N, dim]`, float32.
