@@ -1,6 +1,9 @@
 """The events of the pages, called as the browser calls them: hostile, odd and large values end in a message."""
 
+import asyncio
 import zipfile
+from contextlib import contextmanager
+from unittest import mock
 
 import gradio as gr
 import numpy as np
@@ -17,10 +20,22 @@ from calibrae.app._train import TrainPage
 from calibrae.errors import ArgumentError, DataError
 from calibrae.workflows import Queue
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)  # event loops that Gradio leaves open
 HOW = {"quiet": True, "pictures": False, "epochs": 1}
+
+
+@contextmanager
+def blocks():
+    """A page whose event loops are closed at the end; Gradio leaves them open."""
+    made, new = [], asyncio.new_event_loop
+
+    def noted():
+        made.append(new())
+        return made[-1]
+
+    with mock.patch("asyncio.new_event_loop", noted), gr.Blocks():
+        yield
+    for loop in made:
+        loop.close()
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +52,13 @@ def bench(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def explore(bench):
-    with gr.Blocks():
+    with blocks():
         return ExplorePage(bench)
 
 
 @pytest.fixture(scope="module")
 def train(bench):
-    with gr.Blocks():
+    with blocks():
         return TrainPage(bench)
 
 
@@ -116,7 +131,7 @@ def test_an_example_beyond_the_walk_is_not_framed(bench):
      ("1", "mse", "3,64", "9" * 400, "", "", ""), ("1e308", "mse", "3,64,64", "128", "", "", "x"), ("nan", "mse", "1", "1", "", "", "")],
 )  # fmt: skip
 def test_odd_numbers_of_a_beta_are_a_sentence(values):
-    with gr.Blocks():
+    with blocks():
         said, _ = BetasPage().translate(*values)
     assert said.startswith("**")
 
@@ -186,7 +201,7 @@ def loss(x, x_hat, mu, logvar):
 
 def audited(bench, tmp_path, before):
     (tmp_path / "mine.py").write_text(AUDITED.format(before=before))
-    with gr.Blocks():
+    with blocks():
         page = AuditPage(bench)
     return page._audit(str(tmp_path / "mine.py"), "loss", "3,8,8", 4, 8, "data", "logvar")
 
@@ -215,7 +230,7 @@ def test_endless_output_ends_at_the_limit_of_a_file(bench, tmp_path, monkeypatch
 @pytest.mark.parametrize("shape", ["x", "", "0", "1,-2", "9999999,9999999"])
 def test_shapes_of_an_audit_are_shapes(bench, tmp_path, shape):
     (tmp_path / "mine.py").write_text("")
-    with gr.Blocks():
+    with blocks():
         page = AuditPage(bench)
     assert "shape of an example" in message(
         page._audit, str(tmp_path / "mine.py"), "loss", shape, 4, 8, "data", "logvar"

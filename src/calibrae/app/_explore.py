@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, final
 
 import gradio as gr
@@ -132,7 +133,7 @@ def described(subject: Subject) -> str:
         sigma = f"sigma {scale.std():.4g}, fixed from the start"
     name = model.config.name if model.config is not None else "a model of own modules"
     parts = [
-        f"**{shown(subject.run.path.name)}**: {shown(name)}, d = {model.latent_dim}, {sigma}; {shown(subject.data.source.name)}"
+        f"**{shown(subject.run.path.name)}**: {shown(name)}, d = {model.latent_dim}, {sigma}; {shown(Path(subject.data.source.name).name)}"
     ]
     found = known.get("validation") or {}
     if found.get("elbo_nats") is not None:
