@@ -38,9 +38,10 @@ def test_a_small_beta_selects_by_its_own_loss_and_not_by_the_elbo(capsys) -> Non
     assert (known["selected_epoch"], known["selected_by"]) == (best, "validation_loss")
     message = f"kept epoch {best} of 6: lowest validation loss {min(losses):.2f} nats, ELBO {elbos[best - 1]:.2f}"
     assert message in said
-    marked = [int(number) for number in re.findall(r"epoch +(\d+) .* best$", said, re.MULTILINE)]
+    marked = [int(number) for number in re.findall(r"^ +(\d+) .* best$", said, re.MULTILINE)]
     assert marked[-1] == best
-    assert f"loss {losses[0]:.1f}  best" in said
+    head, first = said.splitlines()[[line.startswith("epoch ") for line in said.splitlines()].index(True) :][:2]
+    assert first.split()[head.split().index("loss") + 1] == f"{losses[0]:.2f}"  # "0 s" are two words
 
 
 def test_the_columns_are_the_objective_and_the_elbo_at_the_same_scale() -> None:
