@@ -45,7 +45,9 @@ def main(data: str, epochs: str = "6") -> None:
 def _open(page: Any, address: str) -> None:
     page.set_default_timeout(60_000 * MINUTES)
     page.goto(address)
-    page.wait_for_function("document.querySelector('#train-command textarea')?.value.startsWith('calibrae')")  # it is ready
+    page.wait_for_function(
+        "document.querySelector('#train-command textarea')?.value.startsWith('calibrae')"
+    )  # it is ready
 
 
 def _train(page: Any, address: str, data: str, epochs: str) -> None:
