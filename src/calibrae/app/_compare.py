@@ -13,7 +13,7 @@ import gradio as gr
 from ..errors import ArgumentError
 from ..evaluation import number
 from ..figures import save_overlay
-from ..workflows import RunRow, compare, report
+from ..workflows import RunRow, compare, duration, report
 from ._bench import HEAVY, LIGHT, Bench, Deadline, RunPicker, answered, image, picture, shown
 from ._subject import subject_of
 
@@ -61,7 +61,7 @@ class ComparePage:
 
     @answered
     def _curves(self, names: list[str]) -> Any:
-        histories = {name: self.bench.shelf.history(name) for name in _some(names, 1)}
+        histories = {name: self.bench.shelf.history(name) for name in _some(names)}
         empty = [name for name, history in histories.items() if not history]
         if empty:
             raise ArgumentError(f"{empty[0]} has not ended an epoch yet. Choose other runs, or wait.")
@@ -69,7 +69,7 @@ class ComparePage:
 
     @answered
     def _compare(self, names: list[str], split: Any, progress: gr.Progress = gr.Progress()) -> str:  # noqa: B008 (Gradio's way)
-        chosen = [subject_of(self.bench, name, split, 0).run for name in _some(names, 1)]
+        chosen = [subject_of(self.bench, name, split, 0).run for name in _some(names)]
         place = self.bench.folder / PAGES / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(3).hex()}.html"
         tick = Deadline(progress)
         if len(chosen) == 1:
@@ -82,8 +82,8 @@ class ComparePage:
         return f"<p><a href='{link}' target='_blank'>Open it in a page of its own</a></p><iframe src='{link}' title='{title}' class='page'></iframe>"
 
 
-def _some(names: list[str] | None, least: int) -> list[str]:
-    if not names or len(names) < least:
+def _some(names: list[str] | None) -> list[str]:
+    if not names:
         raise ArgumentError("choose the runs above.")
     if len(names) > 9:
         raise ArgumentError(f"at most 9 runs can be told apart; got {len(names)}.")
@@ -101,7 +101,7 @@ def runs_as_html(rows: list[RunRow], bench: Bench) -> str:
     for row in rows:
         numbers = (
             number(row.elbo, 2), number(row.error, 2), number(row.above_baseline, 2), number(row.bits_per_dim, 3), number(row.sigma, 4),
-            number(row.kl, 1), "-" if row.seconds is None else f"{row.seconds:.0f} s",
+            number(row.kl, 1), "-" if row.seconds is None else duration(row.seconds),
         )  # fmt: skip
         words = "".join(f"<td>{shown(text)}</td>" for text in (row.data, row.model))
         cells = "".join(f"<td class='number'>{cell}</td>" for cell in numbers)

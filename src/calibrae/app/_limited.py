@@ -16,7 +16,7 @@ from typing import Any
 from ..errors import ArgumentError, DataError
 
 SECONDS, MEMORY, FILE = 120, 8 << 30, 8 << 30  # of processor time and by the clock; bytes of memory, and of a file
-TAIL = 20_000  # bytes of what it prints that are read
+TAIL = 1 << 20  # bytes of what it prints that are read
 LIMITED = """
 import json, resource, sys
 seconds, memory, largest = json.loads(sys.argv[1])
@@ -120,6 +120,6 @@ def _run(words: Sequence[str], folder: str, environment: Mapping[str, str]) -> t
 
 def _end_of(stream: Any) -> str:
     stream.seek(0, os.SEEK_END)
-    stream.seek(max(0, stream.tell() - TAIL * 50))
+    stream.seek(max(0, stream.tell() - TAIL))
     found: bytes = stream.read()
     return found.decode("utf-8", errors="replace")

@@ -51,7 +51,7 @@ def build(bench: Bench) -> gr.Blocks:
     """All pages."""
     with gr.Blocks(title=f"calibrae: {bench.folder.resolve().name}", analytics_enabled=False, fill_width=True, delete_cache=(3600, 24 * 3600)) as blocks:  # fmt: skip
         gr.Markdown(f"# calibrae\nRuns in `{bench.folder}`. Numbers are in nats.")
-        with gr.Tabs() as tabs:
+        with gr.Tabs():
             with gr.Tab("Train", id="train"):
                 train = TrainPage(bench)
             with gr.Tab("Explore", id="explore") as explore_tab:
@@ -66,7 +66,6 @@ def build(bench: Bench) -> gr.Blocks:
                 AuditPage(bench)
             with gr.Tab("Manage", id="manage") as manage_tab:
                 manage = ManagePage(bench)
-        del tabs
         for tab, picker in (
             (explore_tab, explore.runs), (compare_tab, comparison.runs), (score_tab, scores.runs), (manage_tab, manage.runs),
         ):  # fmt: skip

@@ -14,7 +14,7 @@ from .._optional import names_missing
 from ..data import NAMES, Data, DataOptions, load_data
 from ..errors import ArgumentError, CalibraeError, RunError
 from ..figures.page import curves_plot
-from ..workflows import UNKNOWN, Progress, Training, draw_so_far, examples, progress_of, save_picture
+from ..workflows import UNKNOWN, Progress, Training, draw_so_far, duration, examples, progress_of, save_picture
 from ._bench import LIGHT, QUIET, Bench, answered, command, image, picture, shown, whole
 from ._options import Option, further_options, main_options, reading_options, train_arguments
 
@@ -96,7 +96,7 @@ class TrainPage:
         self.timer = gr.Timer(LOOK_EVERY)
 
     def _connect(self) -> None:
-        asked = [self.named, self.files, self.name, *self.widgets]
+        self.asked = asked = [self.named, self.files, self.name, *self.widgets]
         changes = [widget.change for widget in asked]
         gr.on(changes, self._line, asked, self.line, trigger_mode="always_last", **QUIET)  # the last word counts
         self.look.click(self._look, [self.named, self.files, *self.widgets], [self.about, self.preview], **LIGHT)
@@ -107,8 +107,8 @@ class TrainPage:
         self.timer.tick(self._tick, [self.run, self.seen], watched, **QUIET)
 
     def first(self) -> tuple[Any, ...]:
-        """What is filled in when somebody opens the page: the inputs and outputs of `_line`."""
-        return self._line, [self.named, self.files, self.name, *self.widgets], self.line
+        """Event that fills in the command line when somebody opens the page, with its inputs and its output."""
+        return self._line, self.asked, self.line
 
     # -- events
 
@@ -244,7 +244,7 @@ def _table(entries: list[Training], progress: Any) -> str:
     for entry in reversed(entries[-12:]):
         about = progress(entry.run) if entry.state == "training" else None
         done = "" if about is None else f"{len(about.history)} of {'at most ' * about.is_at_most}{about.epochs}"
-        left = "" if about is None or about.seconds_left is None else _duration(about.seconds_left)
+        left = "" if about is None or about.seconds_left is None else duration(about.seconds_left)
         rows.append(
             f"<tr><th scope=row>{shown(entry.run)}</th><td>{_outcome(entry)}</td><td>{done}</td><td>{left}</td></tr>"
         )
@@ -287,9 +287,7 @@ def _sentence(run: str, entry: Training | None, about: Progress | None) -> str:
     is_over = len(about.history) >= about.epochs or about.state == "finished"
     if state == "training" or about.state == "training":
         left = about.seconds_left
-        parts.append(
-            "drawing pictures and the report" if is_over else "" if left is None else f"{_duration(left)} left"
-        )
+        parts.append("drawing pictures and the report" if is_over else "" if left is None else f"{duration(left)} left")
     else:
         parts.append(about.state)
     return f"**{shown(run)}**: {', '.join(part for part in parts if part)}"
@@ -299,16 +297,6 @@ def _chosen(run: str | None) -> str:
     if not run:
         raise RunError("choose a training under Watch.")
     return run
-
-
-def _duration(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 100
-        else f"{seconds / 60:.0f} min"
-        if seconds < 6000
-        else f"{seconds / 3600:.1f} h"
-    )
 
 
 def _curves(about: Progress | None) -> Any:

@@ -40,6 +40,7 @@ from ._run import Run as Run
 from ._run import load as load
 from ._run import open_run as open_run
 from ._runs import RunRow as RunRow
+from ._runs import duration as duration
 from ._runs import list_runs as list_runs
 from ._runs import remove_run as remove_run
 from ._runs import rename_run as rename_run

@@ -251,7 +251,7 @@ def runs_table(rows: list[RunRow], width: int) -> str:
 
 
 def _numbers(row: RunRow) -> list[str]:
-    seconds = "-" if row.seconds is None else _duration(row.seconds)
+    seconds = "-" if row.seconds is None else duration(row.seconds)
     return [
         number(row.elbo, 2),
         number(row.error, 2),
@@ -263,7 +263,14 @@ def _numbers(row: RunRow) -> list[str]:
     ]
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Time in the unit that suits it.
+
+    Examples:
+        >>> from calibrae.workflows import duration
+        >>> duration(99.0), duration(600.0), duration(7200.0)
+        ('99 s', '10 min', '2.0 h')
+    """
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
