@@ -1,6 +1,8 @@
 """The events of the pages, called as the browser calls them: hostile, odd and large values end in a message."""
 
 import asyncio
+import subprocess
+import sys
 import zipfile
 from contextlib import contextmanager
 from unittest import mock
@@ -237,3 +239,13 @@ def test_shapes_of_an_audit_are_shapes(bench, tmp_path, shape):
         page._audit, str(tmp_path / "mine.py"), "loss", shape, 4, 8, "data", "logvar"
     )
     assert "must be a name" in message(page._audit, str(tmp_path / "mine.py"), None, "3", 4, 8, "data", "logvar")
+
+
+def test_answers_import_no_large_package_themselves(tmp_path):
+    """Two threads that import packages which share others can wait for each other, so the server imports them before it answers."""
+    code = (
+        "import sys; from calibrae.app import workbench; workbench(sys.argv[1]); "
+        "print([name for name in ('plotly.graph_objects', 'sklearn.datasets', 'matplotlib.figure', 'datasets') if name not in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import ipaddress
 import logging
 import os
@@ -22,6 +23,10 @@ from ..workflows import Queue, forget_uploads
 
 MOST = 4 << 30  # bytes of a request
 ADVANCE_EVERY = 0.5  # seconds
+EARLY = (
+    "datasets", "jinja2", "matplotlib.backends.backend_agg", "matplotlib.colors", "matplotlib.figure", "matplotlib.patches", "matplotlib.ticker",
+    "plotly.graph_objects", "psutil", "pyarrow", "sklearn.datasets", "sklearn.manifold", "torch._dynamo",
+)  # fmt: skip
 NAMED = re.compile(r"[0-9a-f-]+\.html")
 
 
@@ -59,6 +64,7 @@ def workbench(
     from ._guard import LOOPBACK, Guard
     from ._page import CSS, build, theme
 
+    _import_early()
     is_local = token is None
     bench = Bench.of(folder, queue or Queue(folder), may_audit=allow_audit, is_local=is_local)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
@@ -74,6 +80,13 @@ def workbench(
     blocks.queue(max_size=64, default_concurrency_limit=2, api_open=False)
     gr.mount_gradio_app(app, blocks, path="", footer_links=[], theme=theme(), css=CSS, max_file_size=MOST, pwa=False, show_error=False, ssr_mode=False)  # fmt: skip
     return Guard(app, hosts or LOOPBACK, token, MOST)
+
+
+def _import_early() -> None:
+    """Import what answers would import when they first need it: two threads that import packages which share others can wait for each other."""
+    for name in EARLY:
+        with suppress(ImportError):  # whoever needs it says so
+            importlib.import_module(name)
 
 
 def serve(
