@@ -161,7 +161,9 @@ class TrainPage:
         known = self._known(entries)
         chosen = run if run in known else next(iter(known), None)
         table = gr.skip() if seen.get("states") == states and not _goes_on(entries) else _table(entries, self._progress)
-        picker = gr.skip() if seen.get("known") == known and chosen == run else gr.update(choices=known, value=chosen)
+        picker = gr.skip() if seen.get("known") == known else gr.update(choices=known)
+        if chosen != run:  # else what somebody is choosing meanwhile stays
+            picker = gr.update(choices=known, value=chosen)
         fresh = {**seen, "states": states, "known": known, "run": chosen}
         if chosen is None:
             return picker, table, "Nothing has been trained here yet.", gr.skip(), gr.skip(), gr.skip(), fresh
