@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, is_dataclass
 from typing import Any, TypeVar
 
 from .errors import ArgumentError, first_line
@@ -233,5 +234,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         entries = {str(key): _plain(part) for key, part in value.items()}
         return _NOT_PLAIN if any(part is _NOT_PLAIN for part in entries.values()) else entries
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain(asdict(value))
     inner = describe(value)
     return _NOT_PLAIN if inner is None else {"kind": value.kind, **inner}

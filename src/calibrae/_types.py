@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final, get_args
 
 import torch
 from torch import Tensor
@@ -31,7 +31,7 @@ Shared: TypeAlias = Literal["all", "channel", "element"]
 ScaleChoice: TypeAlias = Literal["optimal", "learned"] | float
 Split: TypeAlias = Literal["train", "validation", "test"]
 AnySplit: TypeAlias = Literal["train", "validation", "test", "all"]
-Support: TypeAlias = Literal["real", "unit", "binary", "count", "levels"]
+Support: TypeAlias = Literal["real", "unit", "binary", "count", "levels", "columns"]
 PreparationName: TypeAlias = Literal["dequantise", "binarise", "integers", "identity"]
 
 SHARED: tuple[Shared, ...] = ("all", "channel", "element")
@@ -148,6 +148,49 @@ class World:
 ALONE = World()  # one process, which has all the work
 
 
+Head: TypeAlias = Literal[
+    "gaussian", "student-t", "poisson", "negative-binomial", "ordinal", "categorical", "bernoulli", "hurdle"
+]
+HEADS: tuple[Head, ...] = get_args(Head)
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnModel:
+    """What a likelihood of mixed columns must know of one column: its family, its scale, and its distribution in training.
+
+    Attributes:
+        name: name of the column.
+        head: family of distributions: `gaussian` on a monotone transform, `student-t`, `poisson`, `negative-binomial`, `ordinal`,
+            `categorical`, `bernoulli`, or `hurdle`: one value that many rows share, and a Gaussian for the others.
+        scale: a number's value on the model's scale is its value in the table, minus a shift, divided by this.
+        is_positive: whether the transform begins with a logarithm.
+        knots: points of the transform, on the model's scale (of its logarithm where `is_positive`).
+        scores: normal scores at these points.
+        shares: shares of the levels in training; for a hurdle the share of the other values.
+        atom: value on the model's scale that many rows share, of a hurdle.
+        mean: mean in training, of counts.
+        variance: variance in training, of counts.
+        missing: share of the cells that were missing in training.
+    """
+
+    name: str
+    head: Head
+    scale: float = 1.0
+    is_positive: bool = False
+    knots: tuple[float, ...] = (0.0, 1.0)
+    scores: tuple[float, ...] = (0.0, 1.0)
+    shares: tuple[float, ...] = ()
+    atom: float = 0.0
+    mean: float = 0.0
+    variance: float = 1.0
+    missing: float = 0.0
+
+    @property
+    def is_density(self) -> bool:
+        """Tell whether the column has a density, or probabilities."""
+        return self.head in ("gaussian", "student-t", "hurdle")
+
+
 @dataclass(frozen=True, slots=True)
 class DataSpec:
     """Shape, levels and scale of the data that a model sees.
@@ -164,6 +207,7 @@ class DataSpec:
         log_cells: `sum log(c_i / step_i)` over the elements of a table whose columns all have steps: the log-probability of a row is
             the model's log-density minus this; `None` for other data.
         least_step: distance of neighbouring values, on the model's scale, of few values that are not dequantised; `None` for others.
+        columns: models of the columns of a table of several types, or with missing cells; empty for other data.
     """
 
     data_shape: Shape
@@ -173,6 +217,7 @@ class DataSpec:
     log_scale: float = 0.0
     log_cells: float | None = None
     least_step: float | None = None
+    columns: tuple[ColumnModel, ...] = ()
 
     @property
     def data_dim(self) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tomllib
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -101,6 +103,30 @@ def check_split(split: str) -> Any:
 def split_of(split: str | None, data: str | None) -> Any:
     """The split that was asked for; by default all of other data, or the test split of the run's own."""
     return check_split(split) if split is not None else "all" if data is not None else "test"
+
+
+def column_types(text: str | None) -> dict[str, str] | None:
+    """Types of columns by name, from a TOML file or `NAME=TYPE,NAME=TYPE`."""
+    if text is None:
+        return None
+    if text.endswith(".toml") or "=" not in text:
+        return _types_in(Path(text))
+    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+    wrong = [name for name, equals, _ in pairs if not equals]
+    if wrong:
+        raise typer.BadParameter(f"--types must be a TOML file, or NAME=TYPE,NAME=TYPE; got {text!r}.")
+    return {name.strip(): kind.strip() for name, _, kind in pairs}
+
+
+def _types_in(path: Path) -> dict[str, str]:
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise typer.BadParameter(f"--types {path} cannot be read: {error}") from error
+    entries = found.get("columns", found)
+    if not isinstance(entries, dict) or not all(isinstance(kind, str) for kind in entries.values()):
+        raise typer.BadParameter(f'--types {path} must hold lines NAME = "TYPE", perhaps under [columns].')
+    return dict(entries)
 
 
 def integers(text: str, name: str) -> list[int]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ._options import JsonFlag, integers, pair, sigma_value
+from ._options import JsonFlag, column_types, integers, pair, sigma_value
 from ._print import print_json
 
 
@@ -20,8 +20,13 @@ def train(
     network: Annotated[str, typer.Option(help="auto, linear, mlp or conv.")] = "auto",
     latent_dim: Annotated[int, typer.Option(help="Latent dimensions d.")] = 50,
     likelihood: Annotated[
-        str, typer.Option(help="gaussian, laplace, gaussian-per-example, bernoulli (binary data), or a name of yours.")
-    ] = "gaussian",
+        str | None,
+        typer.Option(
+            help="gaussian, laplace, gaussian-per-example, bernoulli (binary data), mixed (tables of several types), or a name of yours; "
+            "by default gaussian, or mixed where a table needs it.",
+            show_default=False,
+        ),
+    ] = None,
     sigma: Annotated[
         str | None,
         typer.Option(
@@ -115,6 +120,21 @@ def train(
     binarise: Annotated[
         bool, typer.Option("--binarise", help="Turn grey values into random 0/1, anew in every epoch.")
     ] = False,
+    types: Annotated[
+        str | None,
+        typer.Option(
+            help="Types of a table's columns: a TOML file of NAME = TYPE, or NAME=TYPE,NAME=TYPE: real, heavy-tailed, positive, count, ordinal, "
+            "categorical, binary, zero-inflated, date or leave-out.",
+            show_default=False,
+        ),
+    ] = None,
+    missing: Annotated[
+        str | None,
+        typer.Option(
+            help="Further words that mean a missing cell, as in -999,unknown (blanks, ?, NA, NaN, null and none do already).",
+            show_default=False,
+        ),
+    ] = None,
     condition: Annotated[
         str | None,
         typer.Option(
@@ -182,6 +202,10 @@ def read_options(context: typer.Context) -> tuple[dict[str, Any], set[str]]:
     values["data_range"] = pair(values["data_range"], "--data-range")
     values["hidden"] = tuple(integers(values["hidden"], "--hidden"))
     values["threads"] = threads if threads == "auto" else integers(threads, "--threads")[0]
+    values["columns"] = column_types(values.pop("types"))
+    values["missing"] = tuple((values["missing"] or "").split(",")) if values["missing"] else ()
+    if "types" in given:
+        given = (given - {"types"}) | {"columns"}
     values["retain_memory"] = True  # this process does nothing else
     if values["config"] is not None:
         values |= _configured(values["config"], given, set(values))
@@ -208,7 +232,7 @@ def _configured(path: str, given: set[str], names: set[str]) -> dict[str, Any]:
     unknown = sorted(name for name in stored if name not in names | KNOWN or name in REFUSED)
     if unknown:
         raise typer.BadParameter(f"--config {path}: there is no option {', '.join(unknown)}.")
-    pairs = ("size", "data_range", "hidden")
+    pairs = ("size", "data_range", "hidden", "missing")
     replaced = given | {argument for part in given & ARGUMENTS.keys() for argument in ARGUMENTS[part]}
     return {name: tuple(value) if name in pairs else value for name, value in stored.items() if name not in replaced}
 

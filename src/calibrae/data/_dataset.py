@@ -198,6 +198,13 @@ class Data:
             ArgumentError: if it has no meaning for these data.
         """
         name, spec = self.source.name, self.spec
+        if (support == "columns") != bool(spec.columns):
+            raise ArgumentError(
+                f"a table of mixed columns, or with missing cells, needs likelihood='mixed', and that needs such a table; got {name} and "
+                f"a likelihood of {support} data. Take cb.MixedLikelihood(load_data(table).spec.columns), or `--likelihood mixed`."
+            )
+        if support == "columns":
+            return self
         if support == "binary":
             return self._as_bits()
         if spec.preparation == "binarise":

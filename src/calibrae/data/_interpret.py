@@ -15,6 +15,7 @@ from ._layout import laid_out
 from ._scan import chunks, value_range
 from ._schema import LAYOUTS, Column, ColumnKind, Schema, channel_names
 from ._source import Array, DataOptions, Part, Raw, Source
+from .tables import is_mixed, mixed_table
 
 FEW_LEVELS = 32  # integer data with a maximum below this have max + 1 levels
 FEWEST_BYTES = 16  # distinct values from which a matrix of floats k/255 is taken for pictures
@@ -35,7 +36,10 @@ def interpret(raw: Raw, options: DataOptions) -> Source:
         notes.append(f"--size is for files of pictures and was not applied: {raw.name} holds numbers")
     fingerprint = raw.fingerprint or "-".join(_cache.hash_array(array)[:16] for array in raw.parts.values())
     reading = _Reading(raw, options, notes, fingerprint)
-    parts, schema = reading.table() if reading.is_table else reading.array()
+    if is_mixed(raw, options):
+        parts, schema = mixed_table(raw, options, notes)
+    else:
+        parts, schema = reading.table() if reading.is_table else reading.array()
     return Source(
         raw.name, parts, fingerprint, schema, raw.names, raw.labels, notes=tuple(dict.fromkeys(notes)), place=raw.place
     )

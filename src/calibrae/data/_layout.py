@@ -58,7 +58,8 @@ def laid_out(raw: Raw, trained: Schema | None = None) -> Raw:
         raise DataError(f"{raw.name}: examples must have at least one element; got the shape {shape}.")
     for part, array in parts.items():
         name = f"{raw.name} ({part})" if len(parts) > 1 else raw.name
-        require_finite(name, array, raw.columns)
+        holes = array.ndim == 2 and not raw.encoded and (trained is None or trained.is_mixed)
+        require_finite(name, array, raw.columns, missing=holes)
         _require_exact(name, array)
     return replace(raw, parts=parts, resolution=resolution, notes=tuple(dict.fromkeys((*raw.notes, *notes))))
 

@@ -17,10 +17,12 @@ from ..errors import ArgumentError, DataError, first_line
 from ._scan import value_range
 from ._schema import Schema, levels_in_units
 from ._source import Array, DataOptions, Source, listed
+from .tables import fit_columns
 from ._view import View
 
 BELOW_ONE = 1.0 - 2.0**-24  # the largest float32 under 1: data live on [0, 1)
 ROWS = 4096
+MOST_FITTED = 200_000  # rows of a table on which the models of its columns are fitted
 ROUNDING = 2.0**-52  # relative spacing of float64: a spread below a few of it is none
 
 
@@ -80,7 +82,7 @@ class Preparation:
         if self.spec.preparation == "identity" or noise is None or self.spec.levels is None:
             values = raw.double()  # in float64: a large offset must not eat the digits
             if noise is not None:
-                values = values + noise.double() * self.step
+                values = values + noise.double() * self._width(values)
             return ((values - self.shift) / self.scale).float()
         values = raw.to(torch.float32)
         if noise.dtype == torch.uint8 and self.spec.preparation == "dequantise":
@@ -92,6 +94,13 @@ class Preparation:
         if self.spec.levels > 256:  # the sum needs more digits than float32 has
             return ((raw.double() + noise) / self.spec.levels).float().clamp_max(BELOW_ONE)
         return ((values + noise) / self.spec.levels).clamp_max(BELOW_ONE)
+
+    def _width(self, values: Tensor) -> Tensor:
+        """Width of the noise of each value: none for one that many rows share."""
+        if not any(column.head == "hurdle" for column in self.spec.columns):
+            return self.step
+        is_hurdle = torch.tensor([column.head == "hurdle" for column in self.spec.columns])
+        return torch.where(is_hurdle & (values == self.shift), 0.0, self.step)
 
     def restore(self, x: Tensor) -> Tensor:
         """Examples from the model's scale in the units of the data, for pictures of them: levels stay on [0, 1].
@@ -200,6 +209,8 @@ def prepare(source: Source, train: View, options: DataOptions) -> Preparation:
         DataError: for constant columns, or values outside the stated range.
     """
     shape, schema = tuple(int(side) for side in train.array.shape[1:]), source.schema
+    if schema.is_mixed:
+        return _of_columns(source, train)
     if options.binarise and schema.levels is None:
         raise DataError(
             f"{source.name}: only integer data can be binarised; got floats. Convert them to integers first."
@@ -236,6 +247,19 @@ def require_on_range(name: str, array: Array, low: float, high: float) -> None:
             f"{name}: float data must lie on the stated range [{low:g}, {high:g}]; got values from {least:g} to {most:g}. "
             "Pass --data-range LO,HI (in Python `data_range=`), or --standardise."
         )
+
+
+def _of_columns(source: Source, train: View) -> Preparation:
+    """Each column on the scale of its own model, with uniform noise where its numbers have a step."""
+    rows = train.spaced(MOST_FITTED).slice(0, min(MOST_FITTED, len(train))).double().numpy()
+    fitted = fit_columns(source.name, source.schema.fields, rows)
+    shape = (len(fitted),)
+    columns = tuple(one.model for one in fitted)
+    spec = DataSpec(shape, None, "identity", "the units of the table", columns=columns)
+    discrete = [column.head in ("categorical", "bernoulli", "negative-binomial", "poisson") for column in columns]
+    shift, step = ([getattr(one, name) for one in fitted] for name in ("shift", "step"))
+    scale = [1.0 if is_code else one.model.scale for is_code, one in zip(discrete, fitted, strict=True)]
+    return Preparation(spec, *(torch.tensor(v, dtype=torch.float64) for v in (shift, scale, step)), source.schema)
 
 
 def _standardised(source: Source, train: View, shape: tuple[int, ...]) -> Preparation:

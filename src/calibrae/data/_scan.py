@@ -34,13 +34,18 @@ def sampled(array: Array, most: int = MOST_SAMPLED) -> Array:
     return np.asarray(array[:: -(-len(array) // most)])
 
 
-def require_finite(name: str, array: Array, columns: Sequence[str]) -> None:
-    """Raise `DataError` where a value is NaN or infinite, saying where the first one is."""
+def has_missing(array: Array) -> bool:
+    """Tell whether a value is NaN."""
+    return array.dtype.kind == "f" and any(bool(np.isnan(chunk).any()) for _, chunk in chunks(array))
+
+
+def require_finite(name: str, array: Array, columns: Sequence[str], *, missing: bool = False) -> None:
+    """Raise `DataError` where a value is infinite, or NaN unless cells may be missing, saying where the first one is."""
     if array.dtype.kind != "f":
         return
     bad, first = 0, None
     for start, chunk in chunks(array):
-        wrong = ~np.isfinite(chunk)
+        wrong = np.isinf(chunk) if missing else ~np.isfinite(chunk)
         if wrong.any():
             bad += int(wrong.any(axis=tuple(range(1, chunk.ndim))).sum())
             if first is None:
@@ -49,6 +54,6 @@ def require_finite(name: str, array: Array, columns: Sequence[str]) -> None:
     if first is not None:
         place = f"column {columns[first[1]]!r}" if columns and array.ndim == 2 else f"element {first[1:]}"
         raise DataError(
-            f"{name}: all values must be finite; got NaN or infinity in {bad} of {len(array)} examples, first in example "
+            f"{name}: all values must be finite; got {'infinity' if missing else 'NaN or infinity'} in {bad} of {len(array)} examples, first in example "
             f"{first[0]} (counted from 0), {place}. Drop or fill them."
         )

@@ -13,6 +13,10 @@ from .._types import Shape
 
 Layout: TypeAlias = Literal["table", "rows", "signals", "pictures", "volumes"]
 ColumnKind: TypeAlias = Literal["continuous", "whole", "lattice"]
+ColumnType: TypeAlias = Literal[
+    "", "real", "heavy-tailed", "positive", "count", "ordinal", "categorical", "binary", "zero-inflated", "date", "identifier", "text",
+    "constant", "leave-out",
+]  # fmt: skip
 LAYOUTS: dict[int, Layout] = {1: "rows", 2: "signals", 3: "pictures", 4: "volumes"}
 
 
@@ -29,6 +33,12 @@ class Column:
         levels: number of values from the smallest to the largest; `None` for continuous ones.
         unit: unit of measurement, where the file tells it.
         dtype: type in which the values came; two schemas that differ in it alone are equal.
+        type: type of a column of a mixed table; empty for other data.
+        why: reason for it, in a few words.
+        categories: words or numbers that the codes `0, 1, ...` stand for, of a categorical or binary column; the value of a constant.
+        missing: share of its cells that are missing.
+        form: format of a date.
+        place: position of the column in the table as it came.
     """
 
     name: str
@@ -38,6 +48,12 @@ class Column:
     levels: int | None = None
     unit: str = ""
     dtype: str = field(default="float64", compare=False)
+    type: ColumnType = ""
+    why: str = field(default="", compare=False)
+    categories: tuple[Any, ...] = ()
+    missing: float = field(default=0.0, compare=False)
+    form: str = ""
+    place: int = 0
 
 
 @final
@@ -53,11 +69,12 @@ class Schema:
         levels: number of whole numbers `0, 1, ...` that a stored element can be; `None` where they are not counted so.
         is_named: whether the columns came with names, by which columns of new data are found.
         rate: samples a second of sounds; `None` for other data.
+        left_out: columns of a mixed table that are not modelled.
 
     Examples:
         >>> from calibrae import load_data
-        >>> load_data("digits").source.schema.fields
-        (Column(name='grey', kind='whole', low=0.0, step=1.0, levels=17, unit='', dtype='uint8'),)
+        >>> load_data("digits").source.schema.fields[0].dtype
+        'uint8'
     """
 
     layout: Layout
@@ -66,6 +83,12 @@ class Schema:
     levels: int | None = None
     is_named: bool = False
     rate: int | None = None
+    left_out: tuple[Column, ...] = ()
+
+    @property
+    def is_mixed(self) -> bool:
+        """Tell whether the columns of a table have types of their own, or missing cells."""
+        return any(column.type for column in self.fields)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -86,6 +109,7 @@ class Schema:
             "is_named": self.is_named,
             "rate": self.rate,
             "fields": [asdict(column) for column in self.fields],
+            "left_out": [asdict(column) for column in self.left_out],
         }
 
     @classmethod

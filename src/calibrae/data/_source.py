@@ -48,6 +48,9 @@ class DataOptions:
         validation_fraction: share of the training examples (at most 5,000), where no validation set is given.
         test_fraction: share of all examples (at most 10,000), where no test set is given.
         split_seed: seed of those splits.
+        columns: type of a column by its name, where the guess is wrong: `real`, `heavy-tailed`, `positive`, `count`, `ordinal`,
+            `categorical`, `binary`, `zero-inflated`, `date` or `leave-out`. The table is then read as one of mixed columns.
+        missing: further words that mean a missing cell, beside blanks, `?`, `NA`, `NaN`, `null` and `none`.
         stream: read shards (Parquet, or tar files of WebDataset) where they lie, a part at a time; only what is held out is copied.
     """
 
@@ -63,6 +66,8 @@ class DataOptions:
     validation_fraction: float = 0.1
     test_fraction: float = 0.1
     split_seed: int = 0
+    columns: Mapping[str, str] | None = None
+    missing: tuple[str, ...] = ()
     stream: bool = False
 
     def __post_init__(self) -> None:
@@ -102,6 +107,9 @@ class Raw:
         parts: arrays `[N, *data]` of numbers; perhaps memory-mapped.
         fingerprint: hash of the content; computed from the arrays where it is empty.
         columns: names of a table's columns, where they came with names.
+        words: what the codes `0, 1, ...` of a column of words stand for, by its name.
+        dates: format of a column of dates, by its name; its numbers are days or seconds since 1970.
+        dtypes: type in which a column came, by its name.
         units: unit of a column by its name, where one was given.
         names: file name of each example of a part, where it has a file of its own.
         labels: conditions by name, `[N]` or `[N, k]` for each part, in the order of its examples.
@@ -117,6 +125,9 @@ class Raw:
     fingerprint: str = ""
     columns: tuple[str, ...] = ()
     units: Mapping[str, str] = field(default_factory=dict)
+    words: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    dates: Mapping[str, str] = field(default_factory=dict)
+    dtypes: Mapping[str, str] = field(default_factory=dict)
     names: Mapping[Part, Sequence[str]] = field(default_factory=dict)
     labels: Mapping[str, Mapping[Part, Array]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

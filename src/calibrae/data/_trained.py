@@ -15,6 +15,7 @@ from ._layout import laid_out
 from ._scan import chunks, value_range
 from ._schema import Column, Schema
 from ._source import Array, Part, Raw, Source, counted, listed
+from .tables import coded
 
 UNNAMED = "value"  # name of the column of a Series without a name
 BEYOND = 0.5  # share of the trained range by which new values may lie outside it
@@ -34,12 +35,19 @@ def read_as(raw: Raw, schema: Schema) -> Source:
     notes = list(raw.notes)
     if schema.layout == "table":
         raw = _by_name(raw, schema, notes)
+    if schema.is_mixed:
+        raw = coded(raw, schema, notes)
+    elif raw.words or raw.dates:
+        wrong = [name for name in (*raw.words, *raw.dates) if name in schema.columns]
+        raise DataError(
+            f"{raw.name}: the model was trained on numbers alone; got words or dates in {listed(wrong)}. Convert the data."
+        )
     raw = _same_shape(raw, schema, notes)
     fingerprint = raw.fingerprint or "-".join(_cache.hash_array(array)[:16] for array in raw.parts.values())
     parts = dict(raw.parts)
-    if schema.layout == "table":
+    if schema.layout == "table" and not schema.is_mixed:
         _say_astray(raw, schema, notes)
-    else:
+    elif schema.layout != "table":
         parts = _on_scale(raw, schema, fingerprint, notes)
     return Source(raw.name, parts, fingerprint, schema, raw.names, raw.labels, tuple(dict.fromkeys(notes)), raw.place)
 

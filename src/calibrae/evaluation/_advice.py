@@ -53,7 +53,7 @@ def advice(e: Evaluation, history: Rows, scale_choice: str | None) -> str:
     """Advice for a model below the linear baseline, from what is seen of it."""
     if e.kl_nats is not None and e.kl_nats < COLLAPSED:
         return "The KL is near 0, so the latents carry nothing: raise beta slowly (--kl-warmup 0.3), or try a smaller --lr."
-    residual = e.mse**0.5
+    residual = 0.0 if e.mse is None else e.mse**0.5
     if scale_choice == "fixed" and e.sigma is not None and residual > 0:
         ratio = e.sigma / residual
         if max(ratio, 1.0 / ratio) > OFF_SCALE:

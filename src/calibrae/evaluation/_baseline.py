@@ -48,6 +48,8 @@ def training_baseline(model: VAE, data: Data) -> tuple[LinearBaseline | None, tu
     It has the number of latents, up to the model's, that is best on the validation split, and a sigma for whatever shares one in the
     model.
     """
+    if data.spec.columns:
+        return None, ()
     if not model.likelihood.is_density:
         return None, (
             "there is no closed-form baseline: probabilistic PCA is a density, and this likelihood gives probabilities",

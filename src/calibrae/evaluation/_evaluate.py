@@ -224,7 +224,9 @@ def _record(
         baseline_log_likelihood_nats=None if compared is None else float(compared.mean()),
         scale=spec.scale,
         log_scale=spec.log_scale,
-        elbo_nats_original_units=None if elbo is None or spec.levels is not None else elbo - spec.log_scale,
+        elbo_nats_original_units=None
+        if elbo is None or spec.levels is not None or spec.columns
+        else elbo - spec.log_scale,
         log_likelihood_nats=weighted.mean if weighted else None,
         log_likelihood_standard_error=weighted.standard_error if weighted else None,
         importance_samples=weighted.samples if weighted else 0,

@@ -23,7 +23,7 @@ class Evaluation:
         reconstruction_nats: `-log p(x|z)`.
         kl_nats: KL, summed over the latents.
         kl_per_dim: KL of each latent; `None` unless posterior and prior factorise.
-        mse: squared error of the reconstruction at the sampled `z`, per element.
+        mse: squared error of the reconstruction at the sampled `z`, per element; `None` where there are categories.
         sigma: decoder's standard deviation (root mean square where there are several).
         sigma_shared: extent of one entry of it: all elements, a channel or an element.
         bits_per_dim: `-ELBO` in bits per dimension of the integer data.
@@ -57,7 +57,7 @@ class Evaluation:
     reconstruction_nats: float
     kl_nats: float | None
     kl_per_dim: list[float] | None
-    mse: float
+    mse: float | None
     sigma: float | None
     sigma_shared: str | None
     bits_per_dim: float | None
@@ -142,7 +142,7 @@ def evaluation_rows(e: Evaluation) -> list[tuple[str, str]]:
         ("bits/dim", None if e.bits_per_dim is None else number(e.bits_per_dim, 4)),
         ("-log p(x|z)", number(e.reconstruction_nats, 2, " nats")),
         ("KL", None if e.kl_nats is None else f"{number(e.kl_nats, 2)} nats{active}"),
-        ("RMSE", f"{e.mse**0.5:.5f}"),
+        ("RMSE", None if e.mse is None else f"{e.mse**0.5:.5f}"),
         ("sigma", None if e.sigma is None else number(e.sigma, 5)),
         (
             "linear baseline",

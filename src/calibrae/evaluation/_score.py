@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .._types import Batch
-from ..likelihoods import elements_of, mean_of_data, nll_per_element
+from ..likelihoods import is_split, mean_of_data, nll_per_element
 from ..models import VAE, evaluating, mean_of
 
 
@@ -51,7 +51,7 @@ def attribute(model: VAE, batches: Iterable[Batch]) -> Attribution:
         for batch in batches:
             batch = batch.to(model.device)
             px = model.decode(mean_of(model.encode(batch.x, batch.context)), batch.context)
-            if elements_of(px) is not None:
+            if is_split(px):
                 elements.append(nll_per_element(px, batch.x).cpu())
             pairs.append((batch.x.cpu(), mean_of_data(px).to(batch.x.dtype).cpu()))
     x, x_hat = (torch.cat(part) for part in zip(*pairs, strict=True))

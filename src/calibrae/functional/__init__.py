@@ -3,6 +3,11 @@
 from . import conventions as conventions
 from ._bounds import bits_per_dim as bits_per_dim
 from ._bounds import importance_bound as importance_bound
+from ._columns import negative_binomial_nll as negative_binomial_nll
+from ._columns import ordinal_nll as ordinal_nll
+from ._columns import piecewise_linear as piecewise_linear
+from ._columns import poisson_nll as poisson_nll
+from ._columns import student_t_nll as student_t_nll
 from ._divergence import kl_diagonal_gaussian as kl_diagonal_gaussian
 from ._divergence import kl_standard_normal as kl_standard_normal
 from ._divergence import log_density_ratio as log_density_ratio

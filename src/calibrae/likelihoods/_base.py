@@ -14,13 +14,32 @@ from ..errors import ShapeError
 from ._scale import Scale
 
 
+class InputLayer(nn.Module, ABC):
+    """Layer that turns examples into the features that an encoder sees, where these are not the standardised data themselves.
+
+    Args:
+        width: number of features.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """Features `[B, width]` of examples `[B, *data]`."""
+
+
 class Likelihood(nn.Module, ABC):
     """Reads decoder outputs as `p(x|z)`. Derive from it and write `forward`; everything else has a default.
 
     Attributes:
-        support: values that the data may take: `real`, `unit` ([0, 1]), `binary`, `count` or `levels` (0 to levels - 1). Data are
-            prepared for it: integers are dequantised for a density and left as they are for probabilities.
+        support: values that the data may take: `real`, `unit` ([0, 1]), `binary`, `count`, `levels` (0 to levels - 1), or
+            `columns`, each of its own type. Data are prepared for it: integers are dequantised for a density and left as they are
+            for probabilities.
         is_density: whether `log_prob` is a log density (of real data) or a log probability (of discrete data).
+        takes_missing: whether an element may be missing (NaN), and then counts nothing.
+        has_mean: whether the mean of `p(x|z)` is a reconstruction whose squared error says something: not of categories.
         scale: `Scale` of the density, or `None` if it has none that all examples share.
         data_shape: shape of one example; known once the model is composed, or the data are seen.
 
@@ -37,6 +56,8 @@ class Likelihood(nn.Module, ABC):
     kind: ClassVar[str] = "likelihood"
     support: Support = "real"
     is_density: bool = True
+    takes_missing: bool = False
+    has_mean: bool = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,6 +119,10 @@ class Likelihood(nn.Module, ABC):
             The shift and the scale, a tensor that broadcasts over it; `None` to leave the output as it is.
         """
         return mean, std
+
+    def input_layer(self) -> InputLayer | None:
+        """Layer that a preset's encoder begins with; `None` for one that standardises the data."""
+        return None
 
     def baseline(self, spectrum: functional.Spectrum, latent_dim: int) -> functional.PPCA | None:
         """Closed-form model of the same data that a trained one has to beat: probabilistic PCA for any density of real data.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, Never, final
 
@@ -37,6 +38,14 @@ def squared_errors(x: Tensor, location: Tensor, event_ndim: int) -> Tensor:
     lead = x.shape[: x.ndim - event_ndim]
     flat = (math.prod(lead), *x.shape[x.ndim - event_ndim :])
     return functional.sse(x.reshape(flat), location.reshape(flat)).reshape(lead)
+
+
+class SplitDistribution(Distribution):
+    """Distribution whose elements are independent and of several families, so that none of torch's is that of all of them."""
+
+    @abstractmethod
+    def log_prob_per_element(self, value: Tensor) -> Tensor:
+        """Log-probability of each element, `[*S, *data]`, nats."""
 
 
 @final
@@ -231,12 +240,26 @@ def elements_of(px: Distribution) -> Distribution | None:
     return px if px.event_shape == () else None
 
 
+def is_split(px: Distribution) -> bool:
+    """Tell whether `nll_per_element` can split `-log p(x|z)`: the elements are independent given `z`.
+
+    Examples:
+        >>> from torch.distributions import Independent, Normal
+        >>> from calibrae.likelihoods import is_split
+        >>> is_split(Independent(Normal(torch.zeros(3, 2), 1.0), 1))
+        True
+    """
+    return isinstance(px, SplitDistribution) or elements_of(px) is not None
+
+
 def nll_per_element(px: Distribution, x: Tensor) -> Tensor:
     """`-log p(x_i|z)` of each element, `[*S, *data]`, in nats; its sum over the data dimensions is `-px.log_prob(x)`.
 
     Raises:
         ArgumentError: if the elements are not independent given `z`, so that the sum has no such parts.
     """
+    if isinstance(px, SplitDistribution):
+        return -px.log_prob_per_element(x)
     elements = elements_of(px.of(x) if isinstance(px, ScaleProfile) else px)
     if elements is None:
         raise ArgumentError(

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import torch
 
 from .._registry import KINDS, create, describe, find, name_in, parameters_of, parse
-from .._types import SHARED, ScaleChoice, Shape, Shared
+from .._types import SHARED, DataSpec, ScaleChoice, Shape, Shared
 from ..errors import ArgumentError
 from ..latents import Posterior, Prior
 from ..likelihoods import Likelihood
@@ -56,10 +56,11 @@ PRESETS: dict[str, Preset] = {
 def build(
     name: str = "sigma-vae",
     *,
-    data_shape: Shape,
+    data_shape: Shape | None = None,
+    spec: DataSpec | None = None,
     latent_dim: int = 50,
     network: str = "auto",
-    likelihood: Spec | Likelihood = "gaussian",
+    likelihood: Spec | Likelihood | None = None,
     sigma: ScaleChoice | None = None,
     sigma_shared: Shared = "all",
     initial_sigma: float = 1.0,
@@ -86,9 +87,11 @@ def build(
     Args:
         name: one of the four.
         data_shape: `(C, H, W)`, `(C, L)`, `(D,)`, or `(C, D, H, W)` for an mlp.
+        spec: in place of the shape, what is known of the data: `load_data(data).spec`. A table of mixed columns needs it.
         latent_dim: `d`.
         network: `auto`, `linear`, `mlp` or `conv`.
-        likelihood: `gaussian`, `laplace`, `bernoulli` (binary data), `gaussian-per-example`, or an object.
+        likelihood: `gaussian`, `laplace`, `bernoulli` (binary data), `gaussian-per-example`, `mixed` (tables of several types), or an
+            object; by default `mixed` for a table of mixed columns, else `gaussian`.
         sigma: scale of the likelihood: a number in units of the data, `"learned"` or `"optimal"`; by default the preset's.
         sigma_shared: `"all"`, `"channel"` or `"element"`.
         initial_sigma: start of a learned scale in a loop of your own; `fit` starts it at the residuals of the data.
@@ -117,7 +120,8 @@ def build(
     if sigma_shared not in SHARED:
         raise ArgumentError(f"`sigma_shared` must be one of {', '.join(SHARED)}; got {sigma_shared!r}.")
     preset = PRESETS[name]
-    shape = tuple(data_shape)
+    shape = _shape(data_shape, spec)
+    likelihood = _chosen_likelihood(likelihood, spec)
     with seeded_weights(seed):
         head = _likelihood(likelihood, preset, sigma, sigma_shared, initial_sigma)
         head.set_data_shape(shape)
@@ -133,6 +137,25 @@ def build(
             _objective(objective, preset, beta, kl_warmup),
             context_dim,
         )
+
+
+def _shape(data_shape: Shape | None, spec: DataSpec | None) -> Shape:
+    if (data_shape is None) == (spec is None):
+        raise ArgumentError("give either `data_shape` or `spec`, as in build(spec=load_data(data).spec).")
+    return tuple(data_shape) if spec is None else spec.data_shape  # type: ignore[arg-type]
+
+
+def _chosen_likelihood(given: Spec | Likelihood | None, spec: DataSpec | None) -> Spec | Likelihood:
+    """The likelihood as it was given, with the columns of the data if it is a mixed one; by default what suits the data."""
+    columns = () if spec is None else spec.columns
+    if given is None:
+        given = "mixed" if columns else "gaussian"
+    if not isinstance(given, str | Mapping):
+        return given
+    described = parse(given) if isinstance(given, str) else given
+    if columns and name_in("likelihood", described) == "mixed":
+        return {**described, "columns": list(columns)}
+    return given
 
 
 def _composed(
@@ -157,6 +180,7 @@ def _composed(
             f"the presets' encoders give one row of features; {type(posterior).__name__} wants {tuple(features)}. Compose the model "
             "with cb.VAE and an encoder of your own."
         )
+    first = likelihood.input_layer()
     encoder, decoder = build_networks(
         network,
         shape,
@@ -165,6 +189,8 @@ def _composed(
         output_shape=likelihood.output_shape(shape),
         context_dim=context_dim,
         options=options,
+        first=first,
+        first_width=None if first is None else first.width,
     )
     components = {"likelihood": likelihood, "prior": prior, "posterior": posterior, "objective": objective}
     described = {kind: describe(part) for kind, part in components.items()}

@@ -32,7 +32,7 @@ class ELBOSummary:
         kl_per_dim: mean KL of each latent, `[d]`, nats; `None` unless posterior and prior factorise.
         elbos: ELBO of each example at beta = 1, `[N]`, nats, float64: two models differ by the mean of the differences. For a plain
             autoencoder `-nll`.
-        mse: mean squared error of the reconstruction at the sampled `z`, per element.
+        mse: mean squared error of the reconstruction at the sampled `z`, per element; `None` where there are categories.
         posterior_mean_var: variance over examples of each posterior mean, `[d]`; `None` if the posterior cannot tell its mean.
         is_bound: whether `elbo` is one (a plain autoencoder has none).
         standard_errors: standard errors of the means by name, from their spread over examples; empty for one example.
@@ -45,7 +45,7 @@ class ELBOSummary:
     kl: float | None
     kl_per_dim: Tensor | None
     elbos: Tensor
-    mse: float
+    mse: float | None
     posterior_mean_var: Tensor | None
     is_bound: bool
     standard_errors: dict[str, Any]
@@ -159,7 +159,9 @@ class Scorer:
 
         def score(x: Tensor, eps: Tensor, context: Tensor | None) -> dict[str, Tensor]:
             draw = model.draw(Batch(x, context), samples, eps)
-            found = {"nll": draw.nll.mean(0), "sse": draw.sse.mean(0)}
+            found = {"nll": draw.nll.mean(0)}
+            if model.likelihood.has_mean:
+                found["sse"] = draw.sse.mean(0)
             if draw.is_bound:
                 found |= {"kl": draw.kl, "elbo": -(found["nll"] + draw.kl)}
                 by_latent = draw.kl_per_dim
@@ -229,7 +231,8 @@ def _summary(tally: Tally, data_dim: int) -> ELBOSummary:
     if tally.count() > 1:
         named = {"reconstruction_nats": "nll", "elbo": "elbo", "kl_nats": "kl", "loss": "loss"}
         errors = {key: tally.error(name) for key, name in named.items() if name in tally}
-        errors["mse"] = tally.error("sse") / data_dim
+        if "sse" in tally:
+            errors["mse"] = tally.error("sse") / data_dim
         if "kl_per_dim" in tally:
             errors["kl_per_dim"] = tally.errors("kl_per_dim").tolist()
         if not is_bound:
@@ -240,7 +243,7 @@ def _summary(tally: Tally, data_dim: int) -> ELBOSummary:
         kl=(tally.mean("kl") if by_latent is None else float(by_latent.sum())) if is_bound else None,
         kl_per_dim=by_latent,
         elbos=tally.everywhere("elbo") if is_bound else -tally.everywhere("nll"),
-        mse=tally.mean("sse") / data_dim,
+        mse=tally.mean("sse") / data_dim if "sse" in tally else None,
         posterior_mean_var=tally.variances("posterior_mean") if "posterior_mean" in tally else None,
         is_bound=is_bound,
         standard_errors=errors,

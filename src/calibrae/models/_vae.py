@@ -115,17 +115,25 @@ class VAE(nn.Module):
             q: `q(z|x)` of the batch, if it is known already.
 
         Raises:
-            ArgumentError: if a context is missing or superfluous, or there is a mask, which no network can use yet.
+            ArgumentError: if a context is missing or superfluous, or there is a mask and the likelihood takes no missing elements.
         """
         batch = batch if isinstance(batch, Batch) else Batch(batch)
-        if batch.mask is not None:
-            raise ArgumentError(
-                "this model cannot use a mask: its encoder and likelihood take all elements as observed. Fill the missing values, "
-                "or drop the mask."
-            )
+        batch = self._with_missing(batch)
         q = self.encode(batch.x, batch.context) if q is None else q
         z, noise = self._sampled(q, len(batch.x), samples, eps)
         return Draw(batch, q, self.prior_for(batch.context, len(batch.x)), z, self.decode(z, batch.context), noise)
+
+    def _with_missing(self, batch: Batch) -> Batch:
+        """The batch with NaN for the elements that its mask says are missing."""
+        if batch.mask is None:
+            return batch
+        if not self.likelihood.takes_missing:
+            raise ArgumentError(
+                "this model cannot use a mask: its encoder and likelihood take all elements as observed. Fill the missing values, "
+                "drop the mask, or take a mixed likelihood."
+            )
+        x = batch.x.masked_fill(~batch.mask.bool(), torch.nan)
+        return Batch(x, batch.context, None, batch.index)
 
     def _sampled(self, q: Distribution, count: int, samples: int, eps: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Samples `[K, B, d]`, and the noise that made them, if it did."""

@@ -69,17 +69,20 @@ class Encoder(nn.Module):
         data_shape: shape of one example.
         body: network from `[B, *data]`, and a context if it takes one, to `[B, features]`.
         spread: meaning of the second half of the features: `log_std`; `None` if there is no such half.
+        first: layer that the data go through first; by default one that standardises them.
     """
 
-    def __init__(self, data_shape: Shape, body: nn.Module, spread: Literal["log_std"] | None) -> None:
+    def __init__(
+        self, data_shape: Shape, body: nn.Module, spread: Literal["log_std"] | None, first: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.data_shape = tuple(data_shape)
-        self.standardise = Standardise(data_shape)
+        self.first = first or Standardise(data_shape)
         self.body = body
         self.spread = spread
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        features: Tensor = self.body(self.standardise(x), context)
+        features: Tensor = self.body(self.first(x), context)
         return features
 
 
@@ -111,6 +114,8 @@ def build_networks(
     output_shape: Shape | None = None,
     context_dim: int = 0,
     options: NetworkOptions | None = None,
+    first: nn.Module | None = None,
+    first_width: int | None = None,
 ) -> tuple[Encoder, Decoder]:
     """Build an encoder `[B, *data] -> [B, features]` and a decoder `[B, d] -> [B, *output]`.
 
@@ -125,6 +130,8 @@ def build_networks(
         output_shape: shape of the decoder's output; by default that of the data.
         context_dim: features of the context.
         options: sizes.
+        first: layer that the data go through before the encoder's network; by default one that standardises them.
+        first_width: number of features that it gives.
 
     Returns:
         `(encoder, decoder)`.
@@ -144,19 +151,20 @@ def build_networks(
             f"`latent_dim` must be at least 1 and `context_dim` not negative; got {latent_dim} and {context_dim}."
         )
     features, output = features or 2 * latent_dim, tuple(output_shape or data_shape)
+    seen = data_shape if first_width is None else (first_width,)
     encoder: nn.Module
     decoder: nn.Module
     if name == "linear":
-        encoder = LinearEncoder(data_shape, latent_dim, features, context_dim)
+        encoder = LinearEncoder(seen, latent_dim, features, context_dim)
         decoder = LinearDecoder(output, latent_dim, context_dim)
     elif name == "mlp":
-        encoder = MLPEncoder(data_shape, features, options.hidden, options.activation, context_dim)
+        encoder = MLPEncoder(seen, features, options.hidden, options.activation, context_dim)
         decoder = MLPDecoder(output, latent_dim, options.hidden, options.activation, context_dim)
     else:
         encoder = ConvEncoder(data_shape, features, options.width, context_dim)
         decoder = ConvDecoder(output, latent_dim, options.width, context_dim)
     spread: Literal["log_std"] | None = "log_std" if features == 2 * latent_dim else None
-    return Encoder(data_shape, encoder, spread), Decoder(output, decoder)
+    return Encoder(data_shape, encoder, spread, first), Decoder(output, decoder)
 
 
 def set_data_statistics(

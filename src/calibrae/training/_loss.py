@@ -81,7 +81,9 @@ class PieceLoss(nn.Module):
         terms = self.objective(draw, named)
         require_terms(terms, len(x), self.objective)
         loss = terms.loss.sum()
-        sums = {"loss": loss, **{name: part.sum() for name, part in terms.parts.items()}, "sse": draw.sse.mean(0).sum()}
+        sums = {"loss": loss, **{name: part.sum() for name, part in terms.parts.items()}}
+        if self.model.likelihood.has_mean:
+            sums["sse"] = draw.sse.mean(0).sum()
         return weights[0] * loss, {name: value.detach() for name, value in sums.items()}
 
     def prepared(self, values: Tensor, dequantisation_bytes: Tensor | None) -> Tensor:

@@ -9,7 +9,7 @@ def means_of(sums: dict[str, float], scale: Scale | None) -> dict[str, float]:
     """Means per example of a step's sums, with the root mean squared error and the scale in use.
 
     Args:
-        sums: by name, with the number of examples `n` and the squared error per dimension `mse`.
+        sums: by name, with the number of examples `n` and the squared error per dimension `mse`, where it says something.
         scale: scale of the likelihood, if it has one. Of an optimal one the residuals are its value.
 
     Examples:
@@ -18,6 +18,8 @@ def means_of(sums: dict[str, float], scale: Scale | None) -> dict[str, float]:
     """
     n = sums["n"]
     means = {name: value / n for name, value in sums.items() if name not in ("n", "mse")}
+    if "mse" not in sums:
+        return means
     rmse = (sums["mse"] / n) ** 0.5
     if scale is None:
         return means | {"rmse": rmse}

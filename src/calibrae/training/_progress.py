@@ -101,7 +101,8 @@ def format_terms(terms: Mapping[str, float]) -> str:
     shown = [f"ELBO {terms['elbo']:.1f}" if "elbo" in terms else f"loss {terms['loss']:.1f}"]
     if "bits_per_dim" in terms:
         shown.append(f"{terms['bits_per_dim']:.3f} bits/dim")
-    shown.append(f"sigma {terms['sigma']:.4f}" if "sigma" in terms else f"RMSE {terms['rmse']:.4f}")
+    if "sigma" in terms or "rmse" in terms:
+        shown.append(f"sigma {terms['sigma']:.4f}" if "sigma" in terms else f"RMSE {terms['rmse']:.4f}")
     if "kl" in terms:
         shown.append(f"KL {terms['kl']:.1f}")
     return "  ".join(shown)

@@ -38,16 +38,16 @@ def _statistics(data: Data, validator: Validator, world: World) -> tuple[Tensor,
         found = data.batches("train", validator.eval_batch, validator.seed, STATISTICS_EXAMPLES, world)
         return (batch.x.double() for batch in found)
 
-    count = torch.tensor(float(sum(len(x) for x in batches())), dtype=torch.float64)
-    total = torch.zeros(data.spec.data_shape, dtype=torch.float64)
+    count, total = (torch.zeros(data.spec.data_shape, dtype=torch.float64) for _ in range(2))
     for x in batches():
-        total += x.sum(0)
+        count += (~x.isnan()).sum(0)  # of a table cells may be missing
+        total += x.nansum(0)
     n = world.sum(count)
     mean = world.sum(total) / n
     square = torch.zeros((), dtype=torch.float64)
     for x in batches():
-        square += (x - mean).square().sum()
+        square += (x - mean).square().nansum()
     square = world.sum(square)
     if not float(square) > 0:
         raise DataError(f"{data.source.name}: all training examples are the same, so there is nothing to model.")
-    return mean.float(), (square / (n * data.spec.data_dim)).sqrt().float()
+    return mean.float(), (square / n.sum()).sqrt().float()

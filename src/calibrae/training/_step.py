@@ -101,7 +101,8 @@ class EagerStep:
         """Sums with the number of examples, and the squared error per dimension in place of the sum over dimensions."""
         count, data_dim = self._examples(pieces), pieces[0].values[0].numel()
         rest = {name: value for name, value in sums.items() if name != "sse"}
-        return {"n": float(count), **rest, "mse": sums["sse"] / data_dim}
+        error = {"mse": sums["sse"] / data_dim} if "sse" in sums else {}
+        return {"n": float(count), **rest, **error}
 
     def _examples(self, pieces: Sequence[Piece]) -> int:
         """Examples of a batch, over all processes."""

@@ -103,7 +103,9 @@ class Validator:
         with self._seeded(VALIDATION_STREAM):
             summary = summarise(self.model, batches, noise.rows, scorer=self._scorer, world=self.world)
         if not (math.isfinite(summary.elbo) and math.isfinite(summary.loss or 0.0)):
-            largest = max(float(batch.x.abs().max()) for batch in self.data.batches("validation", self.eval_batch))
+            largest = max(
+                float(batch.x.nan_to_num(0.0).abs().max()) for batch in self.data.batches("validation", self.eval_batch)
+            )
             raise NonFiniteError(f"the ELBO of the validation split is not finite (largest |x| {largest:.3g})")
         return summary
 
@@ -115,5 +117,5 @@ class Validator:
             levels, data_dim = self.data.spec.density_levels, self.data.spec.data_dim
             if levels is not None:
                 found["bits_per_dim"] = functional.bits_per_dim(-summary.elbo, data_dim, levels)
-        found |= {"nll": summary.nll, "rmse": summary.mse**0.5}
+        found |= {"nll": summary.nll} | ({} if summary.mse is None else {"rmse": summary.mse**0.5})
         return found | {name: value for name, value in summary.parts.items() if name not in found}

@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, final
 
-from .._types import ScaleChoice, Shared
+from .._registry import describe, parse
+from .._types import ColumnModel, DataSpec, ScaleChoice, Shared
 from ..data import NAMES, Data, DataOptions, load_data
 from ..errors import ArgumentError, RunError, first_line
 from ..models import PRESETS, VAE, ModelConfig, build, build_from_config, seeded_weights
@@ -31,6 +32,7 @@ OPTIONS = (  # arguments of parts that are options of their own
     ("objective", "kl_warmup", "kl_warmup"),
 )
 Spec: TypeAlias = str | Mapping[str, Any]
+_ROWS = DataSpec((2,), None, "identity", columns=(ColumnModel("a", "gaussian"), ColumnModel("b", "gaussian")))
 
 
 @final
@@ -44,7 +46,7 @@ class TrainRequest:
         model: preset.
         network: `auto`, `linear`, `mlp` or `conv`.
         latent_dim: `d`.
-        likelihood: registered name, perhaps with arguments.
+        likelihood: registered name, perhaps with arguments; `None` for what suits the data.
         prior: registered name; `None` for the preset's.
         posterior: registered name; `None` for the preset's.
         objective: registered name; `None` for the preset's.
@@ -69,7 +71,7 @@ class TrainRequest:
     model: str = "sigma-vae"
     network: str = "auto"
     latent_dim: int = 50
-    likelihood: Spec = "gaussian"
+    likelihood: Spec | None = None
     prior: Spec | None = None
     posterior: Spec | None = None
     objective: Spec | None = None
@@ -94,12 +96,17 @@ class TrainRequest:
             raise ArgumentError(f"--beta-convention {self.beta_convention} says how --beta is written; got no --beta.")
         if self.beta is not None and self.model == "autoencoder":
             raise ArgumentError("--beta weighs a KL; a plain autoencoder has none. Drop it, or take --model beta-vae.")
-        self.compose(
-            (4, 16, 16), context_dim=2
-        )  # a small model of these parts: unknown names are refused before any data are read
+        # a small model of these parts: unknown names are refused before any data are read
+        self.compose(_ROWS if self._is_mixed else DataSpec((4, 16, 16)), context_dim=2)
 
-    def compose(self, data_shape: tuple[int, ...], context_dim: int) -> VAE:
-        """Build the model for data of a shape, with weights that depend on the seed alone."""
+    @property
+    def _is_mixed(self) -> bool:
+        spec = parse(self.likelihood) if isinstance(self.likelihood, str) else self.likelihood
+        return spec is not None and spec.get("name") == "mixed"
+
+    def compose(self, spec: DataSpec, context_dim: int) -> VAE:
+        """Build the model for data, with weights that depend on the seed alone."""
+        data_shape = spec.data_shape
         network = "mlp" if self.network == "conv" and len(data_shape) == 1 else self.network
         if network != self.network:
             raise ArgumentError(f"a conv network needs (C, H, W) or (C, L); got {data_shape}. Take --network mlp.")
@@ -108,7 +115,7 @@ class TrainRequest:
         def make() -> VAE:
             return build(
                 self.model,
-                data_shape=data_shape,
+                spec=spec,
                 latent_dim=self.latent_dim,
                 network=network,
                 likelihood=self.likelihood,
@@ -130,9 +137,9 @@ class TrainRequest:
         if self.beta is None or self.beta_convention == "nll":
             return model.objective
         scale = model.likelihood.scale
-        family = self.likelihood.partition(":")[0] if isinstance(self.likelihood, str) else self.likelihood["name"]
+        family = str((describe(model.likelihood) or {}).get("name"))
         if family not in CONVENTIONAL:
-            raise ArgumentError(f"--beta-convention knows Gaussian and Bernoulli likelihoods; got {self.likelihood}.")
+            raise ArgumentError(f"--beta-convention knows Gaussian and Bernoulli likelihoods; got {family}.")
         return BetaELBO.from_convention(
             self.beta,
             self.beta_convention,
@@ -153,7 +160,7 @@ class TrainRequest:
         world = join_world(self.settings.device)
         world.from_first(partial(RunFolder.require_free, self.out, overwrite=self.overwrite))
         data = in_turn(partial(load_data, self.data, self.options), world)
-        model = self.compose(data.spec.data_shape, 0 if data.condition is None else data.condition.dim)
+        model = self.compose(data.spec, 0 if data.condition is None else data.condition.dim)
         settings: dict[str, Any] = {name: getattr(self.settings, name) for name in SETTINGS}
         return fit(
             model,

@@ -6,6 +6,7 @@ import io
 import itertools
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ...errors import DataError, first_line
 from .. import _cache
 from .._layout import EXACT
 from .._registry import reads_files
+from .._scan import has_missing
 from .._source import Array, Part, Raw, Request, listed
 from ._arrow import (
     grouped,
@@ -30,6 +32,7 @@ from ._arrow import (
 )
 from ._dialect import BLOCK, COMMENT, COMPRESSED, SEPARATORS, THOUSANDS, Dialect, dialect_of, open_text
 from ._labels import labelled
+from ._mixed import needs_types, read_mixed, trained_to_miss
 
 SUFFIXES = (".csv", ".tsv", ".tab", ".dat")
 PLAIN = ".txt"  # read where its lines hold numbers
@@ -82,6 +85,8 @@ def read_csv(files: Sequence[Path], root: Path, request: Request) -> Raw:
     for name, note in _index_of(files[0], first, left_out):
         left_out.append(name)
         notes.append(note)
+    if needs_types(table.schema, request, left_out):
+        return _mixed(groups, root, request, dialects, left_out, notes)
     names = _modelled(files[0].name, table.schema, first, left_out)
     folder = root if root.is_dir() else root.parent
     options = {"columns": names, "parts": list(groups), "header": request.options.header}
@@ -94,8 +99,16 @@ def read_csv(files: Sequence[Path], root: Path, request: Request) -> Raw:
     parts, _ = through_cache(key, groups, blocks, dict)
     if not parts:
         raise DataError(f"{root} holds no rows. Check the files.")
+    if trained_to_miss(request) and any(map(has_missing, parts.values())):
+        return _mixed(groups, root, request, dialects, left_out, notes)
     notes += [note for file in files for note in dialects[file].notes]
     raw = Raw(str(root), parts, key, tuple(names) if is_named else (), first.units, notes=tuple(dict.fromkeys(notes)))
+    return _conditioned(raw, groups, dialects, request)
+
+
+def _conditioned(raw: Raw, groups: dict[Part, list[Path]], dialects: dict[Path, Dialect], request: Request) -> Raw:
+    """The table with the labels of its condition, if there is one."""
+    condition = request.options.condition
     if condition is None:
         return raw
     labels: dict[Part, Array] = {
@@ -103,6 +116,36 @@ def read_csv(files: Sequence[Path], root: Path, request: Request) -> Raw:
         for part, members in groups.items()
     }
     return labelled(raw, labels, request.options, condition)
+
+
+def _mixed(
+    groups: dict[Part, list[Path]],
+    root: Path,
+    request: Request,
+    dialects: dict[Path, Dialect],
+    left_out: Sequence[str],
+    notes: Sequence[str],
+) -> Raw:
+    """A table of mixed columns, every cell of which is read as text first, so that a late word changes no type."""
+    import pyarrow as pa
+
+    def table_of(file: Path) -> Any:
+        kinds = {name: pa.string() for name in dialects[file].names}
+        reader = _opened(file, dialects[file], kinds)
+        try:
+            return reader.read_all()
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise _unreadable(file, dialects[file], error) from error
+
+    tables = {part: pa.concat_tables([table_of(file) for file in files]) for part, files in groups.items()}
+    if not sum(map(len, tables.values())):
+        raise DataError(f"{root} holds no rows. Check the files.")
+    first = dialects[next(iter(dialects))]
+    raw = read_mixed(str(root), tables, request, left_out, first.decimal)
+    said = [note for file in dialects for note in dialects[file].notes]
+    columns = raw.columns if first.has_header else ()
+    raw = replace(raw, columns=columns, notes=tuple(dict.fromkeys((*notes, *said, *raw.notes))))
+    return _conditioned(raw, groups, dialects, request)
 
 
 def _modelled(name: str, schema: Any, dialect: Dialect, left_out: Sequence[str]) -> list[str]:

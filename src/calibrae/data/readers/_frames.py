@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ...errors import DataError, first_line
@@ -20,6 +21,7 @@ from ._arrow import (
     units_of,
     unknown_columns,
 )
+from ._mixed import needs_types, read_mixed
 
 
 def is_structured(data: Any) -> bool:
@@ -60,6 +62,9 @@ def read_frame(data: Any, request: Request) -> Raw:
     if unknown:
         left_out += unknown
         notes.append(f"columns that the model does not know left out: {listed(unknown)}")
+    if needs_types(table.schema, request, left_out) or any(table.column(n).null_count for n in table.column_names):
+        raw = read_mixed(name, {"all": table}, request, left_out)
+        return replace(raw, labels=labels, notes=(*notes, *raw.notes))
     names = numeric_names(name, table.schema, left_out)
     values = numbers(name, [table.column(title) for title in names], names)
     return Raw(

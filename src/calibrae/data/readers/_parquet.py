@@ -13,6 +13,7 @@ import numpy as np
 from ...errors import DataError, first_line
 from .. import _cache
 from .._registry import reads_files
+from .._scan import has_missing
 from .._source import Array, Part, Raw, Request, counted, listed
 from ._arrow import (
     grouped,
@@ -29,6 +30,7 @@ from ._arrow import (
     unknown_columns,
 )
 from ._labels import labelled
+from ._mixed import needs_types, read_mixed, trained_to_miss
 from ._pictures import MAGIC, Openers, decode, open_bytes
 
 ROWS = 16_384
@@ -93,6 +95,8 @@ def _column(file: Path, name: str) -> Array:
 def _table(files: Sequence[Path], groups: dict[Part, list[Path]], root: Path, request: Request) -> Raw:
     schema = reading(files[0], _schema)
     left_out, notes = left_out_of(files[0], schema, request)
+    if needs_types(schema, request, left_out):
+        return _mixed(groups, root, request, left_out, notes)
     names = numeric_names(files[0].name, schema, left_out)
     folder = root if root.is_dir() else root.parent
     options = {"kind": "parquet", "columns": names, "parts": list(groups)}
@@ -100,8 +104,25 @@ def _table(files: Sequence[Path], groups: dict[Part, list[Path]], root: Path, re
     parts, _ = through_cache(key, groups, lambda members: _blocks(members, names, left_out), dict)
     if not parts:
         raise DataError(f"{root} holds no rows. Check the files.")
+    if trained_to_miss(request) and any(map(has_missing, parts.values())):
+        return _mixed(groups, root, request, left_out, notes)
     resolution = resolution_of_columns(schema, names)
     return Raw(str(root), parts, key, tuple(names), units_of(schema), notes=tuple(notes), resolution=resolution)
+
+
+def _mixed(
+    groups: dict[Part, list[Path]], root: Path, request: Request, left_out: Sequence[str], notes: Sequence[str]
+) -> Raw:
+    """A table of mixed columns."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    tables = {
+        part: pa.concat_tables([reading(file, pq.read_table) for file in files], promote_options="default")
+        for part, files in groups.items()
+    }
+    raw = read_mixed(str(root), tables, request, left_out)
+    return replace(raw, notes=(*notes, *raw.notes))
 
 
 def left_out_of(file: Path, schema: Any, request: Request) -> tuple[list[str], list[str]]:

@@ -1,0 +1,183 @@
+"""Cells of a table as numbers: words become codes, dates become days or seconds, and what is missing NaN."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from ...errors import DataError
+from .._source import Array
+
+MISSING = frozenset({"", "?", "na", "n/a", "nan", "null", "none", "<na>", "#n/a", "-nan", "nat"})
+LEADING_ZERO = re.compile(r"^[+-]?0\d")
+DAY, SECOND = "%Y-%m-%d", "%Y-%m-%d %H:%M:%S"
+FORMATS = (  # in the order in which they are tried
+    DAY, "%Y/%m/%d", "%Y%m%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%m/%d/%y", "%d/%m/%y", "%d-%b-%Y", "%d-%m-%Y", "%Y-%m",
+    SECOND, "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M", "%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M",
+    "%m/%d/%Y %H:%M", "%d/%m/%Y %H:%M", "%d.%m.%Y %H:%M", "%m/%d/%Y %H:%M:%S", "%d/%m/%Y %H:%M:%S", "%H:%M", "%H:%M:%S",
+)  # fmt: skip
+ARROW = "arrow:"  # what the format of a date begins with that was no text
+ORIGIN = datetime(1970, 1, 1)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """A column as it came.
+
+    Attributes:
+        values: numbers, codes of words, or days and seconds, float64 `[N]`; NaN where a cell is missing.
+        words: what a code stands for, sorted; `None` for numbers and dates.
+        date: format of a date; empty for other columns.
+        dtype: type in which it came.
+        note: what was assumed, in a sentence; empty for nothing.
+    """
+
+    values: Array
+    words: tuple[Any, ...] | None = None
+    date: str = ""
+    dtype: str = "float64"
+    note: str = ""
+
+
+def cells_of(name: str, column: Any, declared: Sequence[str] = (), decimal: str = ".") -> Cells:
+    """Cells of an Arrow column.
+
+    Args:
+        name: name of the column, for messages.
+        column: chunked array.
+        declared: further words that mean a missing cell.
+        decimal: decimal point of numbers that come as text.
+
+    Raises:
+        DataError: for lists, bytes and structs.
+    """
+    import pyarrow as pa
+    import pyarrow.types as pt
+
+    if hasattr(column, "combine_chunks"):
+        column = column.combine_chunks()
+    if pt.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    kind = column.type
+    if pt.is_boolean(kind):
+        return Cells(_floats(column.cast(pa.uint8())), (False, True), dtype="bool")
+    if pt.is_integer(kind) or pt.is_floating(kind) or pt.is_decimal(kind) or pt.is_null(kind):
+        return Cells(_without(_floats(column), declared), dtype=str(kind))
+    if pt.is_date(kind):
+        days = column.cast(pa.date32()).cast(pa.int32())
+        return Cells(_floats(days), date=f"{ARROW}date32[day]", dtype=str(kind))
+    if pt.is_timestamp(kind):
+        micros = column.cast(pa.timestamp("us", tz=kind.tz)).cast(pa.int64())
+        return Cells(_floats(micros) / 1e6, date=f"{ARROW}{kind}", dtype=str(kind))
+    if not (pt.is_string(kind) or pt.is_large_string(kind)):
+        raise DataError(
+            f"a column must hold numbers, words, truth values, dates or times; {name!r} holds {kind}. Leave it out: columns={{{name!r}: "
+            "'leave-out'}."
+        )
+    return _of_text(column, {word.strip().lower() for word in declared}, decimal)
+
+
+def _without(values: Array, declared: Sequence[str]) -> Array:
+    """Numbers, with NaN for those that were declared to mean a missing cell."""
+    for word in declared:
+        try:
+            values = np.where(values == float(word), np.nan, values)
+        except ValueError:
+            continue
+    return values
+
+
+def _floats(column: Any) -> Array:
+    import pyarrow as pa
+
+    found: Array = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    return found.astype(np.float64)
+
+
+def _of_text(column: Any, declared: set[str], decimal: str) -> Cells:
+    """Cells of a column of text: numbers or dates if all are, else words."""
+    coded = column.dictionary_encode()
+    came = [None if word is None else word.strip() for word in coded.dictionary.to_pylist()]
+    index = coded.indices.to_numpy(zero_copy_only=False).astype(np.float64)
+    missing = MISSING | declared
+    there = [word for word in dict.fromkeys(came) if word is not None and word.lower() not in missing]
+    values = _numbers(there, decimal)
+    words: tuple[Any, ...] | None = None
+    date, note, dtype = "", "", "text"
+    if values is not None:
+        dtype = "int64" if all(re.fullmatch(r"[+-]?\d+", word) for word in there) else "float64"
+    else:
+        found = _dates(there)
+        if found is None:
+            words = tuple(sorted(there))
+            values = {word: float(i) for i, word in enumerate(words)}
+        else:
+            date, values, note = found
+    look_up = np.array([np.nan if word is None else values.get(word, np.nan) for word in came] + [np.nan])
+    place = np.where(np.isnan(index), len(came), index).astype(np.int64)
+    return Cells(look_up[place], words, date, dtype, note)
+
+
+def _numbers(words: Sequence[str], decimal: str) -> dict[str, float] | None:
+    """Words as numbers, if all are; `007` is a word."""
+    found: dict[str, float] = {}
+    for word in words:
+        if LEADING_ZERO.match(word) and word.lstrip("+-").isdigit():
+            return None
+        try:
+            found[word] = float(word if decimal == "." else word.replace(decimal, "."))
+        except ValueError:
+            return None
+        if "_" in word:
+            return None
+    return found
+
+
+def _dates(words: Sequence[str]) -> tuple[str, dict[str, float], str] | None:
+    """Format of words that are dates or times, their numbers, and a note where it could be another."""
+    if not words:
+        return None
+    fitting = []
+    for form in FORMATS:
+        found = {}
+        for word in words:
+            try:
+                found[word] = number_of_date(word, form)
+            except ValueError:
+                break
+        else:
+            fitting.append((form, found))
+    if not fitting:
+        return None
+    form, numbers = fitting[0]
+    swapped = [other for other, values in fitting[1:] if values != numbers]
+    note = f"dates were read as {form}; {swapped[0]} would fit too" if swapped else ""
+    return form, numbers, note
+
+
+def number_of_date(word: str, form: str) -> float:
+    """Days (or seconds, where the format has a time) of a date since 1970.
+
+    Examples:
+        >>> from calibrae.data.tables._cells import number_of_date
+        >>> number_of_date("1970-01-03", "%Y-%m-%d")
+        2.0
+
+    Raises:
+        ValueError: if the date is not written so.
+    """
+    moment = datetime.strptime(word, form)
+    if "%Y" not in form and "%y" not in form:
+        moment = moment.replace(year=1970, month=1, day=1)
+    seconds = (moment - ORIGIN).total_seconds()
+    return seconds if has_time(form) else seconds / 86_400
+
+
+def has_time(form: str) -> bool:
+    """Tell whether a date is counted in seconds, and not in days."""
+    return "%H" in form or "timestamp" in form

@@ -1,0 +1,72 @@
+"""A table of mixed columns: the type of each, settled on the data that a model is trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ...errors import DataError
+from .._lattice import resolution_of
+from .._scan import has_missing
+from .._schema import Column, Schema, channel_names
+from .._source import Array, DataOptions, Part, Raw
+from ._types import LEFT_OUT, Cells, codes_of, column_of, require_known, say_types
+
+
+def is_mixed(raw: Raw, options: DataOptions) -> bool:
+    """Tell whether a table has columns of words or dates, missing cells, or types that were asked for."""
+    arrays = list(raw.parts.values())
+    if arrays[0].ndim != 2 or raw.encoded:
+        return False
+    return bool(raw.words or raw.dates) or options.columns is not None or any(has_missing(array) for array in arrays)
+
+
+def mixed_table(raw: Raw, options: DataOptions, notes: list[str]) -> tuple[dict[Part, Array], Schema]:
+    """Stored numbers and the schema of a table of mixed columns; notes say what was taken for what.
+
+    Raises:
+        DataError: if nothing is left to model, or an option has no meaning for such a table.
+    """
+    for option, asked in (
+        ("binarise", options.binarise),
+        ("data_range", options.data_range),
+        ("levels", options.levels),
+    ):
+        if asked:
+            raise DataError(
+                f"{raw.name}: `{option}` is for numbers of one kind; got a table of mixed columns. Drop it."
+            )
+    parts = {part: _as_float(array) for part, array in raw.parts.items()}
+    width = next(iter(parts.values())).shape[1]
+    names = raw.columns or channel_names("table", width)
+    asked = dict(options.columns or {})
+    require_known(asked, names)
+    every = [column_of(_cells(raw, parts, names, i), i, asked.get(names[i])) for i in range(width)]
+    notes.extend(say_types(every))
+    kept = [column for column in every if column.type not in LEFT_OUT]
+    if not kept:
+        raise DataError(f"{raw.name}: no column is left to model. Give types: columns={{name: type}}.")
+    fields = tuple(kept)
+    coded = {part: _stored(array, fields, raw) for part, array in parts.items()}
+    out = tuple(column for column in every if column.type in LEFT_OUT)
+    return coded, Schema("table", (len(kept),), fields, None, is_named=bool(raw.columns), left_out=out)
+
+
+def _as_float(array: Array) -> Array:
+    return np.asarray(array, dtype=np.float64)
+
+
+def _cells(raw: Raw, parts: dict[Part, Array], names: Sequence[str], i: int) -> Cells:
+    values = np.concatenate([array[:, i] for array in parts.values()])
+    name, rows = names[i], len(values)
+    dtype = raw.dtypes.get(name, str(next(iter(raw.parts.values())).dtype))
+    resolution = max(resolution_of(array, raw.resolution) for array in raw.parts.values())
+    there = values[~np.isnan(values)]
+    return Cells(name, there, rows, raw.words.get(name), raw.dates.get(name, ""), dtype, resolution or 2.0**-52)
+
+
+def _stored(array: Array, fields: Sequence[Column], raw: Raw) -> Array:
+    """Numbers and codes of the modelled columns, `[N, D]`."""
+    columns = [codes_of(column, array[:, column.place], raw.words.get(column.name)) for column in fields]
+    return np.stack(columns, axis=1)

@@ -1,0 +1,263 @@
+"""Types of columns: what each one is taken for, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, final
+
+import numpy as np
+
+from ...errors import DataError
+from .._columns import ATOM, LABEL_COLUMNS
+from .._lattice import FINEST, MOST_VALUES, distinct, find_lattice
+from .._schema import Column, ColumnType
+from .._source import Array, counted, listed
+
+MOST_LEVELS = 128  # whole numbers from the smallest to the largest that are taken for ordered levels
+MOST_CATEGORIES = 1000
+FREE_TEXT = 0.5  # distinct words a row from which a column of text is free text
+IDENTIFIER = 0.95  # distinct words a row from which it is an identifier
+FEW_ROWS = 20  # below which distinct words say little
+SKEWED = 1.0
+LEFT_OUT: tuple[ColumnType, ...] = ("identifier", "text", "constant", "leave-out")
+CHOICES: tuple[ColumnType, ...] = (
+    "real", "heavy-tailed", "positive", "count", "ordinal", "categorical", "binary", "zero-inflated", "date", "leave-out",
+)  # fmt: skip
+
+
+@final
+@dataclass(frozen=True)
+class Cells:
+    """Values of one column over all parts, and what is known of it.
+
+    Attributes:
+        name: name of the column.
+        values: those that are there, float64.
+        rows: number of rows.
+        words: what codes stand for; `None` for numbers.
+        date: format of a date, or empty.
+        dtype: type in which it came.
+        resolution: relative spacing of its floats.
+    """
+
+    name: str
+    values: Array
+    rows: int
+    words: tuple[Any, ...] | None = None
+    date: str = ""
+    dtype: str = "float64"
+    resolution: float = 2.0**-52
+
+    @property
+    def missing(self) -> float:
+        """Share of missing cells."""
+        return 1.0 - len(self.values) / max(1, self.rows)
+
+
+def column_of(cells: Cells, position: int, asked: str | None) -> Column:
+    """Column with its type, from its values or as it was asked for.
+
+    Raises:
+        DataError: if the type that was asked for has no meaning for the values.
+    """
+    own = np.unique(cells.values)
+    if asked is not None and asked not in CHOICES:
+        raise DataError(f"the type of a column must be one of {', '.join(CHOICES)}; got {asked!r} for {cells.name!r}.")
+    kind, why = _guessed(cells, own)
+    if asked is not None and kind != "constant":
+        kind, why = asked, "as asked"  # type: ignore[assignment]
+        _require_possible(cells, own, asked)
+    column = Column(
+        cells.name,
+        dtype=cells.dtype,
+        type=kind,
+        why=why,
+        missing=round(cells.missing, 6),
+        form=cells.date,
+        place=position,
+    )
+    return _with_levels(column, cells, own)
+
+
+def _guessed(cells: Cells, own: Array) -> tuple[ColumnType, str]:
+    """Type of a column, and the reason in a few words."""
+    count = len(cells.values)
+    if len(own) < 2:
+        return "constant", "one value in all rows" if len(own) else "no value"
+    if cells.words is not None:
+        return _of_words(cells, own, count)
+    if cells.date:
+        return "date", f"dates as {cells.date}"
+    if len(own) == 2:
+        return "binary", "two values"
+    whole = bool((own == np.rint(own)).all())
+    if whole and len(own) == count and count > FEW_ROWS and own[-1] - own[0] == count - 1:
+        return "identifier", "counts the rows"
+    values, counts = np.unique(cells.values, return_counts=True)
+    share = counts.max() / count
+    if (
+        values[counts.argmax()] == 0.0
+        and share > ATOM
+        and len(own) > 2
+        and (not whole or own[-1] - own[0] >= MOST_LEVELS)
+    ):
+        return "zero-inflated", f"0 in {share:.1%} of the rows"
+    if whole and own[-1] - own[0] < MOST_LEVELS:
+        if cells.name.lower() in LABEL_COLUMNS and own[-1] - own[0] < MOST_LEVELS // 4:
+            return "categorical", "the name of a label"
+        return "ordinal", f"{len(own)} whole numbers from {own[0]:.0f} to {own[-1]:.0f}"
+    if (
+        whole
+        and own[0] in (0.0, 1.0)
+        and own[-1] <= FINEST
+        and own.max() < 100 * max(1.0, float(np.median(cells.values)))
+    ):
+        return "count", "whole numbers from 0 or 1"
+    if own[0] > 0 and _skewness(np.log(cells.values)) < min(SKEWED, _skewness(cells.values)):
+        return "positive", "above 0 and skewed"
+    return "real", "numbers"
+
+
+def _of_words(cells: Cells, own: Array, count: int) -> tuple[ColumnType, str]:
+    assert cells.words is not None
+    if len(own) == 2:
+        return "binary", "two words" if cells.dtype != "bool" else "truth values"
+    if count > FEW_ROWS and len(own) > IDENTIFIER * count:
+        return "identifier", "a word of its own in nearly every row"
+    if len(own) > MOST_CATEGORIES or (count > FEW_ROWS and len(own) > FREE_TEXT * count):
+        return "text", f"{len(own):,} different words"
+    return "categorical", f"{len(own)} words"
+
+
+def _skewness(values: Array) -> float:
+    centred = values - values.mean()
+    spread = float(np.sqrt((centred**2).mean()))
+    return abs(float((centred**3).mean())) / spread**3 if spread > 0 else 0.0
+
+
+def _require_possible(cells: Cells, own: Array, asked: str) -> None:
+    """Raise `DataError` if a type has no meaning for the values of a column."""
+    whole = cells.words is None and bool((own == np.rint(own)).all())
+    wrong = {
+        "count": (not whole or own[0] < 0) and "whole numbers from 0",
+        "ordinal": (cells.words is not None or (not whole and distinct(own) is None))
+        and "few numbers at equal distances",
+        "positive": (cells.words is not None or own[0] <= 0) and "numbers above 0",
+        "binary": len(own) != 2 and "two values",
+        "date": not cells.date and "dates",
+        "categorical": len(own) > MOST_CATEGORIES and f"at most {MOST_CATEGORIES} values",
+    }
+    numeric = {name: cells.words is not None and "numbers" for name in ("real", "heavy-tailed", "zero-inflated")}
+    needed = {**numeric, **wrong}.get(asked)
+    if needed:
+        raise DataError(f"a column that is {asked} must hold {needed}; {cells.name!r} does not. Ask for another type.")
+
+
+def _with_levels(column: Column, cells: Cells, own: Array) -> Column:
+    """The column with its categories, levels or step."""
+    if column.type in LEFT_OUT:
+        return replace(column, categories=tuple(_plain(cells, v) for v in own[:1]) if column.type == "constant" else ())
+    if column.type in ("categorical", "binary"):
+        return replace(column, categories=tuple(_plain(cells, v) for v in own))
+    whole = bool((own == np.rint(own)).all())
+    if column.type == "ordinal" and not whole:
+        lattice = find_lattice(own, cells.resolution)
+        if lattice is None or lattice.levels > MOST_LEVELS:
+            raise DataError(f"an ordinal column must hold few numbers at equal distances; {column.name!r} does not.")
+        return replace(column, kind="lattice", low=lattice.low, step=lattice.step, levels=lattice.levels)
+    if whole:
+        fine = own[-1] - own[0] < FINEST
+        return replace(
+            column,
+            kind="whole",
+            low=float(own[0]),
+            step=1.0 if fine else 0.0,
+            levels=int(own[-1] - own[0]) + 1 if fine else None,
+        )
+    few = distinct(cells.values, min(MOST_VALUES, len(cells.values) // 2))
+    lattice = None if few is None else find_lattice(few, cells.resolution)
+    if lattice is None:
+        return column
+    return replace(column, kind="lattice", low=lattice.low, step=lattice.step, levels=lattice.levels)
+
+
+def _plain(cells: Cells, value: float) -> Any:
+    """What a value stands for: a word, a truth value, or the number itself."""
+    if cells.words is not None:
+        return cells.words[int(value)]
+    return int(value) if value == round(value) else float(value)
+
+
+def codes_of(column: Column, values: Array, words: Sequence[Any] | None) -> Array:
+    """Values of a column as they are stored: the position among its categories, or the number; NaN for a category it does not know."""
+    if column.type not in ("categorical", "binary"):
+        return values
+    known = {_key(word): float(i) for i, word in enumerate(column.categories)}
+    own, inverse = np.unique(values, return_inverse=True)
+    look_up = [
+        np.nan if np.isnan(v) else known.get(_key(words[int(v)] if words is not None else v), np.nan) for v in own
+    ]
+    return np.array(look_up, dtype=np.float64)[inverse.reshape(-1)] if len(own) else values
+
+
+def _key(word: Any) -> Any:
+    """One form of a category: a number as a float, also where it came as text, and a truth value as its word."""
+    if isinstance(word, bool):
+        return str(word).lower()
+    try:
+        return float(word)
+    except (TypeError, ValueError):
+        return str(word).strip().lower() if str(word).strip().lower() in ("true", "false") else str(word).strip()
+
+
+def require_known(asked: Mapping[str, str], names: Sequence[str]) -> None:
+    """Raise `DataError` where the type of a column is asked for that there is not."""
+    unknown = [name for name in asked if name not in names]
+    if unknown:
+        raise DataError(
+            f"types are asked for of columns that there are not: {listed(unknown)}; there are {listed(list(names), 10)}."
+        )
+
+
+def column_table(fields: Sequence[Column]) -> str:
+    """Table of the columns: name, type, reason, levels, missing cells.
+
+    Examples:
+        >>> from calibrae.data.tables._types import column_table
+        >>> from calibrae.data._schema import Column
+        >>> print(column_table([Column("age", "whole", 17, 1.0, 74, type="ordinal", why="74 whole numbers")]))
+        column  type     levels  missing  because
+        age     ordinal      74        -  74 whole numbers
+    """
+    rows = [("column", "type", "levels", "missing", "because")]
+    for column in fields:
+        levels = (
+            len(column.categories)
+            if column.type in ("categorical", "binary")
+            else column.levels
+            if column.type == "ordinal"
+            else 0
+        )
+        missing = f"{column.missing:.1%}" if column.missing else "-"
+        said = f"{column.why}; left out" if column.type in LEFT_OUT else column.why
+        rows.append((column.name, column.type, f"{levels}" if levels else "-", missing, said))
+    wide = [max(len(row[i]) for row in rows) for i in range(4)]
+    lines = (f"{n:<{wide[0]}}  {t:<{wide[1]}}  {k:>{wide[2]}}  {m:>{wide[3]}}  {w}" for n, t, k, m, w in rows)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def say_types(fields: Sequence[Column]) -> list[str]:
+    """Notes on the columns that were left out, and on missing cells."""
+    out = [f"{column.name} ({column.why})" for column in fields if column.type in LEFT_OUT]
+    holes = [
+        f"{column.name} {column.missing:.1%}" for column in fields if column.missing and column.type not in LEFT_OUT
+    ]
+    notes = []
+    if out:
+        notes.append(f"{counted(len(out), 'column')} left out: {listed(out)}")
+    if holes:
+        notes.append(
+            f"missing cells in {counted(len(holes), 'column')}: {listed(holes)}; they count nothing, which is exact if they are missing at random"
+        )
+    return notes
