@@ -32,10 +32,12 @@ if TYPE_CHECKING:
     from .latents import Prior as Prior
     from .latents import StandardNormalPrior as StandardNormalPrior
     from .likelihoods import BernoulliLikelihood as BernoulliLikelihood
+    from .likelihoods import ColumnModel as ColumnModel
     from .likelihoods import GaussianLikelihood as GaussianLikelihood
     from .likelihoods import HeteroscedasticGaussianLikelihood as HeteroscedasticGaussianLikelihood
     from .likelihoods import LaplaceLikelihood as LaplaceLikelihood
     from .likelihoods import Likelihood as Likelihood
+    from .likelihoods import MixedLikelihood as MixedLikelihood
     from .likelihoods import Scale as Scale
     from .models import VAE as VAE
     from .models import build as build
@@ -55,11 +57,13 @@ if TYPE_CHECKING:
     from .workflows import evaluate as evaluate
     from .workflows import evaluate_full as evaluate_full
     from .workflows import fit as fit
+    from .workflows import impute as impute
     from .workflows import load as load
     from .workflows import open_run as open_run
     from .workflows import report as report
     from .workflows import score as score
     from .workflows import sweep as sweep
+    from .workflows import synthesise as synthesise
 
 _HOME = {
     "audit": "",
@@ -76,6 +80,8 @@ _HOME = {
     "HeteroscedasticGaussianLikelihood": "likelihoods",
     "LaplaceLikelihood": "likelihoods",
     "Likelihood": "likelihoods",
+    "ColumnModel": "likelihoods",
+    "MixedLikelihood": "likelihoods",
     "Scale": "likelihoods",
     "ConditionalGaussianPrior": "latents",
     "DistributionPrior": "latents",
@@ -106,10 +112,12 @@ _HOME = {
     "evaluate": "workflows",
     "evaluate_full": "workflows",
     "fit": "workflows",
+    "impute": "workflows",
     "load": "workflows",
     "open_run": "workflows",
     "report": "workflows",
     "score": "workflows",
+    "synthesise": "workflows",
     "sweep": "workflows",
 }
 

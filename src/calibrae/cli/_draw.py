@@ -28,6 +28,7 @@ from ._options import (
     split_of,
 )
 from ._print import is_first, print_json, say_notes
+from ._rows import sample_rows
 
 Columns = Annotated[int, typer.Option(help="Columns of the grid.", min=1)]
 Steps = Annotated[int, typer.Option(help="Points on each walk.", min=2)]
@@ -107,6 +108,10 @@ def sample(
         bool, typer.Option("--observation-noise", help="Draw from p(x|z) instead of taking its mean.")
     ] = False,
     condition: ConditionOption = None,
+    given: Annotated[
+        list[str] | None,
+        typer.Option(help="COLUMN=VALUE that the rows of a table have; may be repeated.", show_default=False),
+    ] = None,
     columns: Columns = 8,
     out: OutOption = None,
     arrays: ArraysOption = None,
@@ -114,13 +119,20 @@ def sample(
     device: DeviceOption = "auto",
     json: JsonFlag = False,
 ) -> None:
-    """Draw z from the prior and decode it."""
+    """Draw z from the prior and decode it; of a table of mixed columns, write rows as they came, drawn with all their noise."""
     from ..workflows import load, open_run
     from ..workflows import sample as draw
 
+    opened = open_run(run)
+    wanted = condition_value(condition, opened.condition)
+    if opened.preparation.spec.columns:
+        sample_rows(opened, n, given or (), wanted, _place(run, out, "samples.csv"), seed, json=json)
+        return
+    if given:
+        raise typer.BadParameter("--given is for tables of mixed columns; this run was trained on other data. Drop it.")
     _require_suffixes(out, arrays)
-    opened, model = open_run(run), load(run, device=device)
-    contexts = opened.contexts(condition_value(condition, opened.condition), n)
+    model = load(run, device=device)
+    contexts = opened.contexts(wanted, n)
     x = draw(model, n, contexts, noise=observation_noise, seed=seed)
     title = f"{n} samples, with observation noise" if observation_noise else f"{n} samples (means)"
     _finish(run, x, out, arrays, json, "samples.png", columns=columns, title=title)

@@ -11,7 +11,7 @@ import typer.core
 
 from .. import errors
 from .._optional import missing_extra
-from . import _app, _assess, _audit, _beta, _bits, _cache, _draw, _evaluate, _report, _runs, _sweep, _train
+from . import _app, _assess, _audit, _beta, _bits, _cache, _draw, _evaluate, _report, _rows, _runs, _sweep, _train
 from ._print import is_first
 
 USAGE_ERROR, INTERRUPTED = 2, 130
@@ -48,6 +48,7 @@ app.command("train")(_train.train)
 app.command("evaluate")(_evaluate.evaluate)
 for command in (_draw.sample, _draw.reconstruct, _draw.encode, _draw.interpolate, _draw.traverse):
     app.command(command.__name__)(command)
+app.command("impute")(_rows.impute)
 app.command("diagnose")(_assess.diagnose)
 app.command("score")(_assess.score)
 app.command("sweep", context_settings=_sweep.SETTINGS)(_sweep.sweep)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, final
 
 import numpy as np
@@ -17,8 +17,8 @@ from ..errors import ArgumentError, DataError, first_line
 from ._scan import value_range
 from ._schema import Schema, levels_in_units
 from ._source import Array, DataOptions, Source, listed
-from .tables import fit_columns
 from ._view import View
+from .tables import fit_columns, in_table_units
 
 BELOW_ONE = 1.0 - 2.0**-24  # the largest float32 under 1: data live on [0, 1)
 ROWS = 4096
@@ -122,6 +122,9 @@ class Preparation:
             array([8, 8], dtype=uint8)
         """
         spec, values = self.spec, x.detach().cpu().double()
+        if spec.columns:
+            assert self.schema is not None
+            return in_table_units(self.schema, (values * self.scale + self.shift).numpy())
         if spec.levels is None:
             return self._on_steps(values * self.scale + self.shift)
         if spec.preparation == "dequantise":
@@ -163,6 +166,7 @@ class Preparation:
             "log_scale": spec.log_scale,
             "log_cells": spec.log_cells,
             "least_step": spec.least_step,
+            "columns": [asdict(column) for column in spec.columns],
             "shift": self.shift.tolist(),
             "scale": self.scale.tolist(),
             "step": self.step.tolist(),
@@ -177,7 +181,7 @@ class Preparation:
             ArgumentError: if an entry is missing or of another type.
         """
         names = {"scale_name": "scale"} | {
-            n: n for n in ("data_shape", "levels", "preparation", "log_scale", "log_cells", "least_step")
+            n: n for n in ("data_shape", "levels", "preparation", "log_scale", "log_cells", "least_step", "columns")
         }
         try:
             spec = record_of(DataSpec, {names[name]: stored[name] for name in names})
@@ -259,7 +263,8 @@ def _of_columns(source: Source, train: View) -> Preparation:
     discrete = [column.head in ("categorical", "bernoulli", "negative-binomial", "poisson") for column in columns]
     shift, step = ([getattr(one, name) for one in fitted] for name in ("shift", "step"))
     scale = [1.0 if is_code else one.model.scale for is_code, one in zip(discrete, fitted, strict=True)]
-    return Preparation(spec, *(torch.tensor(v, dtype=torch.float64) for v in (shift, scale, step)), source.schema)
+    shifts, scales, steps = (torch.tensor(values, dtype=torch.float64) for values in (shift, scale, step))
+    return Preparation(spec, shifts, scales, steps, source.schema)
 
 
 def _standardised(source: Source, train: View, shape: tuple[int, ...]) -> Preparation:

@@ -39,6 +39,9 @@ class Column:
         missing: share of its cells that are missing.
         form: format of a date.
         place: position of the column in the table as it came.
+        least: smallest value of a number.
+        most: largest value of a number.
+        atom: value that many rows share, of a zero-inflated column.
     """
 
     name: str
@@ -54,6 +57,9 @@ class Column:
     missing: float = field(default=0.0, compare=False)
     form: str = ""
     place: int = 0
+    least: float = field(default=0.0, compare=False)
+    most: float = field(default=0.0, compare=False)
+    atom: float = 0.0
 
 
 @final

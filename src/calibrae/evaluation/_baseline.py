@@ -14,8 +14,9 @@ from .._types import ALONE, AnySplit, World
 from ..data import Data, cached_arrays
 from ..errors import ArgumentError
 from ..functional import LinearBaseline
-from ..models import VAE
+from ..models import VAE, TableBaseline
 from ._spectrum import EXACT_DIM, KEPT, data_covariance, data_spectrum
+from ._table_baseline import table_baseline
 
 ROWS = 4096
 CHOSEN_ON = 2000  # validation examples that choose the number of latents
@@ -42,14 +43,18 @@ def _training(data: Data) -> Iterator[Tensor]:
     return (batch.x for batch in data.batches("train", data.rows_at_once(ROWS)))
 
 
-def training_baseline(model: VAE, data: Data) -> tuple[LinearBaseline | None, tuple[str, ...]]:
+def training_baseline(model: VAE, data: Data) -> tuple[LinearBaseline | TableBaseline | None, tuple[str, ...]]:
     """Linear model of the training split, or why there is none to compare with.
 
     It has the number of latents, up to the model's, that is best on the validation split, and a sigma for whatever shares one in the
     model.
     """
     if data.spec.columns:
-        return None, ()
+        if model.context_dim:
+            return None, (
+                "there is no baseline for a conditional model of a table: trees and factors do not know the condition",
+            )
+        return table_baseline(data, model.latent_dim), ()
     if not model.likelihood.is_density:
         return None, (
             "there is no closed-form baseline: probabilistic PCA is a density, and this likelihood gives probabilities",
@@ -114,26 +119,27 @@ def _with_factors(
     return LinearBaseline(baseline.ppca, factor, scale.shared, baseline.is_exact), baseline_notes(baseline)
 
 
-def baseline_notes(baseline: LinearBaseline) -> tuple[str, ...]:
+def baseline_notes(baseline: LinearBaseline | TableBaseline) -> tuple[str, ...]:
     """Notes on how a baseline was fitted."""
-    if baseline.is_exact:
+    if isinstance(baseline, TableBaseline) or baseline.is_exact:
         return ()
     return ("the baseline is approximate: its eigenvalues are from subspace iteration",)
 
 
 def log_likelihoods(
-    baseline: LinearBaseline,
+    baseline: LinearBaseline | TableBaseline,
     data: Data,
     split: AnySplit,
     seed: int = 0,
     limit: int | None = None,
     world: World = ALONE,
-) -> tuple[Tensor, Tensor]:
-    """Exact log-likelihood of each example of a split, `[N]`, nats: under the baseline, and under its probabilistic PCA."""
+) -> tuple[Tensor, Tensor | None]:
+    """Exact log-likelihood of each example of a split, `[N]`, nats: under the baseline, and under its probabilistic PCA if it has one."""
     found, simple = [], []
     world = world.over(len(data.positions(split, limit)))
     for batch in data.batches(split, data.rows_at_once(ROWS), seed, limit, world):
         x = batch.x.flatten(1).double()
         found.append(baseline.log_likelihood(x))
-        simple.append(found[-1] if baseline.factor is None else functional.ppca_log_likelihood(baseline.ppca, x))
-    return world.rows(torch.cat(found)), world.rows(torch.cat(simple))
+        if isinstance(baseline, LinearBaseline):
+            simple.append(found[-1] if baseline.factor is None else functional.ppca_log_likelihood(baseline.ppca, x))
+    return world.rows(torch.cat(found)), world.rows(torch.cat(simple)) if simple else None

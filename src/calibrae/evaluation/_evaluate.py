@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from ..data import Data, counted, listed
 from ..errors import ArgumentError, DataError
 from ..functional import error_of_mean
 from ..latents import exact_kl
-from ..models import VAE, ELBOSummary, Scorer, evaluating, seeded, summarise
+from ..models import VAE, ELBOSummary, Scorer, TableBaseline, evaluating, seeded, summarise
 from ._advice import verdict
 from ._baseline import baseline_notes, log_likelihoods, training_baseline
 from ._bounds import effective_remark, is_reliable, split_bounds
@@ -28,6 +28,7 @@ from ._ticks import Tick, ticker
 from ._weigh import draws_itself
 
 LATENT_STREAM = 6
+Baseline: TypeAlias = functional.LinearBaseline | TableBaseline
 DENSITY_ABOVE_ONE = "an ELBO above 0 (a loss below 0) is right: it is the logarithm of a density, which exceeds 1 where values vary little"
 
 
@@ -40,7 +41,7 @@ def evaluate_model(
     seed: int = 0,
     batch_size: int = 512,
     limit: int | None = None,
-    baseline: functional.LinearBaseline | Literal["train", "unknown"] = "train",
+    baseline: Baseline | Literal["train", "unknown"] = "train",
     history: Sequence[Mapping[str, float]] = (),
     tick: Tick | None = None,
     world: World = ALONE,
@@ -149,8 +150,8 @@ def _require_finite(summary: ELBOSummary, data: Data, split: AnySplit, limit: in
 
 
 def _baseline(
-    model: VAE, data: Data, given: functional.LinearBaseline | Literal["train", "unknown"]
-) -> tuple[functional.LinearBaseline | None, tuple[str, ...]]:
+    model: VAE, data: Data, given: Baseline | Literal["train", "unknown"]
+) -> tuple[Baseline | None, tuple[str, ...]]:
     if given == "unknown":
         return None, ("there is no closed-form baseline: the training data of a model without a run are not known",)
     return training_baseline(model, data) if given == "train" else (given, baseline_notes(given))
@@ -189,8 +190,8 @@ def _record(
     seed: int,
     summary: ELBOSummary,
     weighted: ImportanceSummary | None,
-    linear: functional.LinearBaseline | None,
-    likelihoods: tuple[Tensor, Tensor] | None,
+    linear: Baseline | None,
+    likelihoods: tuple[Tensor, Tensor | None] | None,
     notes: tuple[str, ...],
 ) -> Evaluation:
     spec = data.spec
@@ -219,7 +220,7 @@ def _record(
         bits_per_dim=bits,
         active_units=int(functional.active_latents(variance).sum()) if bound and variance is not None else None,
         ppca_log_likelihood_nats=None if simple is None else float(simple.mean()),
-        ppca_sigma=None if linear is None else linear.ppca.sigma,
+        ppca_sigma=linear.ppca.sigma if isinstance(linear, functional.LinearBaseline) else None,
         baseline=None if linear is None else linear.name,
         baseline_log_likelihood_nats=None if compared is None else float(compared.mean()),
         scale=spec.scale,
@@ -236,14 +237,15 @@ def _record(
     )
 
 
-def _errors(summary: ELBOSummary, spec: DataSpec, likelihoods: tuple[Tensor, Tensor] | None) -> dict[str, Any]:
+def _errors(summary: ELBOSummary, spec: DataSpec, likelihoods: tuple[Tensor, Tensor | None] | None) -> dict[str, Any]:
     """Standard errors of the means by name; none of a single example."""
     errors: dict[str, Any] = {name: value for name, value in summary.standard_errors.items() if name != "elbo"}
     if summary.is_bound and spec.density_levels is not None and summary.n > 1:
         errors["bits_per_dim"] = summary.standard_error / (spec.data_dim * math.log(2.0))
     if likelihoods is not None and summary.n > 1:
         compared, simple = likelihoods
-        errors["ppca_log_likelihood_nats"] = error_of_mean(simple)
+        if simple is not None:
+            errors["ppca_log_likelihood_nats"] = error_of_mean(simple)
         errors["baseline_log_likelihood_nats"] = error_of_mean(compared)
         if summary.is_bound:
             errors["elbo_minus_baseline_nats"] = error_of_mean(summary.elbos - compared)

@@ -54,11 +54,7 @@ def save_curves(history: Rows, path: Path, baseline: tuple[str, float] | None = 
         axes.set_title(title, fontsize=10)
     tidy(rate).plot(epochs, [row.get("lr", 0.0) for row in history], color=GREY)
     rate.set_title("learning rate", fontsize=10)
-    tidy(size).plot(epochs, [row["validation_rmse"] for row in history], color=BLUE, label="validation RMSE")
-    if "sigma" in history[0]:
-        size.plot(epochs, [row["sigma"] for row in history], color=ORANGE, linestyle="--", label="sigma")
-    size.set_title("residual, units of the data", fontsize=10)
-    size.legend(fontsize=8, frameon=False)
+    _residual(size, history)
     kept = min(history, key=_loss_of)["epoch"]
     for axes in (loss, nll, kl, size, rate):
         _over_epochs(axes)
@@ -68,6 +64,19 @@ def save_curves(history: Rows, path: Path, baseline: tuple[str, float] | None = 
             for line in axes.lines:
                 line.set_marker("o")
     return save_figure(figure, path)
+
+
+def _residual(axes: Axes, history: Rows) -> None:
+    """Draw the validation error and sigma, of models that have them."""
+    if "validation_rmse" not in history[0]:
+        axes.set_axis_off()
+        return
+    epochs = [row["epoch"] for row in history]
+    tidy(axes).plot(epochs, [row["validation_rmse"] for row in history], color=BLUE, label="validation RMSE")
+    if "sigma" in history[0]:
+        axes.plot(epochs, [row["sigma"] for row in history], color=ORANGE, linestyle="--", label="sigma")
+    axes.set_title("residual, units of the data", fontsize=10)
+    axes.legend(fontsize=8, frameon=False)
 
 
 def save_overlay(histories: Mapping[str, Rows], path: Path) -> Path:

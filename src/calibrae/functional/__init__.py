@@ -17,6 +17,8 @@ from ._factor import factor_log_likelihood as factor_log_likelihood
 from ._linear import LinearBaseline as LinearBaseline
 from ._mean import error_of_mean as error_of_mean
 from ._mean import jackknife_error as jackknife_error
+from ._missing_factor import MissingFactor as MissingFactor
+from ._missing_factor import factor_with_missing as factor_with_missing
 from ._ppca import PPCA as PPCA
 from ._ppca import Spectrum as Spectrum
 from ._ppca import ppca as ppca
@@ -39,5 +41,7 @@ from ._sigma import optimal_scale as optimal_scale
 from ._sigma import optimal_sigma as optimal_sigma
 from ._sigma import quantisation_floor as quantisation_floor
 from ._sigma import shared_dims as shared_dims
+from ._tree import Tree as Tree
+from ._tree import chow_liu as chow_liu
 from .conventions import beta_from_convention as beta_from_convention
 from .conventions import beta_in_conventions as beta_in_conventions

@@ -17,3 +17,4 @@ from ._scale import ROOT_MEAN_SQUARE as ROOT_MEAN_SQUARE
 from ._scale import Scale as Scale
 from ._scale import Statistic as Statistic
 from .mixed import MixedLikelihood as MixedLikelihood
+from .mixed import MixedRow as MixedRow

@@ -18,6 +18,9 @@ from ._summary import ELBOSummary as ELBOSummary
 from ._summary import Scorer as Scorer
 from ._summary import Tally as Tally
 from ._summary import summarise as summarise
+from ._table_baseline import TableBaseline as TableBaseline
+from ._table_baseline import levels_in as levels_in
+from ._table_baseline import scores_in as scores_in
 from ._vae import VAE as VAE
 from ._vae import mean_of as mean_of
 from ._walks import interpolation as interpolation

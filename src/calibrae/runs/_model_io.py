@@ -14,12 +14,13 @@ from .._plain import plain
 from ..acceleration import find_device
 from ..errors import ArgumentError, CalibraeError, RunError, first_line
 from ..functional import PPCA, FactorAnalysis, LinearBaseline
-from ..models import VAE, ModelConfig, build_from_config
+from ..models import VAE, ModelConfig, TableBaseline, build_from_config
 from ._atomic import checksum_of, json_text, text_writer
 from ._folder import RunFolder
 from ._manifest import FORMAT, Manifest, read_json, require_format
 from ._tensors import load_tensors, save_tensors
 
+TABLE = "table"  # fact of a baseline that is of a table of mixed columns
 WEIGHTS, DESCRIPTION, BASELINE = "model.safetensors", "model.json", "baseline.safetensors"
 
 
@@ -105,8 +106,13 @@ def load_model(folder: Path, model: VAE | None = None, device: str | torch.devic
     return model.to(place).eval()
 
 
-def save_baseline(baseline: LinearBaseline, folder: RunFolder) -> None:
-    """Write the linear model of the training set, `baseline.safetensors`: what the model has to beat."""
+def save_baseline(baseline: LinearBaseline | TableBaseline, folder: RunFolder) -> None:
+    """Write the simple model of the training set, `baseline.safetensors`: what the model has to beat."""
+    if isinstance(baseline, TableBaseline):
+        arrays, told = baseline.to_arrays()
+        facts = {"format": str(FORMAT), TABLE: json.dumps(told)}
+        folder.commit({BASELINE: partial(save_tensors, tensors=arrays, facts=facts)})
+        return
     ppca, factor = baseline.ppca, baseline.factor
     parts = {
         "mean": ppca.mean,
@@ -120,8 +126,8 @@ def save_baseline(baseline: LinearBaseline, folder: RunFolder) -> None:
     folder.commit({BASELINE: partial(save_tensors, tensors=parts, facts=facts)})
 
 
-def load_baseline(folder: Path) -> LinearBaseline | None:
-    """The linear model of the training set, if one was stored.
+def load_baseline(folder: Path) -> LinearBaseline | TableBaseline | None:
+    """The simple model of the training set, if one was stored.
 
     Raises:
         RunError: if the file is damaged.
@@ -130,9 +136,11 @@ def load_baseline(folder: Path) -> LinearBaseline | None:
         return None
     parts, facts = load_tensors(Manifest(folder).require_whole(BASELINE))
     try:
+        if TABLE in facts:
+            return TableBaseline.from_arrays(parts, json.loads(facts[TABLE]))
         ppca = PPCA(parts["mean"], parts["components"], parts["eigenvalues"], float(parts["sigma"]))
         factor = FactorAnalysis(ppca.mean, parts["weight"], parts["noise"]) if "weight" in parts else None
-    except (KeyError, ValueError, RuntimeError) as error:
+    except (KeyError, ValueError, RuntimeError, TypeError, ArgumentError) as error:
         raise RunError(
             f"{folder / BASELINE} is not complete: {first_line(error)}. Delete it; it is fitted anew."
         ) from error

@@ -36,6 +36,11 @@ from ._queue import UNKNOWN as UNKNOWN
 from ._queue import Queue as Queue
 from ._queue import Training as Training
 from ._report import report as report
+from ._rows import Imputation as Imputation
+from ._rows import Synthetic as Synthetic
+from ._rows import impute as impute
+from ._rows import save_rows as save_rows
+from ._rows import synthesise as synthesise
 from ._run import Run as Run
 from ._run import load as load
 from ._run import open_run as open_run

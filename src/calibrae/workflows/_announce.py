@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .._registry import describe
 from ..data import Data
+from ..data.tables import column_table
 from ..functional import beta_in_conventions
 from ..models import VAE
 from ..objectives import Objective
@@ -22,6 +23,9 @@ def announce(
         f"{data.source.name}: {sizes['train']:,} training, {sizes['validation']:,} validation, {sizes['test']:,} test examples "
         f"of shape {data.spec.data_shape} on {data.spec.scale}; {parameters:,} parameters"
     )
+    schema = data.source.schema
+    if schema.is_mixed:
+        reporter.say(column_table(sorted([*schema.fields, *schema.left_out], key=lambda column: column.place)))
     if data.condition is not None:
         reporter.say(data.condition.describe())
     if model.latent_dim >= data.spec.data_dim:

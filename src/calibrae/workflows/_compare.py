@@ -199,7 +199,7 @@ def _numbers(ranked: Sequence[_Entry]) -> Table:
                 number(e.reconstruction_nats, 2),
                 number(e.kl_nats, 2),
                 "-" if e.active_units is None else str(e.active_units),
-                number(e.mse**0.5, 5),
+                number(None if e.mse is None else e.mse**0.5, 5),
                 number(e.sigma, 5),
                 str(len(history)),
                 f"{history[-1].get('seconds', 0.0):.0f}" if history else "-",

@@ -237,7 +237,13 @@ class Exhibits:
     def _rate(self, path: Path) -> Figure | None:
         """Rate and distortion beside the best linear codes, which squared errors and an unconditional model have."""
         e, scale = self.evidence.test, self.model.likelihood.scale
-        if e.kl_nats is None or self.model.context_dim or scale is None or self.data.spec.preparation == "binarise":
+        if (
+            e.kl_nats is None
+            or e.mse is None
+            or self.model.context_dim
+            or scale is None
+            or self.data.spec.preparation == "binarise"
+        ):
             return None
         sse, spectrum = e.mse * self.data.spec.data_dim, training_spectrum(self.data, self.model.latent_dim)
         linear = linear_curve(spectrum, self.model.latent_dim, 1.4 * max(e.kl_nats, 1.0))

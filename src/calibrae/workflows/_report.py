@@ -123,7 +123,7 @@ def _numbers(evidence: Evidence) -> list[tuple[str, str, str]]:
             _maybe(e.kl_nats, 2),
             "" if e.active_units is None else f"{e.active_units} of {e.latent_dim} latents active",
         ),
-        ("RMSE", number(e.mse**0.5, 5), "of the reconstruction, model's scale"),
+        ("RMSE", None if e.mse is None else number(e.mse**0.5, 5), "of the reconstruction, model's scale"),
         ("sigma", _maybe(e.sigma, 5), f"shared over {e.sigma_shared}"),
     ]
     return [(name, value, note) for name, value, note in found if value is not None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, final
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from .._optional import names_missing
 from .._types import AnySplit, Split
 from ..data import Condition, Data, Preparation, is_frame
+from ..data.tables import as_frame, rows_of
 from ..errors import ArgumentError, RunError
 from ..evaluation import Evaluation
 from ..models import VAE
@@ -197,6 +199,34 @@ class Run:
 
         return self.in_units(sample(self.model, n, self.contexts(condition, n), noise=observation_noise, seed=seed))
 
+    def sample_frame(
+        self, n: int = 16, *, given: Mapping[str, Any] | None = None, condition: Any = None, seed: int = 0
+    ) -> Any:
+        """Draw rows of a table, with its columns, types, words, whole numbers and dates, from `p(x)`: observation noise and all.
+
+        Args:
+            n: number of rows.
+            given: value of each given column: rows of `p(x | given)`, by importance resampling.
+            condition: one for all, or one for each, for a conditional run.
+            seed: seed of all noise.
+
+        Returns:
+            Data frame of pandas. `calibrae.synthesise` also gives notes and the effective number of latents.
+        """
+        from ._rows import synthesise
+
+        return synthesise(self, n, given=given, condition=condition, seed=seed).rows
+
+    def impute(self, data: Any = None, *, draws: int = 0, samples: int = 200, seed: int = 0) -> Any:
+        """Rows with their missing cells filled, as a data frame; see `calibrae.impute`."""
+        from ._rows import impute
+
+        return impute(self, data, draws=draws, samples=samples, seed=seed).rows
+
+    def table(self, data: Any) -> Data:
+        """Read new rows by the schema of the run."""
+        return run_data(self.path, data)
+
     def encode(
         self,
         data: Any = None,
@@ -221,6 +251,8 @@ class Run:
         chosen = examples(self._use(data, condition), split if data is None else "all", n)
         found = self.in_units(reconstruct(self.model, chosen.x, chosen.context))
         schema = self.preparation.schema
+        if schema is not None and schema.is_mixed:
+            return as_frame(rows_of(schema, found), data if is_frame(data) else None)
         if data is not None and schema is not None and schema.layout == "table" and is_frame(data):
             return frame_like(data, found, schema)
         return found

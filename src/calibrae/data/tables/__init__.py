@@ -1,7 +1,12 @@
 """Tables whose columns are of several types, or have missing cells."""
 
 from ._coded import coded as coded
+from ._coded import stored_cell as stored_cell
 from ._mixed import is_mixed as is_mixed
 from ._mixed import mixed_table as mixed_table
 from ._models import fit_columns as fit_columns
+from ._rows import as_frame as as_frame
+from ._rows import in_table_units as in_table_units
+from ._rows import not_given_back as not_given_back
+from ._rows import rows_of as rows_of
 from ._types import column_table as column_table

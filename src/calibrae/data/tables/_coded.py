@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from ...errors import DataError
+from ...errors import ArgumentError, DataError
 from .._schema import Column, Schema
 from .._source import Array, Part, Raw, counted, listed
+from ._cells import number_of_date
 from ._types import codes_of
 
 
@@ -73,3 +74,33 @@ def _on_levels(column: Column, values: Array) -> Array:
     near = np.rint(level)
     is_level = (np.abs(level - near) < 1e-6) & (near >= 0) & (near < column.levels)
     return np.where(is_level | np.isnan(values), values, np.nan)
+
+
+def stored_cell(schema: Schema | None, name: str, value: Any) -> tuple[int, float]:
+    """Position of a column, and the stored number of a value in the table's own terms.
+
+    Raises:
+        ArgumentError: for a column or a value that the model does not know.
+    """
+    assert schema is not None
+    known = list(schema.columns)
+    if name not in known:
+        raise ArgumentError(f"the model has no column {name!r}; it has {listed(known, 10)}.")
+    i = known.index(name)
+    column = schema.fields[i]
+    if column.type in ("categorical", "binary"):
+        code = float(codes_of(column, np.zeros(1), (value,))[0])
+        if np.isnan(code):
+            raise ArgumentError(
+                f"{name!r} must be one of {listed(list(map(str, column.categories)), 10)}; got {value!r}."
+            )
+        return i, code
+    try:
+        number = number_of_date(str(value), column.form) if column.form and isinstance(value, str) else float(value)
+    except ValueError:
+        raise ArgumentError(
+            f"{name!r} must be {'a date as ' + column.form if column.form else 'a number'}; got {value!r}."
+        ) from None
+    if column.type == "ordinal" and np.isnan(_on_levels(column, np.array([number]))[0]):
+        raise ArgumentError(f"{name!r} must be one of the levels of training; got {value!r}.")
+    return i, number

@@ -28,12 +28,8 @@ def mixed_table(raw: Raw, options: DataOptions, notes: list[str]) -> tuple[dict[
     Raises:
         DataError: if nothing is left to model, or an option has no meaning for such a table.
     """
-    for option, asked in (
-        ("binarise", options.binarise),
-        ("data_range", options.data_range),
-        ("levels", options.levels),
-    ):
-        if asked:
+    for option in ("binarise", "data_range", "levels"):
+        if getattr(options, option):
             raise DataError(
                 f"{raw.name}: `{option}` is for numbers of one kind; got a table of mixed columns. Drop it."
             )

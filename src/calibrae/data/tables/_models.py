@@ -88,8 +88,7 @@ def _of_levels(column: Column, head: Head, values: Array, missing: float) -> Fit
 
 
 def _of_hurdle(column: Column, values: Array, missing: float) -> Fitted:
-    found, counts = np.unique(values, return_counts=True)
-    atom = float(found[counts.argmax()])
+    atom = column.atom
     others = values[values != atom] - atom
     is_positive = bool((others > 0).all())
     inner = _of_numbers(column, "hurdle", others, missing, is_positive=is_positive, shift=0.0)

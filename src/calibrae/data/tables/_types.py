@@ -20,6 +20,7 @@ FREE_TEXT = 0.5  # distinct words a row from which a column of text is free text
 IDENTIFIER = 0.95  # distinct words a row from which it is an identifier
 FEW_ROWS = 20  # below which distinct words say little
 SKEWED = 1.0
+MOST_TIMES = 100  # of the median, up to which whole numbers are counts and not amounts
 LEFT_OUT: tuple[ColumnType, ...] = ("identifier", "text", "constant", "leave-out")
 CHOICES: tuple[ColumnType, ...] = (
     "real", "heavy-tailed", "positive", "count", "ordinal", "categorical", "binary", "zero-inflated", "date", "leave-out",
@@ -66,7 +67,7 @@ def column_of(cells: Cells, position: int, asked: str | None) -> Column:
         raise DataError(f"the type of a column must be one of {', '.join(CHOICES)}; got {asked!r} for {cells.name!r}.")
     kind, why = _guessed(cells, own)
     if asked is not None and kind != "constant":
-        kind, why = asked, "as asked"  # type: ignore[assignment]
+        kind, why = asked, "as asked"
         _require_possible(cells, own, asked)
     column = Column(
         cells.name,
@@ -91,28 +92,22 @@ def _guessed(cells: Cells, own: Array) -> tuple[ColumnType, str]:
         return "date", f"dates as {cells.date}"
     if len(own) == 2:
         return "binary", "two values"
-    whole = bool((own == np.rint(own)).all())
-    if whole and len(own) == count and count > FEW_ROWS and own[-1] - own[0] == count - 1:
+    return _of_numbers(cells, own, count)
+
+
+def _of_numbers(cells: Cells, own: Array, count: int) -> tuple[ColumnType, str]:
+    whole, width = bool((own == np.rint(own)).all()), float(own[-1] - own[0])
+    if whole and len(own) == count and count > FEW_ROWS and width == count - 1:
         return "identifier", "counts the rows"
-    values, counts = np.unique(cells.values, return_counts=True)
-    share = counts.max() / count
-    if (
-        values[counts.argmax()] == 0.0
-        and share > ATOM
-        and len(own) > 2
-        and (not whole or own[-1] - own[0] >= MOST_LEVELS)
-    ):
-        return "zero-inflated", f"0 in {share:.1%} of the rows"
-    if whole and own[-1] - own[0] < MOST_LEVELS:
-        if cells.name.lower() in LABEL_COLUMNS and own[-1] - own[0] < MOST_LEVELS // 4:
-            return "categorical", "the name of a label"
+    is_few = whole and width < MOST_LEVELS
+    zeros = int((cells.values == 0.0).sum())
+    if not is_few and zeros > max(1, ATOM * count):
+        return "zero-inflated", f"0 in {zeros / count:.1%} of the rows"
+    if is_few and cells.name.lower() in LABEL_COLUMNS and width < MOST_LEVELS // 4:
+        return "categorical", "the name of a label"
+    if is_few:
         return "ordinal", f"{len(own)} whole numbers from {own[0]:.0f} to {own[-1]:.0f}"
-    if (
-        whole
-        and own[0] in (0.0, 1.0)
-        and own[-1] <= FINEST
-        and own.max() < 100 * max(1.0, float(np.median(cells.values)))
-    ):
+    if whole and own[0] in (0.0, 1.0) and own[-1] < MOST_TIMES * max(1.0, float(np.median(cells.values))):
         return "count", "whole numbers from 0 or 1"
     if own[0] > 0 and _skewness(np.log(cells.values)) < min(SKEWED, _skewness(cells.values)):
         return "positive", "above 0 and skewed"
@@ -148,7 +143,7 @@ def _require_possible(cells: Cells, own: Array, asked: str) -> None:
         "date": not cells.date and "dates",
         "categorical": len(own) > MOST_CATEGORIES and f"at most {MOST_CATEGORIES} values",
     }
-    numeric = {name: cells.words is not None and "numbers" for name in ("real", "heavy-tailed", "zero-inflated")}
+    numeric = dict.fromkeys(("real", "heavy-tailed", "zero-inflated"), cells.words is not None and "numbers")
     needed = {**numeric, **wrong}.get(asked)
     if needed:
         raise DataError(f"a column that is {asked} must hold {needed}; {cells.name!r} does not. Ask for another type.")
@@ -161,6 +156,10 @@ def _with_levels(column: Column, cells: Cells, own: Array) -> Column:
     if column.type in ("categorical", "binary"):
         return replace(column, categories=tuple(_plain(cells, v) for v in own))
     whole = bool((own == np.rint(own)).all())
+    column = replace(column, least=float(own[0]), most=float(own[-1]))
+    if column.type == "zero-inflated":
+        values, counts = np.unique(cells.values, return_counts=True)
+        column = replace(column, atom=float(values[counts.argmax()]))
     if column.type == "ordinal" and not whole:
         lattice = find_lattice(own, cells.resolution)
         if lattice is None or lattice.levels > MOST_LEVELS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import final
@@ -55,6 +56,10 @@ class CategoricalHead(Head):
     def mean(self, outputs: Tensor) -> Tensor:
         return self.log_probs(outputs).argmax(-1).to(outputs.dtype)
 
+    def averaged(self, outputs: Tensor, weights: Tensor) -> Tensor:
+        probs = (weights[..., None, None] * self.log_probs(outputs).exp()).sum(0)
+        return probs.argmax(-1).to(outputs.dtype)
+
     def sample(self, outputs: Tensor) -> Tensor:
         return _drawn(self.log_probs(outputs))
 
@@ -88,6 +93,9 @@ class BernoulliHead(Head):
     def mean(self, outputs: Tensor) -> Tensor:
         return (outputs > 0).to(outputs.dtype)
 
+    def averaged(self, outputs: Tensor, weights: Tensor) -> Tensor:
+        return ((weights[..., None] * outputs.sigmoid()).sum(0) > 0.5).to(outputs.dtype)
+
     def sample(self, outputs: Tensor) -> Tensor:
         return (torch.rand_like(outputs) < outputs.sigmoid()).to(outputs.dtype)
 
@@ -106,7 +114,7 @@ class OrdinalHead(Head):
             "is_there", torch.tensor([[k < len(e) for k in range(most)] for e in edges]), persistent=False
         )
         first = torch.tensor([edge[0] for edge in edges])
-        gaps = padded([[b - a for a, b in zip(e, e[1:], strict=False)] for e in edges], 1.0)
+        gaps = padded([[b - a for a, b in itertools.pairwise(e)] for e in edges], 1.0)
         self.first = nn.Parameter(first)
         self.raw_gaps = nn.Parameter(torch.log(torch.expm1(gaps.clamp_min(1e-4))).reshape(-1))
 

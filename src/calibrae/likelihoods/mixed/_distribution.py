@@ -60,6 +60,15 @@ class MixedRow(SplitDistribution):
         """Mean of each number, and the most probable category, `[*S, D]`."""
         return self._joined([head.mean(part) for head, part in zip(self.heads, self.outputs, strict=True)])
 
+    def averaged(self, weights: Tensor) -> Tensor:
+        """Best single value of each cell under a mixture over the first dimension: means of numbers, most probable categories.
+
+        Args:
+            weights: `[K, *S]`, which sum to 1 over `K`.
+        """
+        parts = zip(self.heads, self.outputs, strict=True)
+        return self._joined([head.averaged(outputs, weights) for head, outputs in parts])
+
     def sample(self, sample_shape: Any = ()) -> Tensor:
         lead = torch.Size(sample_shape)
         with torch.no_grad():

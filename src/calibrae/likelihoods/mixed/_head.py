@@ -48,6 +48,10 @@ class Head(nn.Module, ABC):
     def mean(self, outputs: Tensor) -> Tensor:
         """Mean of each number, and the most probable category, `[*S, n]`."""
 
+    def averaged(self, outputs: Tensor, weights: Tensor) -> Tensor:
+        """Best single value of each cell under a mixture over `K`, `[*S, n]`, from outputs `[K, *S, outputs]` and weights `[K, *S]`."""
+        return (weights[..., None] * self.mean(outputs)).sum(0)
+
     @abstractmethod
     def sample(self, outputs: Tensor) -> Tensor:
         """One draw of each cell, `[*S, n]`, from torch's global generator."""

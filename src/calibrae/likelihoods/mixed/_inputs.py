@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from statistics import NormalDist
 from typing import final
 
 import torch
@@ -109,10 +110,10 @@ class _LevelScores(_Features):
 
 
 def _scores(shares: Sequence[float]) -> list[float]:
-    normal, total, found = torch.distributions.Normal(0.0, 1.0), 0.0, []
+    normal, total, found = NormalDist(), 0.0, []
     for share in shares:
         middle = min(max(total + share / 2, LEAST_SHARE), 1.0 - LEAST_SHARE)
-        found.append(float(normal.icdf(torch.tensor(middle))))
+        found.append(normal.inv_cdf(middle))
         total += share
     return found
 

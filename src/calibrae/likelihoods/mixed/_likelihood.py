@@ -19,7 +19,7 @@ from ._discrete import BernoulliHead, CategoricalHead, NegativeBinomialHead, Ord
 from ._distribution import MixedRow
 from ._head import Head
 from ._inputs import ColumnInput, by_head
-from ._numbers import GaussianHead, HurdleHead, StudentHead
+from ._numbers import GaussianHead, HurdleHead, StudentHead, Transform
 
 FAMILIES: dict[str, type[Head]] = {
     "gaussian": GaussianHead,
@@ -80,6 +80,11 @@ class MixedLikelihood(Likelihood):
 
     places: Tensor
     order: Tensor
+
+    @staticmethod
+    def transform_of(columns: Sequence[ColumnModel]) -> Transform:
+        """Monotone map of some numeric columns to normal scores, and the log of its slope by the units of the table."""
+        return Transform(columns)
 
     def set_data_shape(self, data_shape: Shape) -> None:
         if tuple(data_shape) != (len(self.columns),):

@@ -98,7 +98,8 @@ class GaussianHead(Head):
         score, log_slope = self.transform(x)
         log_sigma = self.spread()
         error = (score - outputs) * (-log_sigma).exp()
-        return log_slope - log_sigma - HALF_LOG_TWO_PI - 0.5 * error.square()
+        found: Tensor = log_slope - log_sigma - HALF_LOG_TWO_PI - 0.5 * error.square()
+        return found
 
     def mean(self, outputs: Tensor) -> Tensor:
         nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
@@ -134,7 +135,8 @@ class StudentHead(Head):
     def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
         score, log_slope = self.transform(x)
         log_scale, df = self._parts()
-        return log_slope - functional.student_t_nll(score, outputs, log_scale, df)
+        found: Tensor = log_slope - functional.student_t_nll(score, outputs, log_scale, df)
+        return found
 
     def mean(self, outputs: Tensor) -> Tensor:
         return self.transform.inverse(outputs)

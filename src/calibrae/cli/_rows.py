@@ -1,0 +1,79 @@
+"""`calibrae impute`, and rows of tables for `calibrae sample`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ._options import JsonFlag, RunPath, Seed
+from ._print import print_json, say_notes
+
+ROWS = (".csv", ".parquet")
+
+
+def given_cells(pairs: Sequence[str]) -> dict[str, str]:
+    """`['income=>50K']` as a dict."""
+    split = [pair.partition("=") for pair in pairs]
+    wrong = [pair for pair, (name, equals, _) in zip(pairs, split, strict=True) if not (name and equals)]
+    if wrong:
+        raise typer.BadParameter(f"--given must be COLUMN=VALUE; got {wrong[0]!r}.")
+    return {name: value for name, _, value in split}
+
+
+def require_rows(place: Path) -> None:
+    """Refuse a file that is no table before anything is computed."""
+    from ..workflows import require_suffix
+
+    require_suffix(place, ROWS)
+
+
+def sample_rows(
+    opened: Any, n: int, given: Sequence[str], condition: Any, place: Path, seed: int, *, json: bool
+) -> None:
+    """Write synthetic rows of a run of a table of mixed columns."""
+    from ..workflows import save_rows, synthesise
+
+    require_rows(place)
+    found = synthesise(opened, n, given=given_cells(given), condition=condition, seed=seed)
+    save_rows(found.rows, place)
+    say_notes(json, found.notes)
+    if json:
+        print_json({"rows": str(place), "n": n, "effective_samples": found.effective_samples})
+        return
+    said = "" if found.effective_samples is None else f", from {found.effective_samples:,.0f} effective latents"
+    typer.echo(f"wrote {place}: {n:,} rows{said}")
+
+
+def impute(
+    run: RunPath,
+    data: Annotated[str, typer.Argument(help="Table whose missing cells are to be filled.", show_default=False)],
+    out: Annotated[str, typer.Option(help="File to write, .csv or .parquet.", show_default=False)],
+    draws: Annotated[
+        int, typer.Option(help="Multiple imputation: so many draws of each row, in place of means and modes.", min=0)
+    ] = 0,
+    samples: Annotated[int, typer.Option(help="Latents of each row, K.", min=1)] = 200,
+    seed: Seed = 0,
+    json: JsonFlag = False,
+) -> None:
+    """Fill the missing cells of a table: means of numbers and the most probable category, given the cells that are there."""
+    import numpy as np
+
+    from ..workflows import impute as fill
+    from ..workflows import open_run, save_rows
+
+    place = Path(out)
+    require_rows(place)
+    found = fill(open_run(run), data, draws=draws, samples=samples, seed=seed)
+    save_rows(found.rows, place)
+    say_notes(json, found.notes)
+    middle = float(np.median(found.effective_samples))
+    if json:
+        print_json({"rows": str(place), "filled": found.filled, "effective_samples": middle})
+        return
+    times = f", {draws} draws of each row" if draws else ""
+    typer.echo(
+        f"wrote {place}: {found.filled:,} cells filled{times} (median effective samples {middle:.0f} of {samples})"
+    )

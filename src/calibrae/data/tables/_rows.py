@@ -1,0 +1,112 @@
+"""Rows of a mixed table as they came: names, words, dates, whole numbers, and the order of the columns."""
+
+from __future__ import annotations
+
+import importlib.util
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+
+from .._schema import Column, Schema
+from .._source import Array
+from ._cells import ARROW, ORIGIN, has_time
+from ._types import LEFT_OUT
+
+
+def in_table_units(schema: Schema, values: Array) -> Array:
+    """Numbers and codes as they are stored: levels and whole numbers rounded, codes within their range, numbers within that of training.
+
+    Args:
+        schema: of a mixed table.
+        values: in the units of the table, `[N, D]`.
+    """
+    found = values.copy()
+    for i, column in enumerate(schema.fields):
+        own = found[:, i]
+        if column.type in ("categorical", "binary"):
+            own = np.clip(np.rint(own), 0, len(column.categories) - 1)
+        elif column.type in ("ordinal", "count"):
+            step = column.step or 1.0
+            own = np.rint((own - column.low) / step) * step + column.low
+        elif column.step:
+            own = np.where(
+                own == column.atom, own, np.floor((own - column.low) / column.step + 1e-9) * column.step + column.low
+            )
+        elif column.kind == "whole":
+            own = np.rint(own)
+        found[:, i] = np.clip(own, column.least, column.most) if column.most > column.least else own
+    return found
+
+
+def rows_of(schema: Schema, stored: Array) -> Any:
+    """Arrow table of stored rows with the columns, types and order of the table that came. Constants are filled in again.
+
+    Args:
+        schema: of a mixed table.
+        stored: numbers and codes, `[N, D]`; NaN for a missing cell.
+    """
+    import pyarrow as pa
+
+    constants = [column for column in schema.left_out if column.type == "constant" and column.categories]
+    columns = {column.place: (column.name, _cells(column, stored[:, i])) for i, column in enumerate(schema.fields)}
+    columns |= {column.place: (column.name, [column.categories[0]] * len(stored)) for column in constants}
+    ordered = [columns[place] for place in sorted(columns)]
+    return pa.table({name: pa.array(cells) for name, cells in ordered})
+
+
+def not_given_back(schema: Schema) -> list[str]:
+    """Names of the columns that rows do not have: identifiers, free text, and those that were left out."""
+    return [column.name for column in schema.left_out if column.type in LEFT_OUT and column.type != "constant"]
+
+
+def _cells(column: Column, values: Array) -> list[Any]:
+    """One column as Python values; `None` where a cell is missing."""
+    if column.type in ("categorical", "binary"):
+        return [None if np.isnan(v) else column.categories[int(v)] for v in values]
+    if column.form:
+        return [None if np.isnan(v) else date_of(float(v), column.form) for v in values]
+    if column.kind == "whole" and column.dtype.startswith(("int", "uint", "text")):
+        return [None if np.isnan(v) else round(v) for v in values]
+    return [None if np.isnan(v) else float(v) for v in values]
+
+
+def date_of(number: float, form: str) -> Any:
+    """Date of a number of days (or seconds) since 1970, as it is written, or as a date where it was one.
+
+    Examples:
+        >>> from calibrae.data.tables._rows import date_of
+        >>> date_of(2.0, "%Y-%m-%d")
+        '1970-01-03'
+    """
+    seconds = number if has_time(form) else 86_400.0 * round(number)
+    moment = ORIGIN + timedelta(seconds=round(seconds))
+    if form.startswith(ARROW):
+        return moment if has_time(form) else moment.date()
+    return moment.strftime(form)
+
+
+def as_frame(table: Any, like: Any = None) -> Any:
+    """Arrow table as the kind of frame that came; as a pandas one by default, or as it is without pandas.
+
+    Args:
+        table: Arrow table.
+        like: frame of pandas or polars, or Arrow table, that came.
+    """
+    kind = type(like).__module__.partition(".")[0]
+    if kind == "pyarrow":
+        return table
+    if kind == "polars":
+        import polars
+
+        return polars.from_arrow(table)
+    if importlib.util.find_spec("pandas") is None:
+        return table
+    frame = table.to_pandas()
+    for name, values in frame.items():
+        field = table.schema.field(name)
+        if str(field.type) == "int64" and values.dtype.kind == "f":
+            frame[name] = values.astype("Int64")
+    if like is not None and hasattr(like, "index") and len(like) == len(frame):
+        frame.index = like.index
+    return frame

@@ -1,0 +1,258 @@
+"""Rows of a table from a trained model: synthetic ones, and those whose missing cells are filled."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .._noise import mixed_seed
+from .._types import AnySplit
+from ..data import Data, is_frame
+from ..data.tables import as_frame, in_table_units, not_given_back, rows_of, stored_cell
+from ..errors import ArgumentError
+from ..likelihoods import MixedRow
+from ..models import evaluating, sample_data, sample_latents, seeded
+from ..runs import replace_file
+from ._draw import sample
+from ._run import Run
+
+PROPOSALS = 20  # latents that are drawn for a row with given cells
+FEWEST_PROPOSALS = 10_000
+AT_ONCE = 256  # rows
+FEW_EFFECTIVE = 10.0
+
+
+def _require_table(run: Run) -> None:
+    if not run.preparation.spec.columns:
+        raise ArgumentError(
+            f"{run.path} was not trained on a table of mixed columns. Rows are for tables with words, missing cells or types; `sample` and "
+            "`reconstruct` are for all data."
+        )
+
+
+@final
+@dataclass(frozen=True)
+class Synthetic:
+    """Synthetic rows.
+
+    Attributes:
+        rows: data frame of pandas (an Arrow table without pandas), with the columns and types of the table that came.
+        effective_samples: effective number of latents behind rows with given cells; `None` for rows that were drawn freely.
+        notes: what was assumed or left out, in sentences.
+    """
+
+    rows: Any
+    effective_samples: float | None
+    notes: tuple[str, ...]
+
+
+def synthesise(
+    run: Run, n: int, *, given: Mapping[str, Any] | None = None, condition: Any = None, seed: int = 0
+) -> Synthetic:
+    """Draw `n` rows of `p(x)`, observation noise and all; with given cells, rows of `p(x | given)`.
+
+    Given cells are conditioned on by importance resampling: latents from the prior are weighted with the probability of the cells.
+
+    Args:
+        run: trained on a table of mixed columns.
+        n: number of rows.
+        given: value of each given column, in the table's own terms.
+        condition: for a conditional run.
+        seed: seed of all noise.
+
+    Raises:
+        ArgumentError: for a column or value that there is not.
+    """
+    _require_table(run)
+    schema = run.preparation.schema
+    assert schema is not None
+    notes = (
+        [f"columns that a model cannot draw are left out: {', '.join(not_given_back(schema))}"]
+        if not_given_back(schema)
+        else []
+    )
+    contexts, effective = run.contexts(condition, n), None
+    if given:
+        x, effective = _given(run, n, given, contexts, seed)
+        if effective < max(FEW_EFFECTIVE, n / 10):
+            notes.append(
+                f"the rows come from only {effective:.0f} effective latents: the given cells are rare, so the rows resemble each other"
+            )
+    else:
+        x = sample(run.model, n, contexts, noise=True, seed=seed)
+    return Synthetic(as_frame(rows_of(schema, run.in_units(x))), effective, tuple(notes))
+
+
+def _given(run: Run, n: int, given: Mapping[str, Any], contexts: Tensor | None, seed: int) -> tuple[Tensor, float]:
+    """Rows with given cells, and the effective number of latents."""
+    model, preparation = run.model, run.preparation
+    row = torch.full((len(preparation.spec.columns),), torch.nan, dtype=torch.float64)
+    for name, value in given.items():
+        i, number = stored_cell(preparation.schema, name, value)
+        row[i] = number
+    x = preparation(row[None])  # a cell of a number stands for its step's beginning
+    generator = torch.Generator().manual_seed(seed)
+    count = max(PROPOSALS * n, FEWEST_PROPOSALS)
+    context = None if contexts is None else contexts[:1].expand(count, -1).to(model.device)
+    with evaluating(model):
+        p = model.prior_for(context, count)
+        assert p is not None
+        z = sample_latents(p, 1 if p.batch_shape else count, model.device, generator)
+        z = z[0] if p.batch_shape else z
+        weights = torch.cat(
+            [
+                model.decode(part, None if context is None else context[: len(part)]).log_prob(x.to(part))
+                for part in z.split(4096)
+            ]
+        )
+        weights = weights.double().softmax(0).cpu()
+        chosen = torch.multinomial(weights, n, replacement=True, generator=generator)
+        px = model.decode(z[chosen], None if context is None else context[:n])
+        drawn = sample_data(px, model.device, generator).cpu()
+    return torch.where(x.isnan(), drawn, x.to(drawn)), float(1.0 / weights.square().sum())
+
+
+@final
+@dataclass(frozen=True)
+class Imputation:
+    """A table whose missing cells are filled.
+
+    Attributes:
+        rows: data frame of the kind that came (else of pandas): numbers filled with their conditional mean, categories with the most
+            probable one; or with several draws of each row, whose number is in the first column, `draw`.
+        effective_samples: effective number of latents of each row, `[N]`.
+        filled: number of cells that were filled.
+        notes: what was assumed, in sentences.
+    """
+
+    rows: Any
+    effective_samples: np.ndarray
+    filled: int
+    notes: tuple[str, ...]
+
+
+def impute(
+    run: Run, data: Any = None, *, split: AnySplit = "all", draws: int = 0, samples: int = 200, seed: int = 0
+) -> Imputation:
+    r"""Fill the missing cells of a table by self-normalised importance weights.
+
+    $$E[x_j | x_{\mathrm{obs}}] \approx \sum_k w_k\, E[x_j | z_k], \qquad
+      w_k \propto \frac{p(x_{\mathrm{obs}} | z_k)\, p(z_k)}{q(z_k | x_{\mathrm{obs}})}, \quad z_k \sim q(z | x_{\mathrm{obs}})$$
+
+    Args:
+        run: trained on a table of mixed columns.
+        data: table; by default the run's own.
+        split: rows of the run's own data.
+        draws: multiple imputation: so many draws from `p(x_missing | x_observed)` of each row, in place of means and modes.
+        samples: latents of each row, `K`.
+        seed: seed of all noise.
+
+    Raises:
+        ArgumentError: if the run was not trained on such a table, or a number is out of range.
+
+    References:
+        Mattei & Frellsen 2019, https://arxiv.org/abs/1812.02633, section 3.3
+    """
+    _require_table(run)
+    if draws < 0 or samples < 1:
+        raise ArgumentError(f"`draws` must not be negative and `samples` at least 1; got {draws} and {samples}.")
+    found = run.data if data is None else run.table(data)
+    schema = run.preparation.schema
+    assert schema is not None
+    stored = (
+        found.view(split if data is None else "all")
+        .slice(0, len(found.view(split if data is None else "all")))
+        .double()
+    )
+    holes = stored.isnan().numpy()
+    filled, effective = _filled(run, found, split if data is None else "all", stored, draws, samples, seed)
+    tables = []
+    for one in filled:
+        units = in_table_units(schema, one)
+        tables.append(np.where(holes, units, stored.numpy()))
+    rows = rows_of(schema, np.concatenate(tables))
+    if draws:
+        import pyarrow as pa
+
+        rows = rows.add_column(0, "draw", pa.array(np.repeat(np.arange(1, draws + 1), len(stored))))
+    weak = float((effective < FEW_EFFECTIVE).mean())
+    notes = list(found.source.notes if data is not None else ())
+    if weak:
+        notes.append(
+            f"{weak:.1%} of the rows rest on fewer than {FEW_EFFECTIVE:.0f} effective latents of {samples}: more --samples help"
+        )
+    frame = as_frame(rows, data if is_frame(data) else None)
+    return Imputation(frame, effective, int(holes.sum()), tuple(notes))
+
+
+def _filled(
+    run: Run, data: Data, split: AnySplit, stored: Tensor, draws: int, samples: int, seed: int
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Estimates or draws of all cells in the units of the table, one array a draw; and effective numbers of latents."""
+    preparation, model = run.preparation, run.model
+    outcomes: list[list[np.ndarray]] = [[] for _ in range(max(1, draws))]
+    effective = []
+    with evaluating(model), seeded(torch.Generator().manual_seed(mixed_seed(seed, 11)), model.device):
+        for batch in data.batches(split, AT_ONCE, seed):
+            batch = batch.to(model.device)
+            drawn = model.draw(batch, samples)
+            weights = drawn.log_weights.double().softmax(0)
+            effective.append((1.0 / weights.square().sum(0)).cpu().numpy())
+            assert isinstance(drawn.px, MixedRow)
+            for i, x in enumerate(_outcomes(drawn.px, drawn.z, weights, draws, model, batch.context)):
+                outcomes[i].append((x.double().cpu() * preparation.scale + preparation.shift).numpy())
+    del stored
+    return [np.concatenate(parts) for parts in outcomes], np.concatenate(effective)
+
+
+def _outcomes(
+    px: MixedRow, z: Tensor, weights: Tensor, draws: int, model: Any, context: Tensor | None
+) -> Iterator[Tensor]:
+    """The estimate of all cells of a batch, or some draws."""
+    if not draws:
+        yield px.averaged(weights.to(z))
+        return
+    chosen = torch.multinomial(weights.T, draws, replacement=True).T
+    rows = torch.arange(z.shape[1], device=z.device)
+    for own in chosen:
+        yield model.decode(z[own, rows], context).sample()
+
+
+def save_rows(rows: Any, path: str | Path) -> Path:
+    """Write rows as `.csv` or `.parquet`, whole or not at all.
+
+    Raises:
+        ArgumentError: for another suffix.
+    """
+    import pyarrow as pa
+    import pyarrow.csv as pv
+    import pyarrow.parquet as pq
+
+    place = Path(path)
+    if place.suffix.lower() not in (".csv", ".parquet"):
+        raise ArgumentError(f"the name of a table must end in .csv or .parquet; got {place.name}.")
+    table = (
+        rows
+        if isinstance(rows, pa.Table)
+        else rows.to_arrow()
+        if hasattr(rows, "to_arrow")
+        else pa.Table.from_pandas(rows, preserve_index=False)
+    )
+    if place.suffix.lower() == ".parquet":
+        replace_file(place, lambda temporary: pq.write_table(table, temporary))
+        return place
+    stream = io.BytesIO()
+    pv.write_csv(table, stream, pv.WriteOptions(quoting_style="needed"))
+
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(stream.getvalue())
+
+    replace_file(place, write)
+    return place
