@@ -259,7 +259,7 @@ def _of_columns(source: Source, train: View) -> Preparation:
     fitted = fit_columns(source.name, source.schema.fields, rows)
     shape = (len(fitted),)
     columns = tuple(one.model for one in fitted)
-    spec = DataSpec(shape, None, "identity", "the units of the table", columns=columns)
+    spec = DataSpec(shape, None, "identity", "the table's own scale", columns=columns)
     discrete = [column.head in ("categorical", "bernoulli", "negative-binomial", "poisson") for column in columns]
     shift, step = ([getattr(one, name) for one in fitted] for name in ("shift", "step"))
     scale = [1.0 if is_code else one.model.scale for is_code, one in zip(discrete, fitted, strict=True)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from ..data.tables import as_frame, in_table_units, not_given_back, rows_of, sto
 from ..errors import ArgumentError
 from ..likelihoods import MixedRow
 from ..models import evaluating, sample_data, sample_latents, seeded
-from ..runs import replace_file
+from ..runs import replace_file, replace_text
 from ._draw import sample
 from ._run import Run
 
@@ -232,7 +233,6 @@ def save_rows(rows: Any, path: str | Path) -> Path:
         ArgumentError: for another suffix.
     """
     import pyarrow as pa
-    import pyarrow.csv as pv
     import pyarrow.parquet as pq
 
     place = Path(path)
@@ -248,11 +248,9 @@ def save_rows(rows: Any, path: str | Path) -> Path:
     if place.suffix.lower() == ".parquet":
         replace_file(place, lambda temporary: pq.write_table(table, temporary))
         return place
-    stream = io.BytesIO()
-    pv.write_csv(table, stream, pv.WriteOptions(quoting_style="needed"))
-
-    def write(temporary: Path) -> None:
-        temporary.write_bytes(stream.getvalue())
-
-    replace_file(place, write)
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(table.column_names)
+    writer.writerows(zip(*(column.to_pylist() for column in table.columns), strict=True))  # `None` is an empty cell
+    replace_text(place, stream.getvalue())
     return place

@@ -9,6 +9,7 @@ import numpy as np
 
 from .._source import Array, Part, Raw, Request, counted, listed
 from ..tables._cells import Cells, cells_of
+from ..tables._types import require_known
 from ._arrow import kind_words, units_of
 
 
@@ -62,6 +63,7 @@ def read_mixed(
 
     first = next(iter(tables.values()))
     asked = request.options.columns or {}
+    require_known(asked, first.column_names)
     gone = {column for column, kind in asked.items() if kind == "leave-out"}
     names = [column for column in first.column_names if column not in left_out and column not in gone]
     counts = [len(table) for table in tables.values()]

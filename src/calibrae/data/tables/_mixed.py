@@ -37,7 +37,8 @@ def mixed_table(raw: Raw, options: DataOptions, notes: list[str]) -> tuple[dict[
     width = next(iter(parts.values())).shape[1]
     names = raw.columns or channel_names("table", width)
     asked = dict(options.columns or {})
-    require_known(asked, names)
+    if not raw.words and not raw.dates:
+        require_known({name: kind for name, kind in asked.items() if kind != "leave-out"}, names)
     every = [column_of(_cells(raw, parts, names, i), i, asked.get(names[i])) for i in range(width)]
     notes.extend(say_types(every))
     kept = [column for column in every if column.type not in LEFT_OUT]
