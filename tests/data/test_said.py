@@ -290,7 +290,7 @@ def test_text_late_in_a_column_is_named(tmp_path):
 
 @pytest.mark.parametrize(
     ("column", "words"),
-    [([[1.0, 2.0]] * 5, "lists in 'x'"), ([b"a"] * 5, "bytes in 'x'"), (pd.date_range("2020", periods=5), "dates or times in 'x'"), (["a"] * 5, "text in 'x'")],
+    [([[1.0, 2.0]] * 5, "lists in 'x'"), ([b"a"] * 5, "bytes in 'x'")],
 )  # fmt: skip
 def test_columns_that_are_no_numbers_are_called_what_they_are(tmp_path, column, words):
     table = pa.table({"x": column, "y": np.arange(5.0)})

@@ -160,7 +160,7 @@ def examples(likelihood, *lead):
 
 def test_every_registered_likelihood_is_a_member():
     ours = {c for c in _registry._CLASSES["likelihood"].values() if getattr(cb, c.__name__, None) is c}
-    assert ours <= {type(make()) for make in MEMBERS.values()}
+    assert ours - {cb.MixedLikelihood} <= {type(make()) for make in MEMBERS.values()}  # of tables alone: test_mixed.py
 
 
 @pytest.mark.parametrize("lead", [(), (6,), (2, 6), (1, 3, 2)], ids=str)

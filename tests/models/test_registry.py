@@ -23,7 +23,7 @@ def _own_registry(monkeypatch):
 
 
 OURS = {
-    "likelihood": {"bernoulli", "gaussian", "gaussian-per-example", "laplace"},
+    "likelihood": {"bernoulli", "gaussian", "gaussian-per-example", "laplace", "mixed"},
     "posterior": {"gaussian", "point"},
     "prior": {"conditional-gaussian", "mixture", "none", "standard-normal"},
     "objective": {"beta-elbo", "iwae", "reconstruction"},

@@ -402,7 +402,9 @@ def test_latents_are_not_decoded_with_a_context_that_the_model_does_not_take():
 
 
 def test_a_mask_is_refused_with_what_to_do():
-    with pytest.raises(ArgumentError, match=r"cannot use a mask.*Fill the missing values, or drop the mask"):
+    with pytest.raises(
+        ArgumentError, match=r"cannot use a mask.*Fill the missing values, drop the mask, or take a mixed likelihood"
+    ):
         ready("vae").draw(Batch(X, mask=torch.ones_like(X)))
 
 

@@ -145,7 +145,7 @@ def evaluation_rows(e: Evaluation) -> list[tuple[str, str]]:
         ("RMSE", None if e.mse is None else f"{e.mse**0.5:.5f}"),
         ("sigma", None if e.sigma is None else number(e.sigma, 5)),
         (
-            "baseline",
+            "baseline" if e.ppca_log_likelihood_nats is None else "linear baseline",
             None
             if e.baseline_log_likelihood_nats is None
             else f"{number(e.baseline_log_likelihood_nats, 2)} nats, {e.baseline}",

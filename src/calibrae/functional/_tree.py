@@ -61,7 +61,7 @@ class Tree:
 
 
 def chow_liu(levels: Tensor, counts: Sequence[int]) -> Tree:
-    r"""Tree whose edges have the greatest mutual information, less what chance would give it.
+    r"""Tree whose edges have the greatest mutual information.
 
     $$p(x) = \prod_j p(x_j | x_{\mathrm{parent}(j)})$$
 
@@ -113,7 +113,7 @@ def _pair(levels: Tensor, counts: Sequence[int], a: int, b: int) -> Tensor:
 
 
 def _information(table: Tensor) -> float:
-    """Mutual information in nats, less its penalty."""
+    """Mutual information in nats; 0 where chance would give as much."""
     raw = table - PAIR_COUNT
     n = float(raw.sum())
     if n < 2:
@@ -122,7 +122,7 @@ def _information(table: Tensor) -> float:
     independent = p.sum(1, keepdim=True) * p.sum(0, keepdim=True)
     found = float(torch.where(p > 0, p * (p / independent.clamp_min(1e-300)).log(), 0.0).sum())
     freedom = (int((raw.sum(1) > 0).sum()) - 1) * (int((raw.sum(0) > 0).sum()) - 1)
-    return found - 0.5 * freedom * float(torch.tensor(n).log()) / n
+    return found if found > 0.5 * freedom * float(torch.tensor(n).log()) / n else 0.0
 
 
 def _spanning(weights: dict[tuple[int, int], float], width: int) -> tuple[list[int], list[int]]:

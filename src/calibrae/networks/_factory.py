@@ -77,12 +77,12 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         self.data_shape = tuple(data_shape)
-        self.first = first or Standardise(data_shape)
+        self.standardise = first or Standardise(data_shape)  # the name is that of stored weights
         self.body = body
         self.spread = spread
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        features: Tensor = self.body(self.first(x), context)
+        features: Tensor = self.body(self.standardise(x), context)
         return features
 
 

@@ -86,8 +86,9 @@ def read_csv(files: Sequence[Path], root: Path, request: Request) -> Raw:
         left_out.append(name)
         notes.append(note)
     if needs_types(table.schema, request, left_out):
+        _require_no_thousands(files[0].name, first, request, left_out)
         return _mixed(groups, root, request, dialects, left_out, notes)
-    names = _modelled(files[0].name, table.schema, first, left_out)
+    names = numeric_names(files[0].name, table.schema, left_out)
     folder = root if root.is_dir() else root.parent
     options = {"columns": names, "parts": list(groups), "header": request.options.header}
     key = _cache.hash_files(files, folder, named=len(files) > 1, kind="csv", **options)
@@ -148,17 +149,14 @@ def _mixed(
     return _conditioned(raw, groups, dialects, request)
 
 
-def _modelled(name: str, schema: Any, dialect: Dialect, left_out: Sequence[str]) -> list[str]:
-    """Names of the columns to model; numbers with separators of thousands are named."""
-    try:
-        return numeric_names(name, schema, left_out)
-    except DataError as error:
-        if dialect.thousands is None or dialect.thousands[0] in left_out:
-            raise
-        column, value = dialect.thousands
-        raise DataError(
-            f"{name}: the column {column!r} holds numbers with separators of thousands ({value}). Write them without."
-        ) from error
+def _require_no_thousands(name: str, dialect: Dialect, request: Request, left_out: Sequence[str]) -> None:
+    """Raise `DataError` for numbers with separators of thousands, which would be taken for words, unless a type was asked for."""
+    if dialect.thousands is None or dialect.thousands[0] in (*left_out, *(request.options.columns or ())):
+        return
+    column, value = dialect.thousands
+    raise DataError(
+        f"{name}: the column {column!r} holds numbers with separators of thousands ({value}). Write them without."
+    )
 
 
 # -- the numbers

@@ -9,6 +9,7 @@ from ...errors import DataError
 from .. import _cache
 from .._registry import read, reads
 from .._source import Array, Part, Raw, Request, Source, listed, part_of
+from ..tables import one_code
 from ._items import from_items
 
 
@@ -42,7 +43,7 @@ def read_mapping(data: Mapping[Any, Any], request: Request) -> Raw:
         raws[part] = found
     if "train" not in raws and request.trained is None:
         raise DataError(f"a dict of data must have the key train; got {names}.")
-    return _joined(raws)
+    return _joined(one_code(raws))
 
 
 def _joined(raws: Mapping[Part, Raw]) -> Raw:
@@ -64,6 +65,9 @@ def _joined(raws: Mapping[Part, Raw]) -> Raw:
         _cache.key_of(*raws, *given) if all(given) else "",
         first.columns,
         first.units,
+        {name: words for raw in raws.values() for name, words in raw.words.items()},
+        {name: form for raw in raws.values() for name, form in raw.dates.items()},
+        first.dtypes,
         names={part: raw.names["all"] for part, raw in raws.items() if "all" in raw.names},
         labels=labels,
         notes=tuple(dict.fromkeys(note for raw in raws.values() for note in raw.notes)),

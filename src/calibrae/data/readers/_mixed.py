@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ...errors import DataError
 from .._source import Array, Part, Raw, Request, counted, listed
 from ..tables._cells import Cells, cells_of
 from ..tables._types import require_known
@@ -66,6 +67,8 @@ def read_mixed(
     require_known(asked, first.column_names)
     gone = {column for column, kind in asked.items() if kind == "leave-out"}
     names = [column for column in first.column_names if column not in left_out and column not in gone]
+    if not names:
+        raise DataError(f"{name}: no column is left to model. Leave fewer out.")
     counts = [len(table) for table in tables.values()]
     columns: list[Array] = []
     words, dates, dtypes, notes = {}, {}, {}, []

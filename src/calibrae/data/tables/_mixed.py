@@ -19,7 +19,12 @@ def is_mixed(raw: Raw, options: DataOptions) -> bool:
     arrays = list(raw.parts.values())
     if arrays[0].ndim != 2 or raw.encoded:
         return False
-    return bool(raw.words or raw.dates) or options.columns is not None or any(has_missing(array) for array in arrays)
+    missing = any(has_missing(array) for array in arrays)
+    if missing and options.stream:
+        raise DataError(
+            f"{raw.name}: all values of a stream must be finite; got missing cells. Read the table whole, without --stream."
+        )
+    return missing or bool(raw.words or raw.dates) or options.columns is not None
 
 
 def mixed_table(raw: Raw, options: DataOptions, notes: list[str]) -> tuple[dict[Part, Array], Schema]:

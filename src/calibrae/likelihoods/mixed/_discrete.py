@@ -50,8 +50,9 @@ class CategoricalHead(Head):
 
     def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
         log_probs = self.log_probs(outputs)
-        level = x.long()[..., None].expand(*log_probs.shape[:-1], 1)
-        return torch.take_along_dim(log_probs, level, -1)[..., 0]
+        shape = torch.broadcast_shapes(x.shape, log_probs.shape[:-1])
+        levels = log_probs.expand(*shape, log_probs.shape[-1])
+        return torch.take_along_dim(levels, x.long().expand(shape)[..., None], -1)[..., 0]
 
     def mean(self, outputs: Tensor) -> Tensor:
         return self.log_probs(outputs).argmax(-1).to(outputs.dtype)
