@@ -28,6 +28,10 @@ OURS = {
     "prior": {"conditional-gaussian", "mixture", "none", "standard-normal"},
     "objective": {"beta-elbo", "iwae", "reconstruction"},
 }
+MIXED_COLUMN = {
+    "name": "a", "head": "bernoulli", "scale": 1.0, "is_positive": False, "knots": [0.0, 1.0], "scores": [0.0, 1.0],
+    "shares": [0.25, 0.75], "atom": 0.0, "mean": 0.0, "variance": 1.0, "missing": 0.0,
+}  # fmt: skip
 DESCRIPTIONS = [
     ("likelihood", {"name": "gaussian"}),
     ("likelihood", {"name": "gaussian", "sigma": 0.25}),
@@ -36,6 +40,7 @@ DESCRIPTIONS = [
     ("likelihood", {"name": "laplace", "scale": 2.0}),
     ("likelihood", {"name": "bernoulli"}),
     ("likelihood", {"name": "gaussian-per-example", "floor": 0.125}),
+    ("likelihood", {"name": "mixed", "columns": [MIXED_COLUMN]}),
     ("posterior", {"name": "gaussian", "spread": "log_var"}),
     ("posterior", {"name": "point"}),
     ("prior", {"name": "standard-normal", "latent_dim": 3}),
@@ -70,7 +75,7 @@ def test_a_description_makes_the_component_and_the_component_gives_the_descripti
     assert describe(again) == description
     for name, value in description.items():
         if name not in ("name", "sigma", "scale", "floor", "shared", "initial_sigma") and hasattr(again, name):
-            assert getattr(again, name) == value
+            assert json.loads(json.dumps(_registry._plain(getattr(again, name)))) == value
     if isinstance(made, nn.Module):
         assert {k: v.shape for k, v in made.state_dict().items()} == {k: v.shape for k, v in again.state_dict().items()}
     scale = getattr(made, "scale", None)

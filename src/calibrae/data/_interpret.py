@@ -15,7 +15,7 @@ from ._layout import laid_out
 from ._scan import chunks, value_range
 from ._schema import LAYOUTS, Column, ColumnKind, Schema, channel_names
 from ._source import Array, DataOptions, Part, Raw, Source
-from .tables import is_mixed, mixed_table
+from .tables import fingerprint_of, is_mixed, mixed_table
 
 FEW_LEVELS = 32  # integer data with a maximum below this have max + 1 levels
 FEWEST_BYTES = 16  # distinct values from which a matrix of floats k/255 is taken for pictures
@@ -38,6 +38,7 @@ def interpret(raw: Raw, options: DataOptions) -> Source:
     reading = _Reading(raw, options, notes, fingerprint)
     if is_mixed(raw, options):
         parts, schema = mixed_table(raw, options, notes)
+        fingerprint = fingerprint_of(parts)  # of the codes, from which new rows are known again
     else:
         parts, schema = reading.table() if reading.is_table else reading.array()
     return Source(

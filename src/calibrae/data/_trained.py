@@ -15,7 +15,7 @@ from ._layout import laid_out
 from ._scan import chunks, value_range
 from ._schema import Column, Schema
 from ._source import Array, Part, Raw, Source, counted, listed
-from .tables import coded
+from .tables import coded, fingerprint_of
 
 UNNAMED = "value"  # name of the column of a Series without a name
 BEYOND = 0.5  # share of the trained range by which new values may lie outside it
@@ -43,8 +43,9 @@ def read_as(raw: Raw, schema: Schema) -> Source:
             f"{raw.name}: the model was trained on numbers alone; got words or dates in {listed(wrong)}. Convert the data."
         )
     raw = _same_shape(raw, schema, notes)
-    fingerprint = raw.fingerprint or "-".join(_cache.hash_array(array)[:16] for array in raw.parts.values())
     parts = dict(raw.parts)
+    fingerprint = fingerprint_of(parts) if schema.is_mixed else raw.fingerprint
+    fingerprint = fingerprint or "-".join(_cache.hash_array(array)[:16] for array in raw.parts.values())
     if schema.layout == "table" and not schema.is_mixed:
         _say_astray(raw, schema, notes)
     elif schema.layout != "table":

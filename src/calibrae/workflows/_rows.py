@@ -80,25 +80,28 @@ def synthesise(
         else []
     )
     contexts, effective = run.contexts(condition, n), None
-    if given:
-        x, effective = _given(run, n, given, contexts, seed)
+    cells = dict(stored_cell(schema, name, value) for name, value in (given or {}).items())
+    if cells:
+        x, effective = _given(run, n, cells, contexts, seed)
         if effective < max(FEW_EFFECTIVE, n / 10):
             notes.append(
                 f"the rows come from only {effective:.0f} effective latents: the given cells are rare, so the rows resemble each other"
             )
     else:
         x = sample(run.model, n, contexts, noise=True, seed=seed)
-    return Synthetic(as_frame(rows_of(schema, run.in_units(x))), effective, tuple(notes))
+    stored = run.in_units(x)
+    for i, number in cells.items():
+        stored[:, i] = number
+    return Synthetic(as_frame(rows_of(schema, stored)), effective, tuple(notes))
 
 
-def _given(run: Run, n: int, given: Mapping[str, Any], contexts: Tensor | None, seed: int) -> tuple[Tensor, float]:
-    """Rows with given cells, and the effective number of latents."""
+def _given(run: Run, n: int, cells: Mapping[int, float], contexts: Tensor | None, seed: int) -> tuple[Tensor, float]:
+    """Rows with given cells, stored numbers by column, and the effective number of latents."""
     model, preparation = run.model, run.preparation
-    row = torch.full((len(preparation.spec.columns),), torch.nan, dtype=torch.float64)
-    for name, value in given.items():
-        i, number = stored_cell(preparation.schema, name, value)
-        row[i] = number
-    x = preparation(row[None])  # a cell of a number stands for its step's beginning
+    row = torch.full((1, len(preparation.spec.columns)), torch.nan, dtype=torch.float64)
+    for i, number in cells.items():
+        row[0, i] = number
+    x = preparation(row, torch.full_like(row, 0.5))  # the middle of a step stands for its number
     generator = torch.Generator().manual_seed(seed)
     count = max(PROPOSALS * n, FEWEST_PROPOSALS)
     context = None if contexts is None else contexts[:1].expand(count, -1).to(model.device)

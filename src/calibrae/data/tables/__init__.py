@@ -3,6 +3,7 @@
 from ._coded import coded as coded
 from ._coded import stored_cell as stored_cell
 from ._joined import one_code as one_code
+from ._mixed import fingerprint_of as fingerprint_of
 from ._mixed import is_mixed as is_mixed
 from ._mixed import mixed_table as mixed_table
 from ._models import fit_columns as fit_columns

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from ...errors import DataError
+from .._cache import hash_array
 from .._lattice import resolution_of
 from .._scan import has_missing
 from .._schema import Column, Schema, channel_names
@@ -53,6 +54,11 @@ def mixed_table(raw: Raw, options: DataOptions, notes: list[str]) -> tuple[dict[
     coded = {part: _stored(array, fields, raw) for part, array in parts.items()}
     out = tuple(column for column in every if column.type in LEFT_OUT)
     return coded, Schema("table", (len(kept),), fields, None, is_named=bool(raw.columns), left_out=out)
+
+
+def fingerprint_of(parts: Mapping[Part, Array]) -> str:
+    """Hash of stored rows; every missing cell counts as the same."""
+    return "-".join(hash_array(np.where(np.isnan(array), np.nan, array))[:16] for array in parts.values())
 
 
 def _as_float(array: Array) -> Array:
