@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from .workflows import diagnose as diagnose
     from .workflows import evaluate as evaluate
     from .workflows import evaluate_full as evaluate_full
+    from .workflows import fidelity as fidelity
     from .workflows import fit as fit
     from .workflows import impute as impute
     from .workflows import load as load
@@ -111,6 +112,7 @@ _HOME = {
     "diagnose": "workflows",
     "evaluate": "workflows",
     "evaluate_full": "workflows",
+    "fidelity": "workflows",
     "fit": "workflows",
     "impute": "workflows",
     "load": "workflows",

@@ -27,6 +27,8 @@ from ._draw import sample as sample
 from ._draw import save_picture as save_picture
 from ._draw import traverse as traverse
 from ._evaluate import evaluate as evaluate
+from ._fidelity import Fidelity as Fidelity
+from ._fidelity import fidelity as fidelity
 from ._fit import fit as fit
 from ._live import Progress as Progress
 from ._live import draw_so_far as draw_so_far

@@ -11,4 +11,5 @@ from ._rows import as_frame as as_frame
 from ._rows import in_table_units as in_table_units
 from ._rows import not_given_back as not_given_back
 from ._rows import rows_of as rows_of
+from ._stored import stored_rows as stored_rows
 from ._types import column_table as column_table
