@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from .workflows import score as score
     from .workflows import sweep as sweep
     from .workflows import synthesise as synthesise
+    from .workflows import watch as watch
 
 _HOME = {
     "audit": "",
@@ -121,6 +122,7 @@ _HOME = {
     "score": "workflows",
     "synthesise": "workflows",
     "sweep": "workflows",
+    "watch": "workflows",
 }
 
 __all__ = ["__version__", *_HOME]

@@ -170,6 +170,36 @@ def test_a_run_that_stops_goes_on_to_the_same_numbers(tmp_path):
     assert torch.equal(next(stored.parameters()), next(parts.model.parameters()))
 
 
+def test_an_alarm_names_the_column(place, capsys, tmp_path):
+    strange = table(40, seed=5)
+    strange.loc[:9, "height"] = 400.0
+    strange.to_csv(tmp_path / "new.csv", index=False)
+    how = ("--importance-samples", "20", "--csv", tmp_path / "scores.csv")
+    _, out, _ = call(capsys, "score", place / "run", tmp_path / "new.csv", "--false-alarms", "0.05", *how)
+    assert "at most 5.00% of ordinary examples raise one, by 90 held-out examples" in out
+    scores = pd.read_csv(tmp_path / "scores.csv").sort_values("example")
+    assert scores["alarm"][scores["example"] < 10].all()
+    assert (scores["column"][scores["example"] < 10] == "height").all()
+    assert scores["alarm"][scores["example"] >= 10].mean() < 0.2
+    _, out, _ = call(capsys, "score", place / "run", tmp_path / "new.csv", "--false-alarms", "0.05", "--json", *how)
+    assert json.loads(out)["alarms"] == int(scores["alarm"].sum())
+    assert call(capsys, "score", place / "run", tmp_path / "new.csv", "--false-alarms", "0.0001")[0] == 2
+
+
+def test_synthetic_rows_are_compared_with_held_out_ones(place):
+    run = cb.open_run(place / "run")
+    found = cb.fidelity(run, run.sample_frame(500, seed=2))
+    assert set(found.shapes) == set(run.data.source.columns)
+    assert found.shape_error < 0.2
+    training = table(900)
+    copied = cb.fidelity(run, training)
+    assert copied.copies == pytest.approx(0.81, abs=0.01)  # the share of training rows
+    assert copied.nearest == 0.0
+    assert copied.nearest < copied.held_out_nearest
+    assert found.copies == 0.0
+    assert "column shapes" in str(found)
+
+
 def test_the_other_verbs_work(place, capsys):
     for verb in ("diagnose", "score", "encode", "reconstruct", "traverse", "report"):
         code, _, err = call(capsys, verb, place / "run")

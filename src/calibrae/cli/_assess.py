@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from ._alarm import alarm_columns, alarm_facts, alarm_words, require_all
 from ._options import (
     ArraysOption,
     DataOption,
@@ -37,6 +38,13 @@ def score(
     ] = None,
     split: OwnSplitOption = None,
     importance_samples: Annotated[int, typer.Option(help="Samples K of the bound on -log p(x).")] = 50,
+    false_alarms: Annotated[
+        float | None,
+        typer.Option(
+            help="Raise an alarm at this rate of false alarms, as 0.01; calibrated on the run's test split.",
+            show_default=False,
+        ),
+    ] = None,
     csv: Annotated[
         str | None, typer.Option(help="CSV to write; by default scores.csv in the run's folder.", show_default=False)
     ] = None,
@@ -56,15 +64,29 @@ def score(
     """-log p(x) of each example, and where it comes from: anomalies first."""
     from ..workflows import column_names, draw_scores, save_arrays, save_scores_csv
     from ..workflows import score as score_run
+    from ..workflows import watch as watch_run
 
+    how: dict[str, Any] = {"importance_samples": importance_samples, "seed": seed, "device": device}
+    how |= {"options": reading(run, size, resize, skip_broken, header)}
+    seen = None
     with progress() as tick:
-        found = score_run(
-            run, data, split=split_of(split, data), importance_samples=importance_samples, seed=seed, limit=limit,
-            options=reading(run, size, resize, skip_broken, header), device=device, tick=tick,
-        )  # fmt: skip
+        if false_alarms is None:
+            found = score_run(run, data, split=split_of(split, data), limit=limit, tick=tick, **how)
+        else:
+            require_all(limit)
+            seen = watch_run(
+                run,
+                data,
+                split=None if split is None else check_split(split),
+                false_alarm_rate=false_alarms,
+                tick=tick,
+                **how,
+            )
+            found = seen.scores
     if not is_first():
         return
-    table = save_scores_csv(found, Path(csv) if csv else Path(run) / "scores.csv")
+    beside = {} if seen is None else alarm_columns(seen, column_names(run))
+    table = save_scores_csv(found, Path(csv) if csv else Path(run) / "scores.csv", beside)
     picture = draw_scores(found, column_names(run), Path(out) if out else Path(run) / "scores.png")
     elements = found.attribution.per_element if arrays else None
     if arrays and elements is None:
@@ -76,7 +98,7 @@ def score(
     if json:
         print_json(
             {"n": len(found.nll), "importance_samples": found.samples, "seed": found.seed, "split": found.split, "mean_nll_nats": mean, "highest": top, "notes": list(found.notes)}
-            | written
+            | written | ({} if seen is None else alarm_facts(seen))
         )  # fmt: skip
         return
     source = f" of the {found.split} split" if data is None else ""
@@ -85,6 +107,8 @@ def score(
     )
     for row in top:
         typer.echo(f"{row['nll_nats']:>14.2f}  {row['example']}")
+    if seen is not None:
+        typer.echo(alarm_words(seen, beside))
     say_notes(json, found.notes)
     for path in written.values():
         typer.echo(f"wrote {path}")

@@ -15,5 +15,7 @@ from ._model_io import load_model as load_model
 from ._model_io import require_storable as require_storable
 from ._model_io import save_baseline as save_baseline
 from ._model_io import save_model as save_model
+from ._tensors import load_tensors as load_tensors
 from ._tensors import load_tree as load_tree
+from ._tensors import save_tensors as save_tensors
 from ._tensors import save_tree as save_tree

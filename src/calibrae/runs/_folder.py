@@ -21,7 +21,7 @@ from ._manifest import FILES, FORMAT, Manifest, read_text, require_format
 OLD = ".replaced"
 CONFIG, HISTORY, CHECKPOINTS = "config.toml", "history.csv", "checkpoints"
 ARTEFACTS = (
-    CONFIG, "run.json", HISTORY, "model.safetensors", "model.json", "baseline.safetensors", CHECKPOINTS,
+    CONFIG, "run.json", HISTORY, "model.safetensors", "model.json", "baseline.safetensors", "alarm.safetensors", CHECKPOINTS,
     "tensorboard", "calibration.png", "latents.png", "scores.csv", "scores.png", "curves.png", "reconstructions.png", "samples.png", "traversal.png", "interpolation.png", "codes.npy", "pictures.npz", "report.html",
 )  # fmt: skip
 
@@ -37,7 +37,8 @@ class RunFolder:
     | `run.json` | seed, versions, data fingerprint and splits, command, checksums of what is read again |
     | `history.csv` | every term per epoch |
     | `model.safetensors`, `model.json` | the trained model |
-    | `baseline.safetensors` | probabilistic PCA of the training set |
+    | `baseline.safetensors` | simple model of the training set, which the trained one has to beat |
+    | `alarm.safetensors` | calibration of the alarm, where one was asked for |
     | `checkpoints/` | the last states of training, and the weights of the best epoch |
     | `pictures.npz` | the arrays that the pictures show, in the units of the data |
     | `tensorboard/` | the same curves for TensorBoard |

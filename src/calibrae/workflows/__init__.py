@@ -1,5 +1,8 @@
 """Actions in one call: fit and look, evaluate a run, draw from it, sweep."""
 
+from ._alarm import Alarm as Alarm
+from ._alarm import Watch as Watch
+from ._alarm import watch as watch
 from ._assess import Scores as Scores
 from ._assess import diagnose as diagnose
 from ._assess import draw_scores as draw_scores

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -290,13 +290,16 @@ def draw_scores(scores: Scores, data_names: Sequence[str], path: Path) -> Path:
     return save_scores(found.x, found.x_hat, elements, titles, path, data_names)
 
 
-def save_scores_csv(scores: Scores, path: Path) -> Path:
-    """One row an example, the most unusual first: example, nll_nats, bits_per_dim (of integer data)."""
+def save_scores_csv(scores: Scores, path: Path, further: Mapping[str, Sequence[Any]] | None = None) -> Path:
+    """One row an example, the most unusual first: example, nll_nats, bits_per_dim (of integer data), and further columns by name."""
+    beside = dict(further or {})
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["example", "nll_nats"] + (["bits_per_dim"] if scores.bits_per_dim is not None else []))
+    writer.writerow(
+        ["example", "nll_nats"] + (["bits_per_dim"] if scores.bits_per_dim is not None else []) + list(beside)
+    )
     for i in scores.order:
         bits = [f"{float(scores.bits_per_dim[i]):.6g}"] if scores.bits_per_dim is not None else []
-        writer.writerow([scores.names[i], f"{float(scores.nll[i]):.9g}", *bits])
+        writer.writerow([scores.names[i], f"{float(scores.nll[i]):.9g}", *bits, *(c[i] for c in beside.values())])
     replace_text(path, stream.getvalue())
     return path

@@ -1,0 +1,225 @@
+"""An alarm for unusual examples, whose rate of false alarms is stated and kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from .._types import AnySplit
+from ..data import DataOptions
+from ..errors import ArgumentError, RunError
+from ..evaluation import Tick, Typical, alarm_threshold, conformal_p_values
+from ..runs import RunFolder, load_tensors, save_tensors
+from ._assess import Scores, score
+from ._run import Run, open_run
+
+ALARM = "alarm.safetensors"
+DRIFT = 0.01  # probability by chance below which a file is said to differ
+
+
+@final
+@dataclass(frozen=True)
+class Alarm:
+    """Calibration of an alarm; stored with the run.
+
+    Attributes:
+        typical: middle and widths of the scores of the validation rows.
+        calibration: strangeness of the rows of the test split, `[n]`, which neither training nor selection saw.
+        columns: middles and widths of each element's own part, `[3, D]`; `None` where parts cannot be told.
+        calibration_columns: strangeness of each element's part, `[n, D]`; `None` where parts cannot be told.
+        samples: `K` of the scores.
+    """
+
+    typical: Typical
+    calibration: Tensor
+    columns: Tensor | None
+    calibration_columns: Tensor | None
+    samples: int
+
+    def p_values(self, nll: Tensor) -> Tensor:
+        """P-value of each score, `[m]`."""
+        return conformal_p_values(self.calibration, self.typical.strangeness(nll))
+
+    def column_p_values(self, parts: Tensor) -> Tensor | None:
+        """P-value of each element's part `[m, D]`, each against that element's own calibration; `None` where parts cannot be told."""
+        if self.columns is None or self.calibration_columns is None:
+            return None
+        strange = _strangeness_by_column(self.columns, parts)
+        each = zip(self.calibration_columns.T, strange.T, strict=True)
+        return torch.stack([conformal_p_values(known, own) for known, own in each], 1)
+
+
+@final
+@dataclass(frozen=True)
+class Watch:
+    """What an alarm says of some examples.
+
+    Attributes:
+        scores: `-log p(x)` of each example.
+        p_values: p-value of each, `[N]`: how often an ordinary example would be as strange.
+        alarms: which examples raise the alarm, `[N]`.
+        rate: stated rate of false alarms.
+        threshold: strangeness from which an example raises it.
+        calibrated_on: number of calibration rows.
+        columns: p-value of each element's own part, `[N, D]`, flattened; `None` where parts cannot be told.
+        drift: what is to be said of the file as a whole, in a sentence.
+    """
+
+    scores: Scores
+    p_values: Tensor
+    alarms: Tensor
+    rate: float
+    threshold: float
+    calibrated_on: int
+    columns: Tensor | None
+    drift: str
+
+
+def watch(
+    run: str | Path | Run,
+    data: Any = None,
+    *,
+    false_alarm_rate: float = 0.01,
+    importance_samples: int = 50,
+    split: AnySplit | None = None,
+    seed: int = 0,
+    options: DataOptions | None = None,
+    device: str = "auto",
+    tick: Tick | None = None,
+) -> Watch:
+    r"""Raise an alarm for unusual examples, at a stated rate of false alarms.
+
+    An example is strange if its `-log p(x)` is far from the middle of typical ones, on either side: a likelihood alone takes a black
+    picture, which is *too* likely, for ordinary. Its p-value is that of `conformal_p_values` among the rows of the test split, so
+
+    $$P(\text{alarm}) \le \text{rate}$$
+
+    for new rows that are like the old ones, whatever the model. The calibration is stored with the run, `alarm.safetensors`.
+
+    Args:
+        run: a run, or its folder. The rows of its test split calibrate the alarm: do not tune anything on them.
+        data: examples to judge; by default none but the run's own of `split`.
+        false_alarm_rate: share of ordinary examples that raise the alarm, at most.
+        importance_samples: `K` of the scores.
+        split: split of the data; by default all of them.
+        seed: seed of all noise.
+        options: how to read the data.
+        device: where to compute.
+        tick: called as work proceeds.
+
+    Raises:
+        ArgumentError: if the rate cannot be kept with so few calibration rows, or the run's own test rows are to be judged.
+    """
+    opened = run if isinstance(run, Run) else open_run(run)
+    if data is None and split in (None, "test", "all"):
+        raise ArgumentError(
+            "the rows of the test split calibrate the alarm, so it says nothing of them. Pass other data."
+        )
+    alarm = stored_alarm(opened, importance_samples, seed=seed, device=device, tick=tick)
+    threshold = alarm_threshold(alarm.calibration, false_alarm_rate)
+    count = len(alarm.calibration)
+    if threshold == float("inf"):
+        raise ArgumentError(
+            f"a rate of {false_alarm_rate:g} needs at least {round(1 / false_alarm_rate)} calibration rows; the test split has {count}. "
+            "Ask for a higher rate, or hold out more rows."
+        )
+    found = score(
+        opened,
+        data,
+        split=split,
+        importance_samples=importance_samples,
+        seed=seed,
+        options=options,
+        device=device,
+        tick=tick,
+    )
+    p_values = alarm.p_values(found.nll)
+    parts = found.attribution.per_element if alarm.columns is not None else None
+    columns = None if parts is None else alarm.column_p_values(parts.flatten(1))
+    alarms = p_values <= false_alarm_rate + 1e-12
+    return Watch(found, p_values, alarms, false_alarm_rate, threshold, count, columns, _drift(alarm, found.nll))
+
+
+def stored_alarm(
+    run: Run, importance_samples: int = 50, *, seed: int = 0, device: str = "auto", tick: Tick | None = None
+) -> Alarm:
+    """The alarm of a run, calibrated once and stored with it.
+
+    Args:
+        run: a run with data of its own.
+        importance_samples: `K` of the scores.
+        seed: seed of all noise.
+        device: where to compute.
+        tick: called as work proceeds.
+    """
+    known = _load(run.folder)
+    if known is not None and known.samples == importance_samples:
+        return known
+    how: dict[str, Any] = {"importance_samples": importance_samples, "device": device, "tick": tick}
+    typical = score(run, split="validation", seed=seed + 1, **how)
+    calibration = score(run, split="test", seed=seed + 2, **how)
+    alarm = _calibrated(typical, calibration, importance_samples)
+    tensors = {
+        "calibration": alarm.calibration,
+        "typical": torch.tensor([alarm.typical.middle, alarm.typical.below, alarm.typical.above], dtype=torch.float64),
+    }
+    if alarm.columns is not None and alarm.calibration_columns is not None:
+        tensors |= {"columns": alarm.columns, "calibration_columns": alarm.calibration_columns}
+    facts = {"samples": str(importance_samples)}
+    run.folder.commit({ALARM: partial(save_tensors, tensors=tensors, facts=facts)})
+    return alarm
+
+
+def _calibrated(typical: Scores, calibration: Scores, samples: int) -> Alarm:
+    middle = Typical.of(typical.nll)
+    parts, own = typical.attribution.per_element, calibration.attribution.per_element
+    columns, by_column = None, None
+    if parts is not None and own is not None and parts.ndim == 2:
+        each = [Typical.of(column) for column in parts.flatten(1).T]
+        columns = torch.tensor(
+            [[t.middle for t in each], [t.below for t in each], [t.above for t in each]], dtype=torch.float64
+        )
+        by_column = _strangeness_by_column(columns, own.flatten(1))
+    return Alarm(middle, middle.strangeness(calibration.nll), columns, by_column, samples)
+
+
+def _strangeness_by_column(columns: Tensor, parts: Tensor) -> Tensor:
+    each = zip(columns.T.tolist(), parts.T, strict=True)
+    return torch.stack([Typical(*known).strangeness(own) for known, own in each], 1)
+
+
+def _load(folder: RunFolder) -> Alarm | None:
+    place = folder.path / ALARM
+    if not place.is_file():
+        return None
+    tensors, facts = load_tensors(place)
+    try:
+        typical = Typical(*tensors["typical"].tolist())
+        return Alarm(
+            typical,
+            tensors["calibration"],
+            tensors.get("columns"),
+            tensors.get("calibration_columns"),
+            int(facts["samples"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{place} is not complete. Delete it; the alarm is calibrated anew.") from error
+
+
+def _drift(alarm: Alarm, nll: Tensor) -> str:
+    """Say whether the strangeness of a whole file differs from that of the calibration rows (Kolmogorov-Smirnov, two samples)."""
+    from scipy.stats import ks_2samp
+
+    if len(nll) < 2:
+        return "one example says nothing of a file as a whole"
+    test = ks_2samp(alarm.typical.strangeness(nll).numpy(), alarm.calibration.numpy())
+    if test.pvalue < DRIFT:
+        middle = float(alarm.p_values(nll).median())
+        side = "stranger" if middle < 0.5 else "less strange"
+        return f"the file as a whole differs from the rows of training: it is {side} (median p-value {middle:.2f} for .50; by chance {test.pvalue:.2g})"
+    return f"the file as a whole does not differ from the rows of training (by chance {test.pvalue:.2g})"
