@@ -23,7 +23,7 @@ def alarm_columns(seen: Any, names: Sequence[str]) -> dict[str, list[Any]]:
         "alarm": [bool(a) for a in seen.alarms],
     }
     if seen.columns is not None and len(names) == seen.columns.shape[1]:
-        found["column"] = [names[int(i)] for i in seen.columns.argmin(1)]
+        found["column"] = [names[int(i)] for i in seen.strangest]
         found["column_p_value"] = [f"{float(p):.6g}" for p in seen.columns.min(1).values]
     return found
 

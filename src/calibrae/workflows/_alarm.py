@@ -45,13 +45,18 @@ class Alarm:
         """P-value of each score, `[m]`."""
         return conformal_p_values(self.calibration, self.typical.strangeness(nll))
 
-    def column_p_values(self, parts: Tensor) -> Tensor | None:
-        """P-value of each element's part `[m, D]`, each against that element's own calibration; `None` where parts cannot be told."""
+    def column_p_values(self, parts: Tensor) -> tuple[Tensor, Tensor] | None:
+        """P-value of each element's part `[m, D]` against that element's own calibration, and the strangest element `[m]`.
+
+        `None` where parts cannot be told.
+        """
         if self.columns is None or self.calibration_columns is None:
             return None
         strange = _strangeness_by_column(self.columns, parts)
         each = zip(self.calibration_columns.T, strange.T, strict=True)
-        return torch.stack([conformal_p_values(known, own) for known, own in each], 1)
+        found = torch.stack([conformal_p_values(known, own) for known, own in each], 1)
+        least = found == found.min(1, keepdim=True).values
+        return found, strange.masked_fill(~least, -torch.inf).argmax(1)
 
 
 @final
@@ -67,6 +72,7 @@ class Watch:
         threshold: strangeness from which an example raises it.
         calibrated_on: number of calibration rows.
         columns: p-value of each element's own part, `[N, D]`, flattened; `None` where parts cannot be told.
+        strangest: element with the smallest p-value of each example, `[N]`; of several the one that is strangest.
         drift: what is to be said of the file as a whole, in a sentence.
     """
 
@@ -77,6 +83,7 @@ class Watch:
     threshold: float
     calibrated_on: int
     columns: Tensor | None
+    strangest: Tensor | None
     drift: str
 
 
@@ -140,9 +147,11 @@ def watch(
     )
     p_values = alarm.p_values(found.nll)
     parts = found.attribution.per_element if alarm.columns is not None else None
-    columns = None if parts is None else alarm.column_p_values(parts.flatten(1))
+    columns, strangest = (None if parts is None else alarm.column_p_values(parts.flatten(1))) or (None, None)
     alarms = p_values <= false_alarm_rate + 1e-12
-    return Watch(found, p_values, alarms, false_alarm_rate, threshold, count, columns, _drift(alarm, found.nll))
+    return Watch(
+        found, p_values, alarms, false_alarm_rate, threshold, count, columns, strangest, _drift(alarm, found.nll)
+    )
 
 
 def stored_alarm(
