@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect
 from collections.abc import Sequence
 from typing import final
 
-import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name for it)
 from torch import Tensor, nn
@@ -67,8 +67,17 @@ def _extended(column: ColumnModel, count: int) -> tuple[list[float], list[float]
 
 def middle(column: ColumnModel) -> float:
     """Value of a column whose normal score is the middle one."""
-    value = float(np.interp(0.0, column.scores, column.knots))
+    piece = min(max(bisect(column.scores, 0.0) - 1, 0), len(column.scores) - 2)
+    (low, high), (first, last) = column.knots[piece : piece + 2], column.scores[piece : piece + 2]
+    value = low + (high - low) * (0.0 - first) / (last - first)
     return math.exp(value) if column.is_positive else value
+
+
+def _hermite(count: int) -> tuple[list[float], list[float]]:
+    """Nodes and weights of the quadrature of a standard normal: eigenvalues of the recurrence's matrix (Golub and Welsch)."""
+    beside = torch.arange(1.0, count, dtype=torch.float64).sqrt()
+    nodes, vectors = torch.linalg.eigh(torch.diag(beside, 1) + torch.diag(beside, -1))
+    return nodes.tolist(), vectors[0].square().tolist()
 
 
 @final
@@ -102,10 +111,9 @@ class GaussianHead(Head):
         return found
 
     def mean(self, outputs: Tensor) -> Tensor:
-        nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
         sigma, total = self.spread().exp(), torch.zeros_like(outputs)
-        for node, weight in zip(nodes, weights / weights.sum(), strict=True):
-            total = total + float(weight) * self.transform.inverse(outputs + float(node) * sigma)
+        for node, weight in zip(*_hermite(NODES), strict=True):
+            total = total + weight * self.transform.inverse(outputs + node * sigma)
         return total
 
     def sample(self, outputs: Tensor) -> Tensor:

@@ -1,0 +1,59 @@
+"""Imputation of missing cells."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import numpy as np
+from sklearn.base import OneToOneFeatureMixin, TransformerMixin
+
+from ._base import TableModel
+
+
+@final
+class Imputer(OneToOneFeatureMixin, TransformerMixin, TableModel):  # type: ignore[misc]
+    r"""Fills missing cells with $E[x_j | x_{\mathrm{obs}}]$, and words with the most probable one.
+
+    The expectation is over importance-weighted latents; see `calibrae.impute`. Columns that cannot be modelled (an identifier, a
+    column without any value) are given back as they came.
+
+    Args:
+        n_components: number of latents.
+        hidden: widths of the hidden layers.
+        max_steps: optimiser steps.
+        learning_rate: peak learning rate.
+        batch_size: rows of a step.
+        columns: type of a column by its name, where the guess is wrong.
+        importance_samples: latents of each row.
+        objective: registered name of the objective; that of MIWAE is `iwae:samples=20`.
+        random_state: seed.
+
+    References:
+        Mattei & Frellsen 2019, https://arxiv.org/abs/1812.02633
+
+    Examples:
+        >>> import numpy as np
+        >>> from calibrae.sklearn import Imputer
+        >>> rows = np.random.default_rng(0).normal(size=(60, 3))
+        >>> rows[5, 1] = np.nan
+        >>> bool(np.isfinite(Imputer(n_components=1, hidden=(8,), max_steps=5).fit_transform(rows)).all())
+        True
+    """
+
+    def fit(self, X: Any, y: Any = None) -> Imputer:  # noqa: N803
+        """Train on rows `[N, D]`, some of whose cells may be missing."""
+        self._fit(X)
+        return self
+
+    def transform(self, X: Any) -> Any:  # noqa: N803
+        """Rows with their missing cells filled, `[N, D]`; cells that were there are as they came."""
+        rows = self._rows(X, reset=False)
+        stored = self.model_.filled(rows)
+        filled = self.model_.rows(stored, rows)
+        if isinstance(rows, np.ndarray):
+            return np.where(np.isnan(rows), filled, rows)
+        result = rows.copy()
+        for name in filled.columns:
+            if name in result.columns and result[name].isna().any():
+                result[name] = result[name].where(result[name].notna(), filled[name])
+        return result if hasattr(X, "iloc") else result.to_numpy()
