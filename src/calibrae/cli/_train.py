@@ -120,9 +120,10 @@ def train(
     binarise: Annotated[
         bool, typer.Option("--binarise", help="Turn grey values into random 0/1, anew in every epoch.")
     ] = False,
-    types: Annotated[
+    columns: Annotated[
         str | None,
         typer.Option(
+            "--types",
             help="Types of a table's columns: a TOML file of NAME = TYPE, or NAME=TYPE,NAME=TYPE: real, heavy-tailed, positive, count, ordinal, "
             "categorical, binary, zero-inflated, date or leave-out.",
             show_default=False,
@@ -202,10 +203,8 @@ def read_options(context: typer.Context) -> tuple[dict[str, Any], set[str]]:
     values["data_range"] = pair(values["data_range"], "--data-range")
     values["hidden"] = tuple(integers(values["hidden"], "--hidden"))
     values["threads"] = threads if threads == "auto" else integers(threads, "--threads")[0]
-    values["columns"] = column_types(values.pop("types"))
+    values["columns"] = column_types(values["columns"])
     values["missing"] = tuple((values["missing"] or "").split(",")) if values["missing"] else ()
-    if "types" in given:
-        given = (given - {"types"}) | {"columns"}
     values["retain_memory"] = True  # this process does nothing else
     if values["config"] is not None:
         values |= _configured(values["config"], given, set(values))

@@ -76,7 +76,7 @@ def sweep(
     latent_dim: str | int | Sequence[int] = (),
     model: str | Factory = "sigma-vae",
     network: str = "auto",
-    likelihood: Spec | Likelihood = "gaussian",
+    likelihood: Spec | Likelihood | None = None,
     prior: Spec | Prior | None = None,
     posterior: Spec | Posterior | None = None,
     objective: Spec | Objective | None = None,
@@ -107,7 +107,7 @@ def sweep(
         model: a preset, or a function that makes a model of your own from what is swept, by name: `def make(latent_dim): ...`. It
             may stand in a module, a script or a notebook.
         network: `auto`, `linear`, `mlp` or `conv`.
-        likelihood: registered name, perhaps with arguments, or an object of a registered class.
+        likelihood: registered name, perhaps with arguments, or an object of a registered class; by default what suits the data.
         prior: prior, likewise; by default the model's.
         posterior: posterior, likewise.
         objective: objective, likewise.
@@ -146,7 +146,7 @@ def sweep(
         out=Path(out),
         model=model if isinstance(model, str) else "sigma-vae",
         network=network,
-        likelihood=_spec("likelihood", likelihood) or "gaussian",
+        likelihood=_spec("likelihood", likelihood),
         prior=_spec("prior", prior),
         posterior=_spec("posterior", posterior),
         objective=_spec("objective", objective),
