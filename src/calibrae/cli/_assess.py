@@ -63,26 +63,10 @@ def score(
 ) -> None:
     """-log p(x) of each example, and where it comes from: anomalies first."""
     from ..workflows import column_names, draw_scores, save_arrays, save_scores_csv
-    from ..workflows import score as score_run
-    from ..workflows import watch as watch_run
 
     how: dict[str, Any] = {"importance_samples": importance_samples, "seed": seed, "device": device}
     how |= {"options": reading(run, size, resize, skip_broken, header)}
-    seen = None
-    with progress() as tick:
-        if false_alarms is None:
-            found = score_run(run, data, split=split_of(split, data), limit=limit, tick=tick, **how)
-        else:
-            require_all(limit)
-            seen = watch_run(
-                run,
-                data,
-                split=None if split is None else check_split(split),
-                false_alarm_rate=false_alarms,
-                tick=tick,
-                **how,
-            )
-            found = seen.scores
+    found, seen = _scored(run, data, split, false_alarms, limit, how)
     if not is_first():
         return
     beside = {} if seen is None else alarm_columns(seen, column_names(run))
@@ -112,6 +96,21 @@ def score(
     say_notes(json, found.notes)
     for path in written.values():
         typer.echo(f"wrote {path}")
+
+
+def _scored(
+    run: str, data: str | None, split: str | None, false_alarms: float | None, limit: int | None, how: dict[str, Any]
+) -> tuple[Any, Any]:
+    """Scores, and what an alarm says of them if one was asked for."""
+    from ..workflows import score, watch
+
+    with progress() as tick:
+        if false_alarms is None:
+            return score(run, data, split=split_of(split, data), limit=limit, tick=tick, **how), None
+        require_all(limit)
+        part = None if split is None else check_split(split)
+        seen = watch(run, data, split=part, false_alarm_rate=false_alarms, tick=tick, **how)
+        return seen.scores, seen
 
 
 def diagnose(

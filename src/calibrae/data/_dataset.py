@@ -200,7 +200,7 @@ class Data:
         name, spec = self.source.name, self.spec
         if (support == "columns") != bool(spec.columns):
             raise ArgumentError(
-                f"a table of mixed columns, or with missing cells, needs likelihood='mixed', and that needs such a table; got {name} and "
+                f"a table of mixed columns, or with missing cells (NaN), needs likelihood='mixed', and that needs such a table; got {name} and "
                 f"a likelihood of {support} data. Take cb.MixedLikelihood(load_data(table).spec.columns), or `--likelihood mixed`."
             )
         if support == "columns":

@@ -181,10 +181,11 @@ class Preparation:
             ArgumentError: if an entry is missing or of another type.
         """
         names = {"scale_name": "scale"} | {
-            n: n for n in ("data_shape", "levels", "preparation", "log_scale", "log_cells", "least_step", "columns")
+            n: n for n in ("data_shape", "levels", "preparation", "log_scale", "log_cells", "least_step")
         }
         try:
-            spec = record_of(DataSpec, {names[name]: stored[name] for name in names})
+            known = {names[name]: stored[name] for name in names}
+            spec = record_of(DataSpec, known | {"columns": stored.get("columns", [])})  # older runs have none
             parts = [torch.tensor(stored[name], dtype=torch.float64) for name in ("shift", "scale", "step")]
             for part in parts:
                 part.expand(spec.data_shape)

@@ -73,7 +73,7 @@ def conformal_p_values(calibration: Tensor, strangeness: Tensor) -> Tensor:
     """
     ordered = calibration.double().contiguous().sort().values
     below = torch.searchsorted(ordered, strangeness.double().contiguous())
-    return (1.0 + len(ordered) - below) / (len(ordered) + 1.0)
+    return (1.0 + len(ordered) - below.double()) / (len(ordered) + 1.0)
 
 
 def alarm_threshold(calibration: Tensor, rate: float) -> float:

@@ -59,7 +59,7 @@ class MixedLikelihood(Likelihood):
         >>> likelihood = MixedLikelihood([ColumnModel("smoker", "bernoulli", shares=(0.5, 0.5))])
         >>> likelihood.set_data_shape((1,))
         >>> likelihood(torch.zeros(2, 1)).log_prob(torch.tensor([[1.0], [float("nan")]]))
-        tensor([-0.6931, -0.0000])
+        tensor([-0.6931,  0.0000])
     """
 
     support = "columns"
