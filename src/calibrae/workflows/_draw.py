@@ -23,6 +23,7 @@ from ..likelihoods import mean_of_data
 from ..models import VAE, evaluating, interpolation, mean_of, sample_latents, summarise, traversal
 from ..runs import replace_file
 from ..training import meet
+from ._over import save_rows_over_data
 from ._run import Run
 from ._stored import run_preparation
 
@@ -364,9 +365,18 @@ class _Drawing:
     def samples(self, path: Path) -> None:
         count = SAMPLED_ROWS if self.is_table else ROWS * COLUMNS
         contexts = None if not self.model.context_dim else _spread_contexts(self.data, count)
+        if self.data.spec.columns:
+            self._rows(path, contexts)
+            return
         drawn = self._units("samples", sample(self.model, count, contexts))
         title = f"{count} samples (means)" + ("" if contexts is None else ", conditions as in the data")
         self.draw(drawn, path, columns=COLUMNS, title=title)
+
+    def _rows(self, path: Path, contexts: Tensor | None) -> None:
+        """Rows of a table of mixed columns, drawn with all their noise, over the validation rows."""
+        made = self.run.in_units(sample(self.model, SAMPLED_ROWS, contexts, noise=True))
+        self.arrays["samples"] = made
+        save_rows_over_data(self.data, "validation", made, path)
 
 
 def _spread_contexts(data: Data, count: int) -> Tensor:

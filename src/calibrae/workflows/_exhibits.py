@@ -20,6 +20,7 @@ from ..figures.page import Figure, Section, Table, curves_plot, packed
 from ..functional import beta_in_conventions
 from ._codes import FEWEST, Method, code_map, has_umap
 from ._draw import interpolate, reconstruct, sample, save_picture, traverse
+from ._over import save_rows_over_data
 from ._records import stored_request
 from ._run import Run
 
@@ -157,6 +158,12 @@ class Exhibits:
     def _marginals(self, path: Path) -> Figure | None:
         if not self.is_table or not self.model.is_probabilistic:
             return None
+        if self.data.spec.columns:
+            made = self.data.preparation.in_units(self._draws(2000, noise=True))
+            png = save_rows_over_data(self.data, self.split, made, path).read_bytes()
+            return Figure(
+                "Samples (blue) over the data (grey), column by column", png, "A panel for each column.", is_wide=True
+            )
         restore, rows = self.data.preparation.restore, min(2000, len(self.data.view(self.split)))
         data = torch.cat([batch.x for batch in self.data.batches(self.split, 1024, self.seed, rows)])
         drawn = self._draws(2000, noise=True)
