@@ -32,3 +32,4 @@ from ._view import in_batches as in_batches
 from .readers import KEPT as KEPT
 from .readers import NAMES as NAMES
 from .readers import is_frame as is_frame
+from .tables import column_table as column_table

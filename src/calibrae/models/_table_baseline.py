@@ -46,9 +46,12 @@ class TableBaseline:
         if self.tree is not None:
             parts.append(f"a Chow-Liu tree of {len(self.discrete)} columns")
         if self.factor is not None:
-            parts.append(f"factor analysis of {len(self.numeric)}, latents {self.factor.weight.shape[1]}")
+            count = self.factor.weight.shape[1]
+            parts.append(
+                f"factor analysis of {len(self.numeric)} columns with {count} {'factor' if count == 1 else 'factors'}"
+            )
         if rest:
-            parts.append(f"marginals of {rest}")
+            parts.append(f"marginals of {rest} {'column' if rest == 1 else 'columns'}")
         return " times ".join(parts)
 
     def marginals(self, x: Tensor) -> Tensor:

@@ -33,6 +33,8 @@ def one_process_fabric(device: torch.device, precision: str) -> Fabric:
 @contextmanager
 def quiet_fabric() -> Iterator[None]:
     """Silence Fabric's hints on the environment, which a user of ours cannot act on."""
+    import lightning_fabric  # noqa: F401  (its first import sets the level of its own messages)
+
     log = logging.getLogger("lightning_fabric")
     level = log.level
     log.setLevel(logging.ERROR)  # it announces the precision, as we do
