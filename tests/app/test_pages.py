@@ -1,11 +1,8 @@
 """The events of the pages, called as the browser calls them: hostile, odd and large values end in a message."""
 
-import asyncio
 import subprocess
 import sys
 import zipfile
-from contextlib import contextmanager
-from unittest import mock
 
 import gradio as gr
 import numpy as np
@@ -26,21 +23,6 @@ from calibrae.workflows import Queue
 HOW = {"quiet": True, "pictures": False, "epochs": 1}
 
 
-@contextmanager
-def blocks():
-    """A page whose event loops are closed at the end; Gradio leaves them open."""
-    made, new = [], asyncio.new_event_loop
-
-    def noted():
-        made.append(new())
-        return made[-1]
-
-    with mock.patch("asyncio.new_event_loop", noted), gr.Blocks():
-        yield
-    for loop in made:
-        loop.close()
-
-
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages") / "runs"
@@ -54,13 +36,13 @@ def bench(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def explore(bench):
+def explore(bench, blocks):
     with blocks():
         return ExplorePage(bench)
 
 
 @pytest.fixture(scope="module")
-def train(bench):
+def train(bench, blocks):
     with blocks():
         return TrainPage(bench)
 
@@ -133,7 +115,7 @@ def test_an_example_beyond_the_walk_is_not_framed(bench):
     [("1e-320", "mse", "3,64,64", "128", "", "", ""), ("1", "nll", "3,64,64", "128", "", "1e-200", ""), ("1", "mse", "9" * 400, "1", "", "", ""),
      ("1", "mse", "3,64", "9" * 400, "", "", ""), ("1e308", "mse", "3,64,64", "128", "", "", "x"), ("nan", "mse", "1", "1", "", "", "")],
 )  # fmt: skip
-def test_odd_numbers_of_a_beta_are_a_sentence(values):
+def test_odd_numbers_of_a_beta_are_a_sentence(values, blocks):
     with blocks():
         said, _ = BetasPage().translate(*values)
     assert said.startswith("**")
@@ -202,22 +184,22 @@ def loss(x, x_hat, mu, logvar):
 """
 
 
-def audited(bench, tmp_path, before):
+def audited(bench, tmp_path, before, blocks):
     (tmp_path / "mine.py").write_text(AUDITED.format(before=before))
     with blocks():
         page = AuditPage(bench)
     return page._audit(str(tmp_path / "mine.py"), "loss", "3,8,8", 4, 8, "data", "logvar")
 
 
-def test_a_loss_is_audited(bench, tmp_path):
-    answer, _ = audited(bench, tmp_path, "")
+def test_a_loss_is_audited(bench, tmp_path, blocks):
+    answer, _ = audited(bench, tmp_path, "", blocks)
     assert '"implied_sigma": 0.70' in answer
 
 
-def test_an_audit_leaves_no_process_and_waits_for_none(bench, tmp_path):
+def test_an_audit_leaves_no_process_and_waits_for_none(bench, tmp_path, blocks):
     mark = tmp_path / "mark"
     before = f"if os.fork() == 0:\n    time.sleep(8)\n    open({str(mark)!r}, 'w').close()\n    os._exit(0)"
-    answer, _ = audited(bench, tmp_path, before)
+    answer, _ = audited(bench, tmp_path, before, blocks)
     assert '"implied_sigma": 0.70' in answer
     import time
 
@@ -225,13 +207,13 @@ def test_an_audit_leaves_no_process_and_waits_for_none(bench, tmp_path):
     assert not mark.exists()
 
 
-def test_endless_output_ends_at_the_limit_of_a_file(bench, tmp_path, monkeypatch):
+def test_endless_output_ends_at_the_limit_of_a_file(bench, tmp_path, monkeypatch, blocks):
     monkeypatch.setattr(limited, "SECONDS", 30)
-    assert message(audited, bench, tmp_path, "while True:\n    sys.stderr.write('x' * 1_000_000)")
+    assert message(audited, bench, tmp_path, "while True:\n    sys.stderr.write('x' * 1_000_000)", blocks)
 
 
 @pytest.mark.parametrize("shape", ["x", "", "0", "1,-2", "9999999,9999999"])
-def test_shapes_of_an_audit_are_shapes(bench, tmp_path, shape):
+def test_shapes_of_an_audit_are_shapes(bench, tmp_path, shape, blocks):
     (tmp_path / "mine.py").write_text("")
     with blocks():
         page = AuditPage(bench)

@@ -13,6 +13,7 @@ from ._compare import ComparePage
 from ._explore import ExplorePage
 from ._manage import ManagePage
 from ._score import ScorePage
+from ._tables import TablesPage
 from ._train import TrainPage
 
 CSS = """
@@ -60,6 +61,8 @@ def build(bench: Bench) -> gr.Blocks:
                 comparison = ComparePage(bench)
             with gr.Tab("Score", id="score") as score_tab:
                 scores = ScorePage(bench)
+            with gr.Tab("Tables", id="tables") as tables_tab:
+                tables = TablesPage(bench)
             with gr.Tab("Betas", id="betas"):
                 betas = BetasPage()
             with gr.Tab("Audit", id="audit"):
@@ -67,7 +70,7 @@ def build(bench: Bench) -> gr.Blocks:
             with gr.Tab("Manage", id="manage") as manage_tab:
                 manage = ManagePage(bench)
         for tab, picker in (
-            (explore_tab, explore.runs), (compare_tab, comparison.runs), (score_tab, scores.runs), (manage_tab, manage.runs),
+            (explore_tab, explore.runs), (compare_tab, comparison.runs), (score_tab, scores.runs), (tables_tab, tables.runs), (manage_tab, manage.runs),
         ):  # fmt: skip
             _keep_fresh(blocks, tab, picker)
         compare_tab.select(comparison.rows, comparison.sort, comparison.table, **QUIET)

@@ -37,6 +37,7 @@ from ._live import Progress as Progress
 from ._live import draw_so_far as draw_so_far
 from ._live import model_so_far as model_so_far
 from ._live import progress_of as progress_of
+from ._over import save_rows_over_data as save_rows_over_data
 from ._queue import UNKNOWN as UNKNOWN
 from ._queue import Queue as Queue
 from ._queue import Training as Training
