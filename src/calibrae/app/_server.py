@@ -25,7 +25,7 @@ MOST = 4 << 30  # bytes of a request
 ADVANCE_EVERY = 0.5  # seconds
 EARLY = (
     "datasets", "jinja2", "matplotlib.backends.backend_agg", "matplotlib.colors", "matplotlib.figure", "matplotlib.patches", "matplotlib.ticker",
-    "plotly.graph_objects", "psutil", "pyarrow", "sklearn.datasets", "sklearn.manifold", "torch._dynamo",
+    "plotly.graph_objects", "psutil", "pyarrow", "scipy.stats", "sklearn.datasets", "sklearn.manifold", "torch._dynamo",
 )  # fmt: skip
 NAMED = re.compile(r"[0-9a-f-]+\.html")
 

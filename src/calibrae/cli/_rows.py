@@ -8,10 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
+from ..errors import CalibraeError
 from ._options import JsonFlag, RunPath, Seed
 from ._print import print_json, say_notes
 
 ROWS = (".csv", ".parquet")
+FEWEST = 100  # rows that are compared with held-out ones
 
 
 def given_cells(pairs: Sequence[str]) -> dict[str, str]:
@@ -39,12 +41,26 @@ def sample_rows(
     require_rows(place)
     found = synthesise(opened, n, given=given_cells(given), condition=condition, seed=seed)
     save_rows(found.rows, place)
-    say_notes(json, found.notes)
+    near, notes = (None, found.notes) if given or n < FEWEST else _compared(opened, found)
+    say_notes(json, notes)
     if json:
-        print_json({"rows": str(place), "n": n, "effective_samples": found.effective_samples})
+        facts = {"rows": str(place), "n": n, "effective_samples": found.effective_samples}
+        print_json(facts | {"fidelity": None if near is None else near.to_dict(), "notes": list(notes)})
         return
     said = "" if found.effective_samples is None else f", from {found.effective_samples:,.0f} effective latents"
     typer.echo(f"wrote {place}: {n:,} rows{said}")
+    if near is not None:
+        typer.echo(f"beside held-out rows:\n{near}")
+
+
+def _compared(opened: Any, found: Any) -> tuple[Any, tuple[str, ...]]:
+    """How near drawn rows are to held-out ones, and notes; where the run's data are not there a note says so."""
+    from ..workflows import fidelity
+
+    try:
+        return fidelity(opened, found.rows), found.notes
+    except CalibraeError as error:
+        return None, (*found.notes, f"the rows were not compared with held-out ones: {error}")
 
 
 def impute(
