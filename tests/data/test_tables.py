@@ -277,3 +277,12 @@ def test_frames_in_a_dict_share_their_words():
     found = as_frame(rows_of(source.schema, source.parts["test"]))
     assert found["kind"].tolist() == ["eel"] * len(found)
     assert found["zip"].tolist() == parts["test"]["zip"].tolist()
+
+
+def test_a_time_zone_comes_back():
+    moments = pd.date_range("2020-01-01", periods=60, freq="7h", tz="Europe/Rome")
+    frame = pd.DataFrame({"when": moments, "kind": list("ab") * 30})
+    source = open_source(frame)
+    back = as_frame(rows_of(source.schema, source.parts["all"]))["when"]
+    assert str(back.dt.tz) == "Europe/Rome"
+    assert (back.to_numpy() == moments.to_numpy()).all()

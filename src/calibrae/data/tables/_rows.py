@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +13,8 @@ from .._schema import Column, Schema
 from .._source import Array
 from ._cells import ARROW, ORIGIN, has_time
 from ._types import LEFT_OUT
+
+ZONE = re.compile(r"tz=([^\]]+)\]")
 
 
 def in_table_units(schema: Schema, values: Array) -> Array:
@@ -52,7 +55,22 @@ def rows_of(schema: Schema, stored: Array) -> Any:
     columns = {column.place: (column.name, _cells(column, stored[:, i])) for i, column in enumerate(schema.fields)}
     columns |= {column.place: (column.name, [column.categories[0]] * len(stored)) for column in constants}
     ordered = [columns[place] for place in sorted(columns)]
-    return pa.table({name: pa.array(cells) for name, cells in ordered})
+    zones = {column.name: zone_of(column.form) for column in schema.fields if zone_of(column.form)}
+    return pa.table(
+        {n: pa.array(cells, pa.timestamp("us", tz=zones[n]) if n in zones else None) for n, cells in ordered}
+    )
+
+
+def zone_of(form: str) -> str:
+    """Time zone of a date that came with one; empty for others.
+
+    Examples:
+        >>> from calibrae.data.tables._rows import zone_of
+        >>> zone_of("arrow:timestamp[us, tz=Europe/Rome]")
+        'Europe/Rome'
+    """
+    found = ZONE.search(form)
+    return found.group(1) if found else ""
 
 
 def not_given_back(schema: Schema) -> list[str]:
