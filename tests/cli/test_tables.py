@@ -143,6 +143,13 @@ def test_filling_leaves_what_was_there(place, capsys):
     assert (each[0][holes] != each[1][holes]).mean() > 0.9
 
 
+def test_cells_that_training_never_lacked_are_said(place):
+    frame = table(20, seed=3)
+    frame.loc[2, "rating"] = np.nan
+    found = cb.impute(cb.open_run(place / "run"), frame, samples=20)
+    assert any("no training row lacked rating" in note for note in found.notes)
+
+
 def test_a_frame_comes_back_as_a_frame(place):
     run = cb.open_run(place / "run")
     frame = table(20, seed=3).set_index(pd.Index(range(100, 120)))

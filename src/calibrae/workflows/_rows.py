@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .._noise import mixed_seed
 from .._types import AnySplit
-from ..data import Data, is_frame
+from ..data import Data, is_frame, listed
 from ..data.tables import as_frame, in_table_units, not_given_back, rows_of, stored_cell
 from ..errors import ArgumentError
 from ..likelihoods import MixedRow
@@ -188,6 +188,13 @@ def impute(
         rows = rows.add_column(0, "draw", pa.array(np.repeat(np.arange(1, draws + 1), len(stored))))
     weak = float((effective < FEW_EFFECTIVE).mean())
     notes = list(found.source.notes if data is not None else ())
+    columns = run.preparation.spec.columns
+    unseen = [c.name for c, hole in zip(columns, holes.any(0), strict=True) if hole and not c.missing]
+    if unseen:
+        notes.append(
+            f"no training row lacked {listed(unseen)}: the encoder never saw such a row, so these estimates, and more so the spread of draws, "
+            "may be too narrow"
+        )
     if weak:
         notes.append(
             f"{weak:.1%} of the rows rest on fewer than {FEW_EFFECTIVE:.0f} effective latents of {samples}: more --samples help"
