@@ -189,7 +189,7 @@ def impute(
     weak = float((effective < FEW_EFFECTIVE).mean())
     notes = list(found.source.notes if data is not None else ())
     columns = run.preparation.spec.columns
-    unseen = [c.name for c, hole in zip(columns, holes.any(0).tolist(), strict=True) if hole and not c.missing]
+    unseen = [columns[i].name for i in np.flatnonzero(holes.any(0)) if not columns[i].missing]
     if unseen:
         notes.append(
             f"no training row lacked {listed(unseen)}: the encoder never saw such a row, so these estimates, and more so the spread of draws, "
