@@ -1,6 +1,7 @@
 """Who may talk to the workbench."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -34,7 +35,8 @@ def ask(method="GET", path="/", *, token=None, most=1000, hosts=LOOPBACK, cookie
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:4896", cookies=cookies) as client:
             return await client.request(method, path, **how)
 
-    return asyncio.run(asked())
+    with ThreadPoolExecutor(1) as one:  # a thread of its own: a browser's tests leave a running loop in this one
+        return one.submit(asyncio.run, asked()).result()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:4896", "localhost:4896", "[::1]:4896", "LOCALHOST"])

@@ -34,7 +34,7 @@ class AuditPage:
             gr.Markdown(OFF, elem_id="audit-off")
             return
         with gr.Row():
-            file = gr.File(label="Python file with the loss", file_types=[".py"], height=150)
+            file = gr.File(label="Python file with the loss", file_types=[".py"], height=150, elem_id="audit-file")
             with gr.Column():
                 function = gr.Textbox("loss", label="Function: loss(x, x_hat, mu, logvar)")
                 shape = gr.Textbox("3,64,64", label="Shape of an example")

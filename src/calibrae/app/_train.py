@@ -80,7 +80,7 @@ class TrainPage:
     def _watch(self) -> None:
         gr.Markdown("## Trainings")
         self.table = gr.HTML(elem_id="train-table")
-        self.run = gr.Dropdown([], label="Watch", allow_custom_value=True, elem_id="train-watch")
+        self.run = gr.Dropdown([], label="Watch (empty: the newest)", allow_custom_value=True, elem_id="train-watch")
         self.progress = gr.Markdown(elem_id="train-progress")
         self.plot = gr.Plot(label="Curves", show_label=False, visible=False, elem_id="train-curves")
         self.rebuilt = image("Validation examples above their reconstructions", "train-rebuilt", height=180)
@@ -140,12 +140,14 @@ class TrainPage:
         return self._choices(chosen), "", data, None
 
     @answered
-    def _stop(self, run: str) -> None:
-        gr.Info(self.bench.queue.stop(_chosen(run)), title=shown(run))
+    def _stop(self, run: str | None) -> None:
+        chosen = self._chosen(run)
+        gr.Info(self.bench.queue.stop(chosen), title=shown(chosen))
 
     @answered
-    def _resume(self, run: str, epochs: str) -> None:
-        path = self.bench.shelf.place(_chosen(run))
+    def _resume(self, run: str | None, epochs: str) -> None:
+        run = self._chosen(run)
+        path = self.bench.shelf.place(run)
         source = self.bench.shelf.config(run)["data"].get("source")
         self.bench.require_allowed(source)
         if source is None:
@@ -154,7 +156,7 @@ class TrainPage:
         self.bench.queue.add(run, ["train", source, "--out", str(path), "--resume", *more])
 
     def _tick(self, run: str | None, seen: dict[str, Any]) -> Any:
-        """Whatever has changed since the last look; nothing else is sent."""
+        """Whatever has changed since the last look; nothing else is sent, and never a choice: somebody may be choosing."""
         entries = self.bench.queue.entries()
         now = {entry.run: entry for entry in entries}
         states = tuple((entry.key, entry.state) for entry in entries)
@@ -162,8 +164,6 @@ class TrainPage:
         chosen = run if run in known else next(iter(known), None)
         table = gr.skip() if seen.get("states") == states and not _goes_on(entries) else _table(entries, self._progress)
         picker = gr.skip() if seen.get("known") == known else gr.update(choices=known)
-        if chosen != run:  # else what somebody is choosing meanwhile stays
-            picker = gr.update(choices=known, value=chosen)
         fresh = {**seen, "states": states, "known": known, "run": chosen}
         if chosen is None:
             return picker, table, "Nothing has been trained here yet.", gr.skip(), gr.skip(), gr.skip(), fresh
@@ -209,6 +209,13 @@ class TrainPage:
 
     def _choices(self, chosen: str) -> Any:
         return gr.update(choices=[chosen, *self._known(self.bench.queue.entries())], value=chosen)
+
+    def _chosen(self, run: str | None) -> str:
+        """The training that shows: the one chosen, else the newest."""
+        known = self._known(self.bench.queue.entries())
+        if not known:
+            raise RunError("nothing has been trained here yet.")
+        return run if run in known else known[0]
 
 
 def _suggested(data: str, taken: list[str]) -> str:
@@ -293,12 +300,6 @@ def _sentence(run: str, entry: Training | None, about: Progress | None) -> str:
     else:
         parts.append(about.state)
     return f"**{shown(run)}**: {', '.join(part for part in parts if part)}"
-
-
-def _chosen(run: str | None) -> str:
-    if not run:
-        raise RunError("choose a training under Watch.")
-    return run
 
 
 def _curves(about: Progress | None) -> Any:
