@@ -162,8 +162,8 @@ def train(page, name, epochs, latents="3"):
     fill(page, "#train-epochs", str(epochs))
     fill(page, "#train-latent_dim", latents)
     wait_until(
-        lambda: (
-            page.input_value("#train-command textarea").endswith(f"/{name} --latent-dim {latents} --epochs {epochs}")
+        lambda: page.input_value("#train-command textarea").endswith(
+            f"/{name} --latent-dim {latents} --epochs {epochs}"
         )
     )
     command = page.input_value("#train-command textarea")

@@ -221,11 +221,20 @@ def test_a_stored_preparation_is_the_same():
     assert again.schema == data.preparation.schema
 
 
+def held_out_words(frame, seed):
+    """Words of the rows of the test split, by a column that is the row's number."""
+    data = load_data(pd.DataFrame({"row": np.arange(len(frame)) + 0.5}), cb.DataOptions(split_seed=seed))
+    view = data.view("test")
+    return frame["a"].iloc[(view.slice(0, len(view)).numpy()[:, 0] - 0.5).astype(int)].tolist()
+
+
 def test_a_column_must_vary_in_the_training_split():
-    frame = pd.DataFrame({"a": ["x"] * 40 + ["y"] * 10, "b": np.arange(50) / 7})
-    parts = {"train": frame[:40], "test": frame[40:]}
+    frame = pd.DataFrame({"a": ["x"] * 49 + ["y"], "b": np.arange(50) / 7})
+    held_out = (seed for seed in range(99) if "y" in held_out_words(frame, seed))
     with pytest.raises(DataError, match=r"'a' has one value there.*leave-out"):
-        load_data(parts)
+        load_data(frame, cb.DataOptions(split_seed=next(held_out)))
+    parts = {"train": frame[:40], "test": frame[40:]}
+    assert [column.name for column in load_data(parts).source.schema.left_out] == ["a"]
 
 
 def test_the_transform_makes_the_training_values_normal():
@@ -271,12 +280,12 @@ def test_parts_of_a_table_share_their_words(tmp_path):
 def test_frames_in_a_dict_share_their_words():
     """Each part alone would number its words anew."""
     frame = table()
-    parts = {"train": frame[frame.kind != "eel"], "test": frame[frame.kind == "eel"]}
+    parts = {"train": frame[frame.kind != "eel"], "validation": frame[frame.kind == "eel"], "test": frame[:40]}
     source = open_source(parts)
     assert source.schema.fields[source.columns.index("kind")].categories == ("cat", "dog", "eel")
-    found = as_frame(rows_of(source.schema, source.parts["test"]))
+    found = as_frame(rows_of(source.schema, source.parts["validation"]))
     assert found["kind"].tolist() == ["eel"] * len(found)
-    assert found["zip"].tolist() == parts["test"]["zip"].tolist()
+    assert found["zip"].tolist() == parts["validation"]["zip"].tolist()
 
 
 def test_a_time_zone_comes_back():

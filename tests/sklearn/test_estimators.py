@@ -54,7 +54,8 @@ def test_a_row_scores_alone_as_among_others(vae):
 def test_rows_are_drawn_and_decoded_as_they_came(vae):
     frame = table()
     for rows in (vae.sample(40, random_state=1), vae.inverse_transform(vae.transform(frame[:40]))):
-        assert list(rows) == [name for name in frame if name != "id"]
+        assert list(rows) == list(frame)
+        assert rows["id"].isna().all()  # an identifier cannot be drawn
         assert set(rows["kind"]) <= {"cat", "dog", "eel"}
         assert set(rows["site"]) == {"north"}
     assert vae.sample(5, random_state=1).equals(vae.sample(5, random_state=1))
@@ -172,3 +173,24 @@ def test_pca_of_scikit_learn_is_the_linear_baseline():
     known = functional.ppca(rows.mean(0), values, vectors, float(covariance.trace()), 2)
     found = PCA(2).fit(x).score_samples(x)
     np.testing.assert_allclose(functional.ppca_log_likelihood(known, rows).numpy(), found, rtol=1e-9)
+
+
+def test_rows_come_back_as_they_were_fitted():
+    words = np.array([["a", 1.0], ["b", 2.5], ["a", None]] * 20, dtype=object)
+    model = CalibratedVAE(n_components=1, hidden=(8,), max_steps=5).fit(words)
+    back = model.inverse_transform(model.transform(words))
+    assert back.shape == words.shape
+    assert set(back[:, 0]) <= {"a", "b"}
+    frame = pd.DataFrame({"id": [f"p{i}" for i in range(60)], "k": list("abc") * 20, "x": np.arange(60) / 7})
+    model = CalibratedVAE(n_components=1, hidden=(8,), max_steps=5).fit(frame)
+    rows = model.sample(5)
+    assert list(rows.columns) == list(frame.columns)
+    assert np.isfinite(model.score_samples(rows)).all()
+
+
+def test_names_of_columns_need_not_be_text():
+    frame = pd.DataFrame({1: list("abc") * 20, 2: np.arange(60) / 7})
+    frame.loc[3, 2], frame.loc[4, 1] = np.nan, None
+    filled = Imputer(n_components=1, hidden=(8,), max_steps=5).fit_transform(frame)
+    assert not filled.isna().any().any()
+    assert filled.drop(index=[3, 4]).equals(frame.drop(index=[3, 4]))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import numpy as np
+import numpy.typing as npt
 
 from ._source import Array
 
@@ -132,3 +134,16 @@ def distinct(array: Array, most: int = MOST_VALUES) -> Array | None:
         return None
     found = np.unique(array)
     return found.astype(np.float64) if len(found) <= most else None
+
+
+def tidy(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Values of a lattice without the rounding of its step: to 12 digits of the largest.
+
+    Examples:
+        >>> import numpy as np
+        >>> float(np.float64(3 * 0.1)), float(tidy(np.array([3 * 0.1]))[0])
+        (0.30000000000000004, 0.3)
+    """
+    largest = float(np.nanmax(np.abs(values), initial=0.0))
+    found: npt.NDArray[Any] = np.round(values, 12 - math.ceil(math.log10(largest))) if largest > 0 else values
+    return found

@@ -14,6 +14,7 @@ from torch import Tensor
 from .._plain import record_of
 from .._types import DataSpec, PreparationName
 from ..errors import ArgumentError, DataError, first_line
+from ._lattice import tidy
 from ._scan import value_range
 from ._schema import Schema, levels_in_units
 from ._source import Array, DataOptions, Source, listed
@@ -142,7 +143,7 @@ class Preparation:
             here = (slice(None), i)
             if column.step:
                 steps = np.floor((restored[here] - column.low) / column.step)
-                restored[here] = _tidy(steps * column.step + column.low)
+                restored[here] = tidy(steps * column.step + column.low)
             elif column.kind == "whole":
                 restored[here] = np.rint(restored[here])
         return restored.astype(np.int64) if self.schema.is_whole else restored
@@ -198,13 +199,6 @@ class Preparation:
 
 def _number(value: float) -> Tensor:
     return torch.tensor(value, dtype=torch.float64)
-
-
-def _tidy(values: Array) -> Array:
-    """Values of a lattice without the rounding of its step: to 12 digits of the largest."""
-    largest = float(np.abs(values).max(initial=0.0))
-    found: Array = np.round(values, 12 - math.ceil(math.log10(largest))) if largest > 0 else values
-    return found
 
 
 def prepare(source: Source, train: View, options: DataOptions) -> Preparation:

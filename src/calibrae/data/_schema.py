@@ -76,6 +76,7 @@ class Schema:
         is_named: whether the columns came with names, by which columns of new data are found.
         rate: samples a second of sounds; `None` for other data.
         left_out: columns of a mixed table that are not modelled.
+        missing: words that were declared to mean a missing cell of such a table.
 
     Examples:
         >>> from calibrae import load_data
@@ -90,6 +91,7 @@ class Schema:
     is_named: bool = False
     rate: int | None = None
     left_out: tuple[Column, ...] = ()
+    missing: tuple[str, ...] = ()
 
     @property
     def is_mixed(self) -> bool:
@@ -116,6 +118,7 @@ class Schema:
             "rate": self.rate,
             "fields": [asdict(column) for column in self.fields],
             "left_out": [asdict(column) for column in self.left_out],
+            "missing": list(self.missing),
         }
 
     @classmethod

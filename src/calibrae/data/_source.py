@@ -106,7 +106,7 @@ class Raw:
         name: name or path that the user gave.
         parts: arrays `[N, *data]` of numbers; perhaps memory-mapped.
         fingerprint: hash of the content; computed from the arrays where it is empty.
-        columns: names of a table's columns, where they came with names.
+        columns: names of a table's columns.
         words: what the codes `0, 1, ...` of a column of words stand for, by its name.
         dates: format of a column of dates, by its name; its numbers are days or seconds since 1970.
         dtypes: type in which a column came, by its name.
@@ -118,6 +118,8 @@ class Raw:
         encoded: whether the numbers are decoded pictures or sounds, whose range their format tells.
         place: name or absolute path under which they can be opened again; `None` for data from Python.
         rate: samples a second of sounds.
+        is_named: whether columns came with names; else each has that of its place.
+        tables: Arrow table of each part as it came, where its columns are mixed.
     """
 
     name: str
@@ -135,6 +137,8 @@ class Raw:
     encoded: bool = False
     place: str | None = None
     rate: int | None = None
+    is_named: bool = True
+    tables: Mapping[Part, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from torch import Tensor
 from ._checks import require_same_shape
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
+STIRLING = 16.0  # counts from which Stirling's series, to its second term, is exact to 1e-9
 
 
 def piecewise_linear(x: Tensor, knots: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -109,7 +110,11 @@ def poisson_nll(x: Tensor, log_mean: Tensor) -> Tensor:
         >>> poisson_nll(torch.tensor([2.0]), torch.tensor([0.0]))
         tensor([1.6931])
     """
-    return log_mean.exp() - x * log_mean + torch.lgamma(x + 1.0)
+    small = log_mean.exp() - x * log_mean + torch.lgamma(x + 1.0)
+    large = x.clamp_min(STIRLING)
+    apart = large.log() - log_mean
+    series = HALF_LOG_TWO_PI + 0.5 * large.log() + 1.0 / (12.0 * large) - 1.0 / (360.0 * large**3)
+    return torch.where(x < STIRLING, small, large * (torch.expm1(-apart) + apart) + series)
 
 
 def negative_binomial_nll(x: Tensor, log_mean: Tensor, log_size: Tensor) -> Tensor:
@@ -132,9 +137,19 @@ def negative_binomial_nll(x: Tensor, log_mean: Tensor, log_size: Tensor) -> Tens
         tensor([0.6931])
     """
     size, odds = log_size.exp(), log_mean - log_size
-    return (
-        torch.lgamma(size) + torch.lgamma(x + 1.0) - torch.lgamma(x + size) + (x + size) * F.softplus(odds) - x * odds
-    )
+    apart = _log_gamma_ratio(x, size)
+    return torch.lgamma(size) - apart + x * F.softplus(-odds) + size * F.softplus(odds)
+
+
+def _log_gamma_ratio(x: Tensor, size: Tensor) -> Tensor:
+    r"""$\log\Gamma(x + r) - \log\Gamma(x + 1)$; for a large $x$ by Stirling's series, since the two agree in all digits of float32."""
+    small = torch.lgamma(x + size) - torch.lgamma(x + 1.0)
+    one = x.clamp_min(STIRLING) + 1.0
+    more = size - 1.0
+    own = one + more
+    series = (1.0 / own - 1.0 / one) / 12.0 - (1.0 / own**3 - 1.0 / one**3) / 360.0
+    large = more * one.log() + (own - 0.5) * torch.log1p(more / one) - more + series
+    return torch.where(x < STIRLING, small, large)
 
 
 def student_t_nll(x: Tensor, location: Tensor, log_scale: Tensor, df: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Run folders: what was asked for, what came of it, and the trained model."""
 
 from ._atomic import Writer as Writer
+from ._atomic import checksum as checksum
 from ._atomic import replace_file as replace_file
 from ._atomic import replace_json as replace_json
 from ._atomic import replace_text as replace_text

@@ -69,6 +69,7 @@ class TableModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
             objective=self.objective,
             seed=seed,
         )
+        self._has_words = not isinstance(rows, np.ndarray)
         self.n_iter_ = len(self.model_.history)
         self.notes_ = self.model_.notes
         return rows

@@ -53,7 +53,8 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, TableModel):  # type: igno
         if isinstance(rows, np.ndarray):
             return np.where(np.isnan(rows), filled, rows)
         result = rows.copy()
-        for name in filled.columns:
-            if name in result.columns and result[name].isna().any():
-                result[name] = result[name].where(result[name].notna(), filled[name])
+        for i, name in enumerate(map(str, result.columns)):
+            own = result.iloc[:, i]
+            if name in filled.columns and own.isna().any():
+                result.isetitem(i, own.where(own.notna(), filled[name]))
         return result if hasattr(X, "iloc") else result.to_numpy()

@@ -81,5 +81,6 @@ class CalibratedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TableMode
         return self._given_back(self.model_.sample(n_samples, seed))
 
     def _given_back(self, stored: np.ndarray) -> Any:
-        like: Any = np.empty((0, 0)) if not hasattr(self, "feature_names_in_") else None
-        return self.model_.rows(stored, like)
+        if not hasattr(self, "feature_names_in_"):
+            return self.model_.rows(stored, np.empty((0, 0), dtype=object if self._has_words else float))
+        return self.model_.rows(stored, None).reindex(columns=self.feature_names_in_)  # an identifier comes back empty

@@ -14,7 +14,7 @@ from .._types import AnySplit
 from ..data import DataOptions
 from ..errors import ArgumentError, RunError
 from ..evaluation import Tick, Typical, alarm_threshold, conformal_p_values
-from ..runs import RunFolder, load_tensors, save_tensors
+from ..runs import RunFolder, checksum, load_tensors, save_tensors
 from ._assess import Scores, score
 from ._run import Run, open_run
 
@@ -157,7 +157,7 @@ def watch(
 def stored_alarm(
     run: Run, importance_samples: int = 50, *, seed: int = 0, device: str = "auto", tick: Tick | None = None
 ) -> Alarm:
-    """The alarm of a run, calibrated once and stored with it.
+    """The alarm of a run, calibrated once and stored with it; anew for another model, other data, another seed or other `K`.
 
     Args:
         run: a run with data of its own.
@@ -166,8 +166,14 @@ def stored_alarm(
         device: where to compute.
         tick: called as work proceeds.
     """
-    known = _load(run.folder)
-    if known is not None and known.samples == importance_samples:
+    facts = {
+        "samples": str(importance_samples),
+        "seed": str(seed),
+        "model": checksum(run.folder.path / "model.safetensors"),
+        "data": run.data.source.fingerprint,
+    }
+    known = _load(run.folder, facts)
+    if known is not None:
         return known
     how: dict[str, Any] = {"importance_samples": importance_samples, "device": device, "tick": tick}
     typical = score(run, split="validation", seed=seed + 1, **how)
@@ -179,7 +185,6 @@ def stored_alarm(
     }
     if alarm.columns is not None and alarm.calibration_columns is not None:
         tensors |= {"columns": alarm.columns, "calibration_columns": alarm.calibration_columns}
-    facts = {"samples": str(importance_samples)}
     run.folder.commit({ALARM: partial(save_tensors, tensors=tensors, facts=facts)})
     return alarm
 
@@ -202,11 +207,14 @@ def _strangeness_by_column(columns: Tensor, parts: Tensor) -> Tensor:
     return torch.stack([Typical(*known).strangeness(own) for known, own in each], 1)
 
 
-def _load(folder: RunFolder) -> Alarm | None:
+def _load(folder: RunFolder, asked: dict[str, str]) -> Alarm | None:
+    """The stored alarm, if it is of this model, these data, this seed and so many samples."""
     place = folder.path / ALARM
     if not place.is_file():
         return None
     tensors, facts = load_tensors(place)
+    if {name: facts.get(name) for name in asked} != asked:
+        return None
     try:
         typical = Typical(*tensors["typical"].tolist())
         return Alarm(

@@ -264,7 +264,8 @@ def _with_prior(
     names = data.names(split, limit)
     found = bound.clone()
     found[lost] = prior_bound(model, data.gather(split, data.positions(split, limit)[lost], seed), samples, seed)
-    still = [names[int(i)] for i in lost if not found[i].isfinite()]
+    is_zero = found.isneginf() & bool(data.spec.columns)  # below 0 where a column is positive: p(x) = 0 is the answer
+    still = [names[int(i)] for i in lost if not (found[i].isfinite() or is_zero[i])]
     if still:
         raise DataError(
             f"every example must be near enough for its density to be computed; got {counted(len(still), 'example')} that are not: "

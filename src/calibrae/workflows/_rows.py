@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -15,8 +15,8 @@ from torch import Tensor
 
 from .._noise import mixed_seed
 from .._types import AnySplit
-from ..data import Data, is_frame, listed
-from ..data.tables import as_frame, in_table_units, not_given_back, rows_of, stored_cell
+from ..data import Data, Schema, is_frame, listed
+from ..data.tables import as_frame, fill, in_table_units, not_given_back, rows_of, stored_cell, table_as_came
 from ..errors import ArgumentError
 from ..likelihoods import MixedRow
 from ..models import evaluating, sample_data, sample_latents, seeded
@@ -175,19 +175,19 @@ def impute(
         .slice(0, len(found.view(split if data is None else "all")))
         .double()
     )
-    holes = stored.isnan().numpy()
     filled, effective = _filled(run, found, split if data is None else "all", stored, draws, samples, seed)
-    tables = []
-    for one in filled:
-        units = in_table_units(schema, one)
-        tables.append(np.where(holes, units, stored.numpy()))
-    rows = rows_of(schema, np.concatenate(tables))
-    if draws:
-        import pyarrow as pa
-
-        rows = rows.add_column(0, "draw", pa.array(np.repeat(np.arange(1, draws + 1), len(stored))))
+    estimates = [in_table_units(schema, one) for one in filled]
+    came, order = (rows_of(schema, stored.numpy()), None) if data is None else table_as_came(schema, data)
+    if order is None:
+        order = [came.column_names.index(name) for name in schema.columns]
+    rows, count, holes = _written(schema, came, order, estimates, draws)
     weak = float((effective < FEW_EFFECTIVE).mean())
-    notes = list(found.source.notes if data is not None else ())
+    out = not_given_back(schema)
+    notes = (
+        list(found.source.notes)
+        if data is not None
+        else [f"rows of the run's own data come from the model's codes, without {listed(out)}"] * bool(out)
+    )
     columns = run.preparation.spec.columns
     unseen = [columns[i].name for i in np.flatnonzero(holes.any(0)) if not columns[i].missing]
     if unseen:
@@ -195,12 +195,32 @@ def impute(
             f"no training row lacked {listed(unseen)}: the encoder never saw such a row, so these estimates, and more so the spread of draws, "
             "may be too narrow"
         )
+    hopeless = int((effective == 0.0).sum())
+    if hopeless:
+        notes.append(
+            f"{hopeless:,} of the rows hold a value that cannot be under the model, such as one below 0 where training had none: their "
+            "estimates are the encoder's guess"
+        )
     if weak:
         notes.append(
             f"{weak:.1%} of the rows rest on fewer than {FEW_EFFECTIVE:.0f} effective latents of {samples}: more --samples help"
         )
     frame = as_frame(rows, data if is_frame(data) else None)
-    return Imputation(frame, effective, int(holes.sum()), tuple(notes))
+    return Imputation(frame, effective, count, tuple(notes))
+
+
+def _written(
+    schema: Schema, came: Any, order: Sequence[int], estimates: Sequence[np.ndarray], draws: int
+) -> tuple[Any, int, np.ndarray]:
+    """Rows with estimates in their holes, one table of rows a draw; the number of holes, and where they are."""
+    import pyarrow as pa
+
+    filled = [fill(schema, came, order, one) for one in estimates]
+    rows = pa.concat_tables([table for table, _ in filled], promote_options="permissive")
+    if draws:
+        rows = rows.add_column(0, "draw", pa.array(np.repeat(np.arange(1, draws + 1), len(came))))
+    holes = np.stack([np.asarray(came.column(place).combine_chunks().is_null()) for place in order], 1)
+    return rows, filled[0][1], holes
 
 
 def _filled(
@@ -214,8 +234,10 @@ def _filled(
         for batch in data.batches(split, AT_ONCE, seed):
             batch = batch.to(model.device)
             drawn = model.draw(batch, samples)
-            weights = drawn.log_weights.double().softmax(0)
-            effective.append((1.0 / weights.square().sum(0)).cpu().numpy())
+            log_weights = drawn.log_weights.double()
+            hopeless = ~(log_weights > -torch.inf).any(0)  # p(x_obs) = 0: the encoder's guess is all there is
+            weights = log_weights.masked_fill(hopeless, 0.0).softmax(0)
+            effective.append((1.0 / weights.square().sum(0)).masked_fill(hopeless, 0.0).cpu().numpy())
             assert isinstance(drawn.px, MixedRow)
             for i, x in enumerate(_outcomes(drawn.px, drawn.z, weights, draws, model, batch.context)):
                 outcomes[i].append((x.double().cpu() * preparation.scale + preparation.shift).numpy())

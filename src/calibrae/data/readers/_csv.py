@@ -32,7 +32,7 @@ from ._arrow import (
 )
 from ._dialect import BLOCK, COMMENT, COMPRESSED, SEPARATORS, THOUSANDS, Dialect, dialect_of, open_text
 from ._labels import labelled
-from ._mixed import needs_types, read_mixed, trained_to_miss
+from ._mixed import joined_tables, needs_types, read_mixed, trained_to_miss
 
 SUFFIXES = (".csv", ".tsv", ".tab", ".dat")
 PLAIN = ".txt"  # read where its lines hold numbers
@@ -71,6 +71,7 @@ def read_csv(files: Sequence[Path], root: Path, request: Request) -> Raw:
     known = request.trained.columns if request.trained is not None and request.trained.is_named else ()
     dialects = {file: dialect_of(file, request.options.header, known) for file in files}
     first = dialects[files[0]]
+    _require_own_names(files[0].name, first.names)
     left_out = [condition] if condition is not None else []
     left_out += [first.empty] if first.empty is not None else []
     if condition is not None:
@@ -107,6 +108,14 @@ def read_csv(files: Sequence[Path], root: Path, request: Request) -> Raw:
     return _conditioned(raw, groups, dialects, request)
 
 
+def _require_own_names(file: str, names: Sequence[str]) -> None:
+    double = sorted({name for name in names if names.count(name) > 1})
+    if double:
+        raise DataError(
+            f"{file}: each column must have a name of its own; got several called {listed(double)}. Rename them."
+        )
+
+
 def _conditioned(raw: Raw, groups: dict[Part, list[Path]], dialects: dict[Path, Dialect], request: Request) -> Raw:
     """The table with the labels of its condition, if there is one."""
     condition = request.options.condition
@@ -138,14 +147,15 @@ def _mixed(
         except (pa.ArrowException, OSError, ValueError) as error:
             raise _unreadable(file, dialects[file], error) from error
 
-    tables = {part: pa.concat_tables([table_of(file) for file in files]) for part, files in groups.items()}
+    tables = {
+        part: joined_tables({file.name: table_of(file) for file in files}, request) for part, files in groups.items()
+    }
     if not sum(map(len, tables.values())):
         raise DataError(f"{root} holds no rows. Check the files.")
     first = dialects[next(iter(dialects))]
     raw = read_mixed(str(root), tables, request, left_out, first.decimal)
     said = [note for file in dialects for note in dialects[file].notes]
-    columns = raw.columns if first.has_header else ()
-    raw = replace(raw, columns=columns, notes=tuple(dict.fromkeys((*notes, *said, *raw.notes))))
+    raw = replace(raw, is_named=first.has_header, notes=tuple(dict.fromkeys((*notes, *said, *raw.notes))))
     return _conditioned(raw, groups, dialects, request)
 
 

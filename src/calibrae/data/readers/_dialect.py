@@ -262,13 +262,25 @@ def _has_header(
     if known and set(known) <= set(first):  # the names that a model was trained on
         return True, []
     told = [cell for cell in first if cell.lower() not in MISSING]
-    if not all(_is_number(cell, decimal) for cell in told) or not told:
-        return True, []
     shown = listed(list(first), 3)
+    if not all(_is_number(cell, decimal) for cell in told) or not told:
+        if _recur(rows, decimal):
+            return False, [
+                f"the words of the first line ({shown}) come again in their columns: read as an example (--header says otherwise)"
+            ]
+        return True, []
     whole = [int(cell) for cell in first if re.fullmatch(r"\d+", cell)]
     if len(whole) == len(first) > 1 and _counts(whole):
         return True, [f"the first line counts ({shown}): read as names (--no-header says otherwise)"]
     return False, [f"the first line holds numbers ({shown}): read as an example (--header says otherwise)"]
+
+
+def _recur(rows: Sequence[Sequence[str]], decimal: str) -> bool:
+    """Tell whether most words of the first line stand below it too, each in its own column, as names of columns do not."""
+    first, *below = rows
+    words = [j for j, cell in enumerate(first) if cell.lower() not in MISSING and not _is_number(cell, decimal)]
+    again = [any(len(row) > j and row[j] == first[j] for row in below) for j in words]
+    return bool(words) and sum(again) > len(words) / 2
 
 
 def _counts(whole: Sequence[int]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ...errors import DataError
@@ -10,7 +11,9 @@ from .. import _cache
 from .._registry import read, reads
 from .._source import Array, Part, Raw, Request, Source, listed, part_of
 from ..tables import one_code
+from ._frames import as_arrow, is_frame
 from ._items import from_items
+from ._mixed import read_mixed
 
 
 def _is_mapping(data: Any) -> bool:
@@ -43,7 +46,26 @@ def read_mapping(data: Mapping[Any, Any], request: Request) -> Raw:
         raws[part] = found
     if "train" not in raws and request.trained is None:
         raise DataError(f"a dict of data must have the key train; got {names}.")
-    return _joined(one_code(raws))
+    joined = _joined(one_code(raws) if not _are_mixed_frames(data, raws) else raws)
+    return _as_one_table(data, raws, joined, request) if _are_mixed_frames(data, raws) else joined
+
+
+def _are_mixed_frames(data: Mapping[Any, Any], raws: Mapping[Part, Raw]) -> bool:
+    return all(map(is_frame, data.values())) and any(raw.tables for raw in raws.values())
+
+
+def _as_one_table(data: Mapping[Any, Any], raws: Mapping[Part, Raw], joined: Raw, request: Request) -> Raw:
+    """Data frames whose columns are read together, so that words, dates and types are those of the whole table."""
+    tables = {part: as_arrow(value, joined.name) for part, value in zip(raws, data.values(), strict=True)}
+    gone = {name for name, kind in (request.options.columns or {}).items() if kind == "leave-out"}
+    left_out = [
+        name
+        for table in tables.values()
+        for name in table.column_names
+        if name not in joined.columns and name not in gone
+    ]
+    found = read_mixed(joined.name, tables, request, left_out)
+    return replace(found, labels=joined.labels, notes=tuple(dict.fromkeys((*joined.notes, *found.notes))))
 
 
 def _joined(raws: Mapping[Part, Raw]) -> Raw:

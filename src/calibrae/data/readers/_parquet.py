@@ -30,7 +30,7 @@ from ._arrow import (
     unknown_columns,
 )
 from ._labels import labelled
-from ._mixed import needs_types, read_mixed, trained_to_miss
+from ._mixed import joined_tables, needs_types, read_mixed, trained_to_miss
 from ._pictures import MAGIC, Openers, decode, open_bytes
 
 ROWS = 16_384
@@ -114,11 +114,10 @@ def _mixed(
     groups: dict[Part, list[Path]], root: Path, request: Request, left_out: Sequence[str], notes: Sequence[str]
 ) -> Raw:
     """A table of mixed columns."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     tables = {
-        part: pa.concat_tables([reading(file, pq.read_table) for file in files], promote_options="default")
+        part: joined_tables({file.name: reading(file, pq.read_table) for file in files}, request)
         for part, files in groups.items()
     }
     raw = read_mixed(str(root), tables, request, left_out)

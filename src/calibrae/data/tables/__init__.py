@@ -2,6 +2,8 @@
 
 from ._coded import coded as coded
 from ._coded import stored_cell as stored_cell
+from ._filled import fill as fill
+from ._filled import table_as_came as table_as_came
 from ._joined import one_code as one_code
 from ._mixed import fingerprint_of as fingerprint_of
 from ._mixed import is_mixed as is_mixed

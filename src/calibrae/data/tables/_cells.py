@@ -5,21 +5,24 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
 from ...errors import DataError
+from .._layout import EXACT
 from .._source import Array
 
 MISSING = frozenset({"", "?", "na", "n/a", "nan", "null", "none", "<na>", "#n/a", "-nan", "nat"})
 LEADING_ZERO = re.compile(r"^[+-]?0\d")
 DAY, SECOND = "%Y-%m-%d", "%Y-%m-%d %H:%M:%S"
 FORMATS = (  # in the order in which they are tried
-    DAY, "%Y/%m/%d", "%Y%m%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%m/%d/%y", "%d/%m/%y", "%d-%b-%Y", "%d-%m-%Y", "%Y-%m",
+    DAY, "%Y/%m/%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%m/%d/%y", "%d/%m/%y", "%d-%b-%Y", "%d-%m-%Y", "%Y-%m",
     SECOND, "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M", "%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M",
-    "%m/%d/%Y %H:%M", "%d/%m/%Y %H:%M", "%d.%m.%Y %H:%M", "%m/%d/%Y %H:%M:%S", "%d/%m/%Y %H:%M:%S", "%H:%M", "%H:%M:%S",
+    "%m/%d/%Y %H:%M", "%d/%m/%Y %H:%M", "%d.%m.%Y %H:%M", "%m/%d/%Y %H:%M:%S", "%d/%m/%Y %H:%M:%S",
+    "%Y-%m-%d %H:%M:%S.%f", "%Y-%m-%dT%H:%M:%S.%f", "%Y-%m-%dT%H:%M:%S.%fZ", "%Y-%m-%d %H:%M:%S%z", "%Y-%m-%dT%H:%M:%S%z",
+    "%Y-%m-%d %H:%M:%S.%f%z", "%Y-%m-%dT%H:%M:%S.%f%z", "%H:%M", "%H:%M:%S",
 )  # fmt: skip
 ARROW = "arrow:"  # what the format of a date begins with that was no text
 ORIGIN = datetime(1970, 1, 1)
@@ -44,7 +47,15 @@ class Cells:
     note: str = ""
 
 
-def cells_of(name: str, column: Any, declared: Sequence[str] = (), decimal: str = ".") -> Cells:
+def cells_of(
+    name: str,
+    column: Any,
+    declared: Sequence[str] = (),
+    decimal: str = ".",
+    form: str = "",
+    *,
+    words: bool = False,
+) -> Cells:
     """Cells of an Arrow column.
 
     Args:
@@ -52,9 +63,11 @@ def cells_of(name: str, column: Any, declared: Sequence[str] = (), decimal: str 
         column: chunked array.
         declared: further words that mean a missing cell.
         decimal: decimal point of numbers that come as text.
+        form: format of dates in training, which is tried first.
+        words: whether text is words, though all of them could be numbers or dates.
 
     Raises:
-        DataError: for lists, bytes and structs.
+        DataError: for lists, bytes and structs, and whole numbers that float64 cannot tell apart.
     """
     import pyarrow as pa
     import pyarrow.types as pt
@@ -67,22 +80,22 @@ def cells_of(name: str, column: Any, declared: Sequence[str] = (), decimal: str 
     if pt.is_boolean(kind):
         return Cells(_floats(column.cast(pa.uint8())), (False, True), dtype="bool")
     if pt.is_integer(kind) or pt.is_floating(kind) or pt.is_decimal(kind) or pt.is_null(kind):
-        return Cells(_without(_floats(column), declared), dtype=str(kind))
+        return Cells(without(_exact(name, column), declared), dtype=str(kind))
     if pt.is_date(kind):
         days = column.cast(pa.date32()).cast(pa.int32())
         return Cells(_floats(days), date=f"{ARROW}date32[day]", dtype=str(kind))
     if pt.is_timestamp(kind):
-        micros = column.cast(pa.timestamp("us", tz=kind.tz)).cast(pa.int64())
+        micros = column.cast(pa.timestamp("us", tz=kind.tz), safe=False).cast(pa.int64())
         return Cells(_floats(micros) / 1e6, date=f"{ARROW}{kind}", dtype=str(kind))
     if not (pt.is_string(kind) or pt.is_large_string(kind)):
         raise DataError(
             f"a column must hold numbers, words, truth values, dates or times; {name!r} holds {kind}. Leave it out: columns={{{name!r}: "
             "'leave-out'}."
         )
-    return _of_text(column, {word.strip().lower() for word in declared}, decimal)
+    return _of_text(name, column, declared, decimal, form, only_words=words)
 
 
-def _without(values: Array, declared: Sequence[str]) -> Array:
+def without(values: Array, declared: Sequence[str]) -> Array:
     """Numbers, with NaN for those that were declared to mean a missing cell."""
     for word in declared:
         try:
@@ -99,20 +112,48 @@ def _floats(column: Any) -> Array:
     return found.astype(np.float64)
 
 
-def _of_text(column: Any, declared: set[str], decimal: str) -> Cells:
+def _exact(name: str, column: Any) -> Array:
+    """Numbers as float64.
+
+    Raises:
+        DataError: if they are whole numbers beyond 2^53.
+    """
+    import pyarrow.types as pt
+
+    found = _floats(column)
+    if pt.is_integer(column.type):
+        _require_exact(name, found)
+    return found
+
+
+def _require_exact(name: str, values: Array) -> None:
+    if (np.abs(values[~np.isnan(values)]) > EXACT).any():
+        raise DataError(
+            f"the column {name!r} holds whole numbers beyond 2^53, which float64 cannot tell apart. If they are identifiers, leave it out: "
+            f"columns={{{name!r}: 'leave-out'}}."
+        )
+
+
+def _of_text(
+    name: str, column: Any, declared: Sequence[str], decimal: str, form: str, *, only_words: bool = False
+) -> Cells:
     """Cells of a column of text: numbers or dates if all are, else words."""
     coded = column.dictionary_encode()
     came = [None if word is None else word.strip() for word in coded.dictionary.to_pylist()]
     index = coded.indices.to_numpy(zero_copy_only=False).astype(np.float64)
-    missing = MISSING | declared
+    missing = MISSING | {word.strip().lower() for word in declared}
     there = [word for word in dict.fromkeys(came) if word is not None and word.lower() not in missing]
-    values = _numbers(there, decimal)
+    values = None if only_words else _numbers(there, decimal)
     words: tuple[Any, ...] | None = None
     date, note, dtype = "", "", "text"
     if values is not None:
         dtype = "int64" if all(re.fullmatch(r"[+-]?\d+", word) for word in there) else "float64"
+        numbers = without(np.array(list(values.values())), declared)
+        if dtype == "int64":
+            _require_exact(name, numbers)
+        values = dict(zip(values, numbers.tolist(), strict=True))
     else:
-        found = _dates(there)
+        found = None if only_words else _dates(there, form)
         if found is None:
             words = tuple(sorted(there))
             values = {word: float(i) for i, word in enumerate(words)}
@@ -138,26 +179,32 @@ def _numbers(words: Sequence[str], decimal: str) -> dict[str, float] | None:
     return found
 
 
-def _dates(words: Sequence[str]) -> tuple[str, dict[str, float], str] | None:
-    """Format of words that are dates or times, their numbers, and a note where it could be another."""
+def _dates(words: Sequence[str], known: str = "") -> tuple[str, dict[str, float], str] | None:
+    """Format of words that are dates or times, their numbers, and a note where it could be another; one that is known needs no guess."""
     if not words:
         return None
-    fitting = []
-    for form in FORMATS:
-        found = {}
-        for word in words:
-            try:
-                found[word] = number_of_date(word, form)
-            except ValueError:
-                break
-        else:
-            fitting.append((form, found))
+    if known and not known.startswith(ARROW):
+        own = _all_as(words, known)
+        if own is not None:
+            return known, own, ""
+    fitting = [(form, found) for form in FORMATS if (found := _all_as(words, form)) is not None]
     if not fitting:
         return None
     form, numbers = fitting[0]
     swapped = [other for other, values in fitting[1:] if values != numbers]
     note = f"dates were read as {form}; {swapped[0]} would fit too" if swapped else ""
     return form, numbers, note
+
+
+def _all_as(words: Sequence[str], form: str) -> dict[str, float] | None:
+    """Numbers of words that are all dates of one format."""
+    found = {}
+    for word in words:
+        try:
+            found[word] = number_of_date(word, form)
+        except ValueError:
+            return None
+    return found
 
 
 def number_of_date(word: str, form: str) -> float:
@@ -174,6 +221,8 @@ def number_of_date(word: str, form: str) -> float:
     moment = datetime.strptime(word, form)
     if "%Y" not in form and "%y" not in form:
         moment = moment.replace(year=1970, month=1, day=1)
+    if moment.tzinfo is not None:
+        moment = moment.astimezone(UTC).replace(tzinfo=None)
     seconds = (moment - ORIGIN).total_seconds()
     return seconds if has_time(form) else seconds / 86_400
 
@@ -181,3 +230,8 @@ def number_of_date(word: str, form: str) -> float:
 def has_time(form: str) -> bool:
     """Tell whether a date is counted in seconds, and not in days."""
     return "%H" in form or "timestamp" in form
+
+
+def has_zone(form: str) -> bool:
+    """Tell whether a date comes with its time zone, so that its seconds are those of UTC."""
+    return "%z" in form or form.endswith("Z") or "tz=" in form

@@ -10,8 +10,8 @@ import numpy as np
 from ...errors import ArgumentError, DataError
 from .._schema import Column, Schema
 from .._source import Array, Part, Raw, counted, listed
-from ._cells import number_of_date
-from ._types import codes_of
+from ._cells import ARROW, DAY, SECOND, has_time, has_zone, number_of_date, without
+from ._types import codes_of, say_unknown
 
 
 def coded(raw: Raw, schema: Schema, notes: list[str]) -> Raw:
@@ -20,32 +20,39 @@ def coded(raw: Raw, schema: Schema, notes: list[str]) -> Raw:
     Raises:
         DataError: for words where training had numbers or dates, or dates of another form.
     """
-    if raw.columns and schema.is_named:
-        order = [raw.columns.index(name) for name in schema.columns]
-    else:
-        order = list(range(len(schema.fields)))
-        width = next(iter(raw.parts.values())).shape[1]
-        if width == len(schema.fields) + len(schema.left_out):
-            order = [column.place for column in schema.fields]
+    order = positions(raw, schema)
     unknown: dict[str, int] = {}
     parts: dict[Part, Array] = {}
     for part, array in raw.parts.items():
         found = [
-            _column(raw, column, np.asarray(array[:, i], dtype=np.float64), unknown)
+            _column(raw, i, column, without(np.asarray(array[:, i], dtype=np.float64), schema.missing), unknown)
             for i, column in zip(order, schema.fields, strict=True)
         ]
         parts[part] = np.stack(found, axis=1)
     if unknown:
-        total = sum(unknown.values())
-        said = [f"{name} ({count})" for name, count in unknown.items()]
-        notes.append(
-            f"{counted(total, 'cell')} with values that training did not have taken as missing: {listed(said)}"
-        )
+        notes.append(say_unknown(unknown))
     return replace(raw, parts=parts, columns=schema.columns if raw.columns else (), words={}, dates={})
 
 
-def _column(raw: Raw, column: Column, values: Array, unknown: dict[str, int]) -> Array:
-    words = raw.words.get(column.name)
+def positions(raw: Raw, schema: Schema) -> list[int]:
+    """Positions of the model's columns: by name, or by place where one of the two has no names."""
+    if raw.columns and raw.is_named and schema.is_named:
+        return [raw.columns.index(name) for name in schema.columns]
+    width = next(iter(raw.parts.values())).shape[1]
+    if width == len(schema.fields):
+        return list(range(width))
+    if not schema.is_named and raw.columns and not raw.is_named and set(schema.columns) <= set(raw.columns):
+        return [raw.columns.index(name) for name in schema.columns]
+    if width == len(schema.fields) + len(schema.left_out):
+        return [column.place for column in schema.fields]
+    raise DataError(
+        f"{raw.name} has {counted(width, 'column')}; the model was trained on {len(schema.fields)}: {listed(schema.columns, 10)}. Pass those."
+    )
+
+
+def _column(raw: Raw, i: int, column: Column, values: Array, unknown: dict[str, int]) -> Array:
+    name = raw.columns[i] if raw.columns else column.name
+    words, form = raw.words.get(name), raw.dates.get(name, "")
     if np.isnan(values).all():
         return values
     if column.type not in ("categorical", "binary") and words is not None:
@@ -53,27 +60,35 @@ def _column(raw: Raw, column: Column, values: Array, unknown: dict[str, int]) ->
             f"{raw.name}: the column {column.name!r} held {'dates' if column.form else 'numbers'} in training; got words, such as "
             f"{listed([str(word) for word in words], 3)}. Convert them."
         )
-    if raw.dates.get(column.name, "") != column.form and not (column.form and not raw.dates.get(column.name)):
+    if column.type in ("categorical", "binary") and form:
         raise DataError(
-            f"{raw.name}: dates in the column {column.name!r} must be written as in training, {column.form or 'as numbers'}; got "
-            f"{raw.dates[column.name]}."
+            f"{raw.name}: the column {column.name!r} held words in training; got dates, as {form}. Convert them."
         )
-    found = codes_of(column, values, words)
-    if column.type == "ordinal":
-        found = _on_levels(column, found)
-    lost = int((np.isnan(found) & ~np.isnan(values)).sum())
-    if lost:
-        unknown[column.name] = unknown.get(column.name, 0) + lost
-    return found
+    if form != column.form and column.type not in ("categorical", "binary"):
+        values = _as_trained(raw, column, values, form)
+    return codes_of(column, values, words, unknown)
 
 
-def _on_levels(column: Column, values: Array) -> Array:
-    """Values, with NaN for those that are no level of the column."""
-    assert column.levels is not None
-    level = (values - column.low) / column.step
-    near = np.rint(level)
-    is_level = (np.abs(level - near) < 1e-6) & (near >= 0) & (near < column.levels)
-    return np.where(is_level | np.isnan(values), values, np.nan)
+def _as_trained(raw: Raw, column: Column, values: Array, form: str) -> Array:
+    """Dates of another form in the unit of those of training.
+
+    Raises:
+        DataError: for numbers among dates or the other way round, times where training had days, and one time zone where the other has none.
+    """
+    why = ""
+    if not (form and column.form):
+        why = f"{'dates' if column.form else 'numbers'}; got {'dates' if form else 'numbers'}"
+    elif has_time(form) and has_time(column.form) and has_zone(form) != has_zone(column.form):
+        why = f"times {'with' if has_zone(column.form) else 'without'} a time zone; got some {'with' if has_zone(form) else 'without'}"
+    elif has_time(form) and not has_time(column.form):
+        values = values / 86_400.0
+        if (values[~np.isnan(values)] % 1.0).any():
+            why = "days; got times"
+    elif has_time(column.form) and not has_time(form):
+        values = values * 86_400.0
+    if why:
+        raise DataError(f"{raw.name}: the column {column.name!r} held {why}. Convert them.")
+    return values
 
 
 def stored_cell(schema: Schema | None, name: str, value: Any) -> tuple[int, float]:
@@ -96,11 +111,28 @@ def stored_cell(schema: Schema | None, name: str, value: Any) -> tuple[int, floa
             )
         return i, code
     try:
-        number = number_of_date(str(value), column.form) if column.form and isinstance(value, str) else float(value)
-    except ValueError:
+        number = _number_of(value, column.form)
+    except (TypeError, ValueError):
         raise ArgumentError(
             f"{name!r} must be {'a date as ' + column.form if column.form else 'a number'}; got {value!r}."
         ) from None
-    if column.type == "ordinal" and np.isnan(_on_levels(column, np.array([number]))[0]):
+    if np.isnan(codes_of(column, np.array([number]), None)[0]):
         raise ArgumentError(f"{name!r} must be one of the levels of training; got {value!r}.")
     return i, number
+
+
+def _number_of(value: Any, form: str) -> float:
+    """Number of a value in the table's own terms: a number, or a date as text or as Python's or pandas' own.
+
+    Raises:
+        TypeError, ValueError: if it is none.
+    """
+    if not form:
+        return float(value)
+    if not form.startswith(ARROW):
+        return number_of_date(value.strftime(form) if hasattr(value, "strftime") else str(value), form)
+    text = value.isoformat() if hasattr(value, "isoformat") else str(value)
+    own = text[:10] if not has_time(form) else text[:19].replace("T", " ")
+    if len(own) == 10 and has_time(form):
+        own += " 00:00:00"
+    return number_of_date(own, SECOND if has_time(form) else DAY)

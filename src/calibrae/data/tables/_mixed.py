@@ -12,7 +12,8 @@ from .._lattice import resolution_of
 from .._scan import has_missing
 from .._schema import Column, Schema, channel_names
 from .._source import Array, DataOptions, Part, Raw
-from ._types import LEFT_OUT, Cells, codes_of, column_of, require_known, say_types
+from ._cells import without
+from ._types import LEFT_OUT, Cells, codes_of, column_of, require_known, say_types, say_unknown
 
 
 def is_mixed(raw: Raw, options: DataOptions) -> bool:
@@ -25,7 +26,7 @@ def is_mixed(raw: Raw, options: DataOptions) -> bool:
         raise DataError(
             f"{raw.name}: all values of a stream must be finite; got missing cells. Read the table whole, without --stream."
         )
-    return missing or bool(raw.words or raw.dates) or options.columns is not None
+    return missing or bool(raw.words or raw.dates or options.missing) or options.columns is not None
 
 
 def mixed_table(raw: Raw, options: DataOptions, notes: list[str]) -> tuple[dict[Part, Array], Schema]:
@@ -39,7 +40,7 @@ def mixed_table(raw: Raw, options: DataOptions, notes: list[str]) -> tuple[dict[
             raise DataError(
                 f"{raw.name}: `{option}` is for numbers of one kind; got a table of mixed columns. Drop it."
             )
-    parts = {part: _as_float(array) for part, array in raw.parts.items()}
+    parts = {part: without(np.asarray(array, dtype=np.float64), options.missing) for part, array in raw.parts.items()}
     width = next(iter(parts.values())).shape[1]
     names = raw.columns or channel_names("table", width)
     asked = dict(options.columns or {})
@@ -51,9 +52,15 @@ def mixed_table(raw: Raw, options: DataOptions, notes: list[str]) -> tuple[dict[
     if not kept:
         raise DataError(f"{raw.name}: no column is left to model. Give types: columns={{name: type}}.")
     fields = tuple(kept)
-    coded = {part: _stored(array, fields, raw) for part, array in parts.items()}
+    unknown: dict[str, int] = {}
+    coded = {part: _stored(array, fields, raw, unknown) for part, array in parts.items()}
+    if unknown:
+        notes.append(say_unknown(unknown))
     out = tuple(column for column in every if column.type in LEFT_OUT)
-    return coded, Schema("table", (len(kept),), fields, None, is_named=bool(raw.columns), left_out=out)
+    is_named = bool(raw.columns) and raw.is_named
+    return coded, Schema(
+        "table", (len(kept),), fields, None, is_named=is_named, left_out=out, missing=tuple(options.missing)
+    )
 
 
 def fingerprint_of(parts: Mapping[Part, Array]) -> str:
@@ -61,12 +68,11 @@ def fingerprint_of(parts: Mapping[Part, Array]) -> str:
     return "-".join(hash_array(np.where(np.isnan(array), np.nan, array))[:16] for array in parts.values())
 
 
-def _as_float(array: Array) -> Array:
-    return np.asarray(array, dtype=np.float64)
-
-
 def _cells(raw: Raw, parts: dict[Part, Array], names: Sequence[str], i: int) -> Cells:
-    values = np.concatenate([array[:, i] for array in parts.values()])
+    kept = [array for part, array in parts.items() if part != "test"] or list(
+        parts.values()
+    )  # test rows settle nothing
+    values = np.concatenate([array[:, i] for array in kept])
     name, rows = names[i], len(values)
     dtype = raw.dtypes.get(name, str(next(iter(raw.parts.values())).dtype))
     resolution = max(resolution_of(array, raw.resolution) for array in raw.parts.values())
@@ -74,7 +80,7 @@ def _cells(raw: Raw, parts: dict[Part, Array], names: Sequence[str], i: int) -> 
     return Cells(name, there, rows, raw.words.get(name), raw.dates.get(name, ""), dtype, resolution or 2.0**-52)
 
 
-def _stored(array: Array, fields: Sequence[Column], raw: Raw) -> Array:
-    """Numbers and codes of the modelled columns, `[N, D]`."""
-    columns = [codes_of(column, array[:, column.place], raw.words.get(column.name)) for column in fields]
+def _stored(array: Array, fields: Sequence[Column], raw: Raw, unknown: dict[str, int]) -> Array:
+    """Numbers and codes of the modelled columns, `[N, D]`; cells of values that no training row has are counted."""
+    columns = [codes_of(column, array[:, column.place], raw.words.get(column.name), unknown) for column in fields]
     return np.stack(columns, axis=1)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import Any
 
 import numpy as np
 
+from .._lattice import tidy
 from .._schema import Column, Schema
 from .._source import Array
 from ._cells import ARROW, ORIGIN, has_time
@@ -24,21 +25,20 @@ def in_table_units(schema: Schema, values: Array) -> Array:
         schema: of a mixed table.
         values: in the units of the table, `[N, D]`.
     """
-    found = values.copy()
+    found = np.asarray(values, dtype=np.float64).copy()
     for i, column in enumerate(schema.fields):
         own = found[:, i]
         if column.type in ("categorical", "binary"):
             own = np.clip(np.rint(own), 0, len(column.categories) - 1)
         elif column.type in ("ordinal", "count"):
             step = column.step or 1.0
-            own = np.rint((own - column.low) / step) * step + column.low
+            own = tidy(np.rint((own - column.low) / step) * step + column.low)
         elif column.step:
-            own = np.where(
-                own == column.atom, own, np.floor((own - column.low) / column.step + 1e-9) * column.step + column.low
-            )
+            level = np.floor((own - column.low) / column.step + 1e-9)
+            own = np.where(own == column.atom, own, tidy(level * column.step + column.low))
         elif column.kind == "whole":
             own = np.rint(own)
-        found[:, i] = np.clip(own, column.least, column.most) if column.most > column.least else own
+        found[:, i] = (np.clip(own, column.least, column.most) if column.most > column.least else own) + 0.0  # no -0
     return found
 
 
@@ -52,12 +52,16 @@ def rows_of(schema: Schema, stored: Array) -> Any:
     import pyarrow as pa
 
     constants = [column for column in schema.left_out if column.type == "constant" and column.categories]
-    columns = {column.place: (column.name, _cells(column, stored[:, i])) for i, column in enumerate(schema.fields)}
-    columns |= {column.place: (column.name, [column.categories[0]] * len(stored)) for column in constants}
+    columns = {column.place: (column.name, cells(column, stored[:, i])) for i, column in enumerate(schema.fields)}
+    for column in constants:
+        value = column.categories[0]
+        once = date_of(float(value), column.form) if column.form else value
+        columns[column.place] = (column.name, [once] * len(stored))
     ordered = [columns[place] for place in sorted(columns)]
-    zones = {column.name: zone_of(column.form) for column in schema.fields if zone_of(column.form)}
+    dated = (*schema.fields, *constants)
+    zones = {column.name: zone_of(column.form) for column in dated if zone_of(column.form)}
     return pa.table(
-        {n: pa.array(cells, pa.timestamp("us", tz=zones[n]) if n in zones else None) for n, cells in ordered}
+        {n: pa.array(values, pa.timestamp("us", tz=zones[n]) if n in zones else None) for n, values in ordered}
     )
 
 
@@ -78,7 +82,7 @@ def not_given_back(schema: Schema) -> list[str]:
     return [column.name for column in schema.left_out if column.type in LEFT_OUT and column.type != "constant"]
 
 
-def _cells(column: Column, values: Array) -> list[Any]:
+def cells(column: Column, values: Array) -> list[Any]:
     """One column as Python values; `None` where a cell is missing."""
     if column.type in ("categorical", "binary"):
         return [None if np.isnan(v) else column.categories[int(v)] for v in values]
@@ -98,10 +102,10 @@ def date_of(number: float, form: str) -> Any:
         '1970-01-03'
     """
     seconds = number if has_time(form) else 86_400.0 * round(number)
-    moment = ORIGIN + timedelta(seconds=round(seconds))
+    moment = ORIGIN + timedelta(microseconds=round(seconds * 1e6))
     if form.startswith(ARROW):
         return moment if has_time(form) else moment.date()
-    return moment.strftime(form)
+    return (moment.replace(tzinfo=UTC) if "%z" in form else moment).strftime(form)
 
 
 def as_frame(table: Any, like: Any = None) -> Any:

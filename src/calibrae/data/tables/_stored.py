@@ -18,7 +18,7 @@ def stored_rows(schema: Schema, rows: Any) -> Array:
     Raises:
         DataError: if they cannot be read by the schema.
     """
-    raw = read(rows, Request(DataOptions(), schema))
+    raw = read(rows, Request(DataOptions(), schema))  # the schema knows its missing words
     assert isinstance(raw, Raw)
     found = coded(raw, schema, [])
     return np.concatenate([np.asarray(array, dtype=np.float64) for array in found.parts.values()])

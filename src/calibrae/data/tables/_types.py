@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, final
 
@@ -20,6 +20,7 @@ FREE_TEXT = 0.5  # distinct words a row from which a column of text is free text
 IDENTIFIER = 0.95  # distinct words a row from which it is an identifier
 FEW_ROWS = 20  # below which distinct words say little
 SKEWED = 1.0
+LEAST_SPREAD = 1e-3  # of the median, below which a logarithm in float32 loses the values
 MOST_TIMES = 100  # of the median, up to which whole numbers are counts and not amounts
 LEFT_OUT: tuple[ColumnType, ...] = ("identifier", "text", "constant", "leave-out")
 CHOICES: tuple[ColumnType, ...] = (
@@ -109,7 +110,8 @@ def _of_numbers(cells: Cells, own: Array, count: int) -> tuple[ColumnType, str]:
         return "ordinal", f"{len(own)} whole numbers from {own[0]:.0f} to {own[-1]:.0f}"
     if whole and own[0] in (0.0, 1.0) and own[-1] < MOST_TIMES * max(1.0, float(np.median(cells.values))):
         return "count", "whole numbers from 0 or 1"
-    if own[0] > 0 and _skewness(np.log(cells.values)) < min(SKEWED, _skewness(cells.values)):
+    spread = float(cells.values.std()) / max(abs(float(np.median(cells.values))), 1e-300)
+    if own[0] > 0 and spread > LEAST_SPREAD and _skewness(np.log(cells.values)) < min(SKEWED, _skewness(cells.values)):
         return "positive", "above 0 and skewed"
     return "real", "numbers"
 
@@ -159,7 +161,8 @@ def _with_levels(column: Column, cells: Cells, own: Array) -> Column:
     column = replace(column, least=float(own[0]), most=float(own[-1]))
     if column.type == "zero-inflated":
         values, counts = np.unique(cells.values, return_counts=True)
-        column = replace(column, atom=float(values[counts.argmax()]))
+        is_guess = column.why != "as asked"
+        column = replace(column, atom=0.0 if is_guess else float(values[counts.argmax()]))
     if column.type == "ordinal" and not whole:
         lattice = find_lattice(own, cells.resolution)
         if lattice is None or lattice.levels > MOST_LEVELS:
@@ -188,26 +191,83 @@ def _plain(cells: Cells, value: float) -> Any:
     return int(value) if value == round(value) else float(value)
 
 
-def codes_of(column: Column, values: Array, words: Sequence[Any] | None) -> Array:
-    """Values of a column as they are stored: the position among its categories, or the number; NaN for a category it does not know."""
+def codes_of(
+    column: Column, values: Array, words: Sequence[Any] | None, unknown: dict[str, int] | None = None
+) -> Array:
+    """Values of a column as they are stored: the position among its categories, or the number.
+
+    Categories and levels that it does not have are NaN; `unknown` counts them, by column.
+    """
+    found = _coded(column, values, words)
+    lost = int((np.isnan(found) & ~np.isnan(values)).sum())
+    if lost and unknown is not None:
+        unknown[column.name] = unknown.get(column.name, 0) + lost
+    return found
+
+
+def say_unknown(unknown: Mapping[str, int]) -> str:
+    """Note on cells with values that training did not have."""
+    said = [f"{name} ({count})" for name, count in unknown.items()]
+    total = counted(sum(unknown.values()), "cell")
+    return f"{total} with values that training did not have taken as missing: {listed(said)}"
+
+
+def _coded(column: Column, values: Array, words: Sequence[Any] | None) -> Array:
+    if column.type == "ordinal":
+        return _on_levels(column, values)
     if column.type not in ("categorical", "binary"):
         return values
-    known = {_key(word): float(i) for i, word in enumerate(column.categories)}
     own, inverse = np.unique(values, return_inverse=True)
-    look_up = [
-        np.nan if np.isnan(v) else known.get(_key(words[int(v)] if words is not None else v), np.nan) for v in own
-    ]
+    find = code_finder(column.categories)
+    look_up = [np.nan if np.isnan(v) else find(words[int(v)] if words is not None else v) for v in own]
     return np.array(look_up, dtype=np.float64)[inverse.reshape(-1)] if len(own) else values
 
 
-def _key(word: Any) -> Any:
-    """One form of a category: a number as a float, also where it came as text, and a truth value as its word."""
+def _on_levels(column: Column, values: Array) -> Array:
+    """Values, with NaN for those that are no level of the column."""
+    assert column.levels is not None
+    level = (values - column.low) / column.step
+    near = np.rint(level)
+    is_level = (np.abs(level - near) < 1e-6) & (near >= 0) & (near < column.levels)
+    return np.where(is_level | np.isnan(values), values, np.nan)
+
+
+def code_finder(categories: Sequence[Any]) -> Callable[[Any], float]:
+    """Function that gives the code of a word, a number or a truth value among some categories; NaN if it is none of them.
+
+    A category as it is written comes first. Only where there is none, one of another type with the same meaning is taken, if no two
+    have it: `1` for `"1"`, `1.0` or `True`.
+
+    Examples:
+        >>> from calibrae.data.tables._types import code_finder
+        >>> code_finder(("01", "1"))("1"), code_finder(("no", "yes"))("maybe"), code_finder((False, True))("true")
+        (1.0, nan, 1.0)
+    """
+    written = {_written(word): float(i) for i, word in enumerate(categories)}
+    meant: dict[Any, float] = {}
+    for i, word in enumerate(categories):
+        meaning = _meaning(word)
+        meant[meaning] = np.nan if meaning in meant else float(i)
+    return lambda word: written[_written(word)] if _written(word) in written else meant.get(_meaning(word), np.nan)
+
+
+def _written(word: Any) -> tuple[str, Any]:
+    """A word by its letters, another value by its type too."""
     if isinstance(word, bool):
-        return str(word).lower()
+        return "truth", word
+    return ("number", float(word)) if isinstance(word, int | float | np.number) else ("word", str(word).strip())
+
+
+def _meaning(word: Any) -> Any:
+    """Number that a value stands for, also one that is written as text, and of a truth value; else the word."""
+    text = word.strip() if isinstance(word, str) else word
+    lower = str(text).lower()
+    if lower in ("true", "false"):
+        return float(lower == "true")
     try:
-        return float(word)
+        return float(text)
     except (TypeError, ValueError):
-        return str(word).strip().lower() if str(word).strip().lower() in ("true", "false") else str(word).strip()
+        return text
 
 
 def require_known(asked: Mapping[str, str], names: Sequence[str]) -> None:
