@@ -68,7 +68,14 @@ def test_counts_are_bounded(explore, count):
 @pytest.mark.parametrize("run", [None, "", "nothing", "../a", ".uploads/x"])
 def test_runs_that_are_not_there(explore, train, run):
     assert message(explore._sample, run, "test", 0, 3, "", False)
-    assert message(train._resume, run, "")
+    if run:
+        assert message(train._resume, run, "")
+
+
+def test_without_a_choice_the_newest_training_is_meant(train):
+    known = train._known(train.bench.queue.entries())
+    assert train._chosen(None) == train._chosen("") == known[0]
+    assert train._chosen(known[-1]) == known[-1]
 
 
 def test_a_condition_of_a_run_without_one(explore):

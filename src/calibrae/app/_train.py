@@ -211,11 +211,17 @@ class TrainPage:
         return gr.update(choices=[chosen, *self._known(self.bench.queue.entries())], value=chosen)
 
     def _chosen(self, run: str | None) -> str:
-        """The training that shows: the one chosen, else the newest."""
+        """The training that was chosen; the newest, which shows, if none was.
+
+        Raises:
+            RunError: if there is none of that name, or none at all.
+        """
         known = self._known(self.bench.queue.entries())
         if not known:
             raise RunError("nothing has been trained here yet.")
-        return run if run in known else known[0]
+        if run and run not in known:
+            raise RunError(f"{run} is not there. Choose a training under Watch.")
+        return run or known[0]
 
 
 def _suggested(data: str, taken: list[str]) -> str:
