@@ -1,8 +1,9 @@
-"""AUROC of `calibrae score`: MNIST test images against the same rotated by 90 degrees, inverted, and against noise.
+"""AUROC of `calibrae score`: MNIST test images against the same rotated, inverted, shuffled, against noise and blank pictures.
 
     python benchmarks/anomaly.py RUN [--images 1000] [--samples 50]
 
-RUN is a run that was trained on MNIST. The area is scikit-learn's, with -log p(x) as the score.
+RUN is a run that was trained on MNIST. The area is scikit-learn's, with four scores: -log p(x); its distance from the usual on either side, as
+the alarm takes it; and both less the compressed length (`--corrected`).
 """
 
 from __future__ import annotations
@@ -13,12 +14,20 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
+import torch
 from sklearn.metrics import roc_auc_score
 
 import calibrae as cb
+from calibrae.evaluation import Typical
 from calibrae.workflows import run_data
 
 RESULTS = Path(__file__).parent / "results"
+
+
+def scores_of(arguments: argparse.Namespace, images: np.ndarray) -> dict[str, np.ndarray]:
+    """-log p(x) of some images, and that less their compressed length."""
+    found = cb.score(arguments.run, images, split="all", importance_samples=arguments.samples)
+    return {"-log p": found.nll.double().numpy(), "corrected": found.corrected.numpy()}
 
 
 def main() -> None:
@@ -33,16 +42,28 @@ def main() -> None:
     others = {
         "rotated by 90 degrees": np.rot90(digits, axes=(2, 3)).copy(),
         "inverted": 255 - digits,
+        "blank, one grey each": np.broadcast_to(
+            rng.integers(0, 256, (len(digits), 1, 1, 1), dtype=np.uint8), digits.shape
+        ).copy(),
         "uniform noise": rng.integers(0, 256, digits.shape, dtype=np.uint8),
         "pixels shuffled": rng.permuted(digits.reshape(len(digits), -1), axis=1).reshape(digits.shape),
     }
-    usual = cb.score(arguments.run, digits, split="all", importance_samples=arguments.samples).nll.numpy()
-    record: dict[str, float] = {}
+    held_out = run_data(arguments.run).view("validation").slice(0, arguments.images).numpy()
+    typical = scores_of(arguments, held_out)
+    usual = scores_of(arguments, digits)
+    record: dict[str, dict[str, float]] = {}
     for name, images in others.items():
-        odd = cb.score(arguments.run, images, split="all", importance_samples=arguments.samples).nll.numpy()
-        labels = np.concatenate([np.zeros(len(usual)), np.ones(len(odd))])
-        record[name] = float(roc_auc_score(labels, np.concatenate([usual, odd])))
-        print(f"{name:<24} AUROC {record[name]:.4f}  median {np.median(odd):.0f} nats against {np.median(usual):.0f}")
+        odd = scores_of(arguments, images)
+        labels = np.concatenate([np.zeros(len(digits)), np.ones(len(images))])
+        record[name] = {}
+        for kind, values in usual.items():
+            middle = Typical.of(torch.from_numpy(typical[kind]))
+            both = np.concatenate([values, odd[kind]])
+            record[name][kind] = float(roc_auc_score(labels, both))
+            record[name][f"{kind}, two-sided"] = float(
+                roc_auc_score(labels, middle.strangeness(torch.from_numpy(both)).numpy())
+            )
+        print(f"{name:<24}", "  ".join(f"{kind} {area:.4f}" for kind, area in record[name].items()), flush=True)
     facts = {"images": arguments.images, "samples": arguments.samples, "date": date.today().isoformat()}
     (RESULTS / "anomaly.json").write_text(json.dumps(facts | {"auroc": record}, indent=2), encoding="utf-8")
 

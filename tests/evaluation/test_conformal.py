@@ -1,6 +1,7 @@
 """Conformal alarms: the rate of false alarms is kept, whatever the score."""
 
 import math
+import zlib
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 import calibrae as cb
 from calibrae.errors import ArgumentError
-from calibrae.evaluation import Typical, alarm_threshold, conformal_p_values
+from calibrae.evaluation import Typical, alarm_threshold, compressed_nats, conformal_p_values
 
 REPEATS = 1000
 
@@ -92,3 +93,35 @@ def test_an_alarm_that_cannot_keep_its_rate_is_refused(run):
         cb.watch(run, run.data.source.parts["all"][:3], false_alarm_rate=0.001, importance_samples=10)
     with pytest.raises(ArgumentError, match="calibrate the alarm"):
         cb.watch(run, split="test")
+
+
+def test_complexity_is_the_length_of_the_shortest_file():
+    rng = np.random.default_rng(0)
+    noise = torch.from_numpy(rng.integers(0, 256, (3, 1, 32, 32)))
+    entropy = 1024 * math.log(256)
+    assert ((compressed_nats(noise) / entropy - 1).abs() < 0.03).all()
+    blank = torch.full((2, 1, 32, 32), 7)
+    assert (compressed_nats(blank) < 60 * 8 * math.log(2)).all()
+    assert (compressed_nats(torch.zeros(2, 5)) <= len(zlib.compress(bytes(5), 9)) * 8 * math.log(2)).all()
+    many = torch.from_numpy(rng.integers(0, 60_000, (2, 50)))
+    assert (compressed_nats(many) > 50 * math.log(30_000)).all()
+
+
+def test_an_alarm_may_be_corrected_for_complexity(run):
+    digits = run.data.source.parts["all"][run.data.views["validation"].index]
+    found = cb.score(run, digits, importance_samples=5)
+    torch.testing.assert_close(found.corrected, found.nll - found.complexity)
+    torch.testing.assert_close(found.complexity, compressed_nats(torch.from_numpy(digits)))
+    assert found.ordered(corrected=True) == found.corrected.argsort(descending=True).tolist()
+    seen = cb.watch(run, digits, false_alarm_rate=0.1, importance_samples=5, corrected=True)
+    plain = cb.watch(run, digits, false_alarm_rate=0.1, importance_samples=5)
+    assert (seen.p_values != plain.p_values).any()
+    assert float(seen.alarms.float().mean()) < 0.25  # .1 and four errors of so few rows
+
+
+def test_complexity_needs_whole_numbers(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(80, 3))
+    model = cb.build("sigma-vae", data_shape=(3,), latent_dim=1, network="linear")
+    run = cb.fit(model, rows, tmp_path / "run", epochs=1, quiet=True, pictures=False)
+    with pytest.raises(ArgumentError, match="the data must be whole numbers"):
+        cb.watch(run, rows, false_alarm_rate=0.2, corrected=True)

@@ -45,6 +45,9 @@ def score(
             show_default=False,
         ),
     ] = None,
+    corrected: Annotated[
+        bool, typer.Option("--corrected", help="Judge by -log p(x) less the compressed length of an example.")
+    ] = False,
     csv: Annotated[
         str | None, typer.Option(help="CSV to write; by default scores.csv in the run's folder.", show_default=False)
     ] = None,
@@ -66,18 +69,22 @@ def score(
 
     how: dict[str, Any] = {"importance_samples": importance_samples, "seed": seed, "device": device}
     how |= {"options": reading(run, size, resize, skip_broken, header)}
-    found, seen = _scored(run, data, split, false_alarms, limit, how)
+    found, seen = _scored(run, data, split, false_alarms, limit, how, corrected=corrected)
     if not is_first():
         return
     beside = {} if seen is None else alarm_columns(seen, column_names(run))
-    table = save_scores_csv(found, Path(csv) if csv else Path(run) / "scores.csv", beside)
+    table = save_scores_csv(found, Path(csv) if csv else Path(run) / "scores.csv", beside, corrected=corrected)
     picture = draw_scores(found, column_names(run), Path(out) if out else Path(run) / "scores.png")
     elements = found.attribution.per_element if arrays else None
     if arrays and elements is None:
         raise typer.BadParameter("--arrays: the elements of this likelihood are not independent given z; drop it.")
     numbers = save_arrays(elements, Path(arrays), column_names(run)) if arrays and elements is not None else None
     written = {"csv": str(table), "picture": str(picture)} | ({"arrays": str(numbers)} if numbers else {})
-    top = [{"example": found.names[i], "nll_nats": float(found.nll[i])} for i in found.order[:SHOWN]]
+    top = [
+        {"example": found.names[i], "nll_nats": float(found.nll[i])}
+        | ({"corrected_nats": float(found.corrected[i])} if corrected else {})
+        for i in found.ordered(corrected=corrected)[:SHOWN]
+    ]
     mean = float(found.nll.mean())
     if json:
         print_json(
@@ -87,10 +94,11 @@ def score(
         return
     source = f" of the {found.split} split" if data is None else ""
     typer.echo(
-        f"{len(found.nll)} examples{source}, mean -log p(x) at most {mean:.2f} nats (K = {found.samples}); the most unusual:"
+        f"{len(found.nll)} examples{source}, mean -log p(x) at most {mean:.2f} nats (K = {found.samples}); the most unusual{', and -log p(x) less the compressed length' * corrected}:"
     )
     for row in top:
-        typer.echo(f"{row['nll_nats']:>14.2f}  {row['example']}")
+        less = f"{row['corrected_nats']:>14.2f}" if corrected else ""
+        typer.echo(f"{row['nll_nats']:>14.2f}{less}  {row['example']}")
     if seen is not None:
         typer.echo(alarm_words(seen, beside))
     say_notes(json, found.notes)
@@ -99,7 +107,14 @@ def score(
 
 
 def _scored(
-    run: str, data: str | None, split: str | None, false_alarms: float | None, limit: int | None, how: dict[str, Any]
+    run: str,
+    data: str | None,
+    split: str | None,
+    false_alarms: float | None,
+    limit: int | None,
+    how: dict[str, Any],
+    *,
+    corrected: bool,
 ) -> tuple[Any, Any]:
     """Scores, and what an alarm says of them if one was asked for."""
     from ..workflows import score, watch
@@ -109,7 +124,7 @@ def _scored(
             return score(run, data, split=split_of(split, data), limit=limit, tick=tick, **how), None
         require_all(limit)
         part = None if split is None else check_split(split)
-        seen = watch(run, data, split=part, false_alarm_rate=false_alarms, tick=tick, **how)
+        seen = watch(run, data, split=part, false_alarm_rate=false_alarms, corrected=corrected, tick=tick, **how)
         return seen.scores, seen
 
 

@@ -15,6 +15,7 @@ from ._bounds import split_bounds as split_bounds
 from ._calibration import Calibration as Calibration
 from ._calibration import Residuals as Residuals
 from ._calibration import calibration as calibration
+from ._complexity import compressed_nats as compressed_nats
 from ._conformal import Typical as Typical
 from ._conformal import alarm_threshold as alarm_threshold
 from ._conformal import conformal_p_values as conformal_p_values

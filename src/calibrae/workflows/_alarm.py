@@ -33,6 +33,7 @@ class Alarm:
         columns: middles and widths of each element's own part, `[3, D]`; `None` where parts cannot be told.
         calibration_columns: strangeness of each element's part, `[n, D]`; `None` where parts cannot be told.
         samples: `K` of the scores.
+        corrected: whether the scores are corrected for complexity.
     """
 
     typical: Typical
@@ -40,10 +41,15 @@ class Alarm:
     columns: Tensor | None
     calibration_columns: Tensor | None
     samples: int
+    corrected: bool = False
 
-    def p_values(self, nll: Tensor) -> Tensor:
+    def score(self, scores: Scores) -> Tensor:
+        """The number by which examples are judged, `[m]`."""
+        return scores.corrected if self.corrected else scores.nll
+
+    def p_values(self, scores: Scores) -> Tensor:
         """P-value of each score, `[m]`."""
-        return conformal_p_values(self.calibration, self.typical.strangeness(nll))
+        return conformal_p_values(self.calibration, self.typical.strangeness(self.score(scores)))
 
     def column_p_values(self, parts: Tensor) -> tuple[Tensor, Tensor] | None:
         """P-value of each element's part `[m, D]` against that element's own calibration, and the strangest element `[m]`.
@@ -93,6 +99,7 @@ def watch(
     *,
     false_alarm_rate: float = 0.01,
     importance_samples: int = 50,
+    corrected: bool = False,
     split: AnySplit | None = None,
     seed: int = 0,
     options: DataOptions | None = None,
@@ -113,6 +120,7 @@ def watch(
         data: examples to judge; by default none but the run's own of `split`.
         false_alarm_rate: share of ordinary examples that raise the alarm, at most.
         importance_samples: `K` of the scores.
+        corrected: whether to judge by `-log p(x)` less the complexity of an example, for data that are whole numbers.
         split: split of the data; by default all of them.
         seed: seed of all noise.
         options: how to read the data.
@@ -127,7 +135,7 @@ def watch(
         raise ArgumentError(
             "the rows of the test split calibrate the alarm, so it says nothing of them. Pass other data."
         )
-    alarm = stored_alarm(opened, importance_samples, seed=seed, device=device, tick=tick)
+    alarm = stored_alarm(opened, importance_samples, corrected=corrected, seed=seed, device=device, tick=tick)
     threshold = alarm_threshold(alarm.calibration, false_alarm_rate)
     count = len(alarm.calibration)
     if threshold == float("inf"):
@@ -145,29 +153,35 @@ def watch(
         device=device,
         tick=tick,
     )
-    p_values = alarm.p_values(found.nll)
+    p_values = alarm.p_values(found)
     parts = found.attribution.per_element if alarm.columns is not None else None
     columns, strangest = (None if parts is None else alarm.column_p_values(parts.flatten(1))) or (None, None)
     alarms = p_values <= false_alarm_rate + 1e-12
-    return Watch(
-        found, p_values, alarms, false_alarm_rate, threshold, count, columns, strangest, _drift(alarm, found.nll)
-    )
+    return Watch(found, p_values, alarms, false_alarm_rate, threshold, count, columns, strangest, _drift(alarm, found))
 
 
 def stored_alarm(
-    run: Run, importance_samples: int = 50, *, seed: int = 0, device: str = "auto", tick: Tick | None = None
+    run: Run,
+    importance_samples: int = 50,
+    *,
+    corrected: bool = False,
+    seed: int = 0,
+    device: str = "auto",
+    tick: Tick | None = None,
 ) -> Alarm:
     """The alarm of a run, calibrated once and stored with it; anew for another model, other data, another seed or other `K`.
 
     Args:
         run: a run with data of its own.
         importance_samples: `K` of the scores.
+        corrected: whether to judge by `-log p(x)` less the complexity of an example.
         seed: seed of all noise.
         device: where to compute.
         tick: called as work proceeds.
     """
     facts = {
         "samples": str(importance_samples),
+        "corrected": str(corrected),
         "seed": str(seed),
         "model": checksum(run.folder.path / "model.safetensors"),
         "data": run.data.source.fingerprint,
@@ -178,7 +192,7 @@ def stored_alarm(
     how: dict[str, Any] = {"importance_samples": importance_samples, "device": device, "tick": tick}
     typical = score(run, split="validation", seed=seed + 1, **how)
     calibration = score(run, split="test", seed=seed + 2, **how)
-    alarm = _calibrated(typical, calibration, importance_samples)
+    alarm = _calibrated(typical, calibration, importance_samples, corrected=corrected)
     tensors = {
         "calibration": alarm.calibration,
         "typical": torch.tensor([alarm.typical.middle, alarm.typical.below, alarm.typical.above], dtype=torch.float64),
@@ -189,8 +203,9 @@ def stored_alarm(
     return alarm
 
 
-def _calibrated(typical: Scores, calibration: Scores, samples: int) -> Alarm:
-    middle = Typical.of(typical.nll)
+def _calibrated(typical: Scores, calibration: Scores, samples: int, *, corrected: bool) -> Alarm:
+    middle = Typical.of(typical.corrected if corrected else typical.nll)
+    judged = calibration.corrected if corrected else calibration.nll
     parts, own = typical.attribution.per_element, calibration.attribution.per_element
     columns, by_column = None, None
     if parts is not None and own is not None and parts.ndim == 2:
@@ -199,7 +214,7 @@ def _calibrated(typical: Scores, calibration: Scores, samples: int) -> Alarm:
             [[t.middle for t in each], [t.below for t in each], [t.above for t in each]], dtype=torch.float64
         )
         by_column = _strangeness_by_column(columns, own.flatten(1))
-    return Alarm(middle, middle.strangeness(calibration.nll), columns, by_column, samples)
+    return Alarm(middle, middle.strangeness(judged), columns, by_column, samples, corrected)
 
 
 def _strangeness_by_column(columns: Tensor, parts: Tensor) -> Tensor:
@@ -223,20 +238,22 @@ def _load(folder: RunFolder, asked: dict[str, str]) -> Alarm | None:
             tensors.get("columns"),
             tensors.get("calibration_columns"),
             int(facts["samples"]),
+            facts["corrected"] == "True",
         )
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{place} is not complete. Delete it; the alarm is calibrated anew.") from error
 
 
-def _drift(alarm: Alarm, nll: Tensor) -> str:
+def _drift(alarm: Alarm, scores: Scores) -> str:
     """Say whether the strangeness of a whole file differs from that of the calibration rows (Kolmogorov-Smirnov, two samples)."""
     from scipy.stats import ks_2samp
 
-    if len(nll) < 2:
+    judged = alarm.score(scores)
+    if len(judged) < 2:
         return "one example says nothing of a file as a whole"
-    test = ks_2samp(alarm.typical.strangeness(nll).numpy(), alarm.calibration.numpy())
+    test = ks_2samp(alarm.typical.strangeness(judged).numpy(), alarm.calibration.numpy())
     if test.pvalue < DRIFT:
-        middle = float(alarm.p_values(nll).median())
+        middle = float(alarm.p_values(scores).median())
         side = "stranger" if middle < 0.5 else "less strange"
         return f"the file as a whole differs from the rows of training: it is {side} (median p-value {middle:.2f} for .50; by chance {test.pvalue:.2g})"
     return f"the file as a whole does not differ from the rows of training (by chance {test.pvalue:.2g})"

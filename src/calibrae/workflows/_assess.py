@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,6 +26,7 @@ from ..evaluation import (
     FullSettings,
     Tick,
     attribute,
+    compressed_nats,
     evaluate_further,
     evaluate_model,
     findings,
@@ -52,6 +54,7 @@ class Scores:
         samples: `K`.
         seed: seed of all noise.
         split: split that was scored.
+        compress: to the compressed length of each example; `None` for data that are not whole numbers.
         attribute: from positions among them, or `None` for all, to where the reconstruction term comes from.
         notes: sentences on the examples that were scored, how they were read, and what some of them needed.
     """
@@ -64,6 +67,25 @@ class Scores:
     split: AnySplit
     attribute: Callable[[Sequence[int] | None], Attribution] = field(repr=False)
     notes: tuple[str, ...] = ()
+    compress: Callable[[], Tensor] | None = field(default=None, repr=False)
+
+    @cached_property
+    def complexity(self) -> Tensor:
+        """Compressed length of each example, `[N]`, nats: `compressed_nats`, computed when it is asked for.
+
+        Raises:
+            ArgumentError: for data that are not whole numbers, of which there is no such length.
+        """
+        if self.compress is None:
+            raise ArgumentError(
+                "the complexity of an example is the length of its file, so the data must be whole numbers, such as pictures. Leave it out."
+            )
+        return self.compress()
+
+    @property
+    def corrected(self) -> Tensor:
+        """`-log p(x)` less the complexity, `[N]`, nats: low for what the model knows better than a general compressor does."""
+        return self.nll - self.complexity
 
     @cached_property
     def attribution(self) -> Attribution:
@@ -73,7 +95,11 @@ class Scores:
     @property
     def order(self) -> list[int]:
         """Positions, the most unusual first."""
-        return self.nll.argsort(descending=True).tolist()
+        return self.ordered()
+
+    def ordered(self, *, corrected: bool = False) -> list[int]:
+        """Positions, those of the highest score first; of the corrected score if that is asked for."""
+        return (self.corrected if corrected else self.nll).argsort(descending=True).tolist()
 
 
 def _full_settings(
@@ -247,7 +273,14 @@ def score(
         rows = use.positions(chosen, limit)[torch.as_tensor(positions, dtype=torch.long)]
         return attribute(trained, [use.gather(chosen, rows, seed)])
 
-    return Scores(names, -bound, bits, importance_samples, seed, chosen, where, (*opened.notes(chosen), *far))
+    def compress() -> Tensor:
+        rows = use.positions(chosen, limit).numpy()
+        blocks = np.array_split(rows, max(1, len(rows) // 1024))
+        return torch.cat([compressed_nats(use.view(chosen).gather(block)) for block in blocks])
+
+    notes = (*opened.notes(chosen), *far)
+    shorten = compress if use.source.levels is not None and use.spec.preparation != "binarise" else None
+    return Scores(names, -bound, bits, importance_samples, seed, chosen, where, notes, shorten)
 
 
 def _with_prior(
@@ -291,15 +324,23 @@ def draw_scores(scores: Scores, data_names: Sequence[str], path: Path) -> Path:
     return save_scores(found.x, found.x_hat, elements, titles, path, data_names)
 
 
-def save_scores_csv(scores: Scores, path: Path, further: Mapping[str, Sequence[Any]] | None = None) -> Path:
-    """One row an example, the most unusual first: example, nll_nats, bits_per_dim (of integer data), and further columns by name."""
+def save_scores_csv(
+    scores: Scores, path: Path, further: Mapping[str, Sequence[Any]] | None = None, *, corrected: bool = False
+) -> Path:
+    """One row an example, the most unusual first: example, nll_nats, bits_per_dim (of integer data), and further columns by name.
+
+    With `corrected`, by that score, which is in the columns `complexity_nats` and `corrected_nats`.
+    """
     beside = dict(further or {})
+    if corrected:
+        own = {"complexity_nats": scores.complexity, "corrected_nats": scores.corrected}
+        beside = {name: [f"{float(v):.9g}" for v in values] for name, values in own.items()} | beside
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(
         ["example", "nll_nats"] + (["bits_per_dim"] if scores.bits_per_dim is not None else []) + list(beside)
     )
-    for i in scores.order:
+    for i in scores.ordered(corrected=corrected):
         bits = [f"{float(scores.bits_per_dim[i]):.6g}"] if scores.bits_per_dim is not None else []
         writer.writerow([scores.names[i], f"{float(scores.nll[i]):.9g}", *bits, *(c[i] for c in beside.values())])
     replace_text(path, stream.getvalue())
