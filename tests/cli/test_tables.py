@@ -1,7 +1,9 @@
 """A table as it comes, from the command line to rows and back."""
 
+import html
 import json
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -12,7 +14,9 @@ from pets import table
 
 import calibrae as cb
 from calibrae.cli._main import main
+from calibrae.data import load_data
 from calibrae.errors import ArgumentError
+from calibrae.workflows import _column_exhibits
 
 SIZES = ["--latent-dim", "3", "--hidden", "32", "--epochs", "4", "--lr", "5e-3", "--compile", "off"]
 
@@ -267,3 +271,50 @@ def test_a_better_model_has_better_numbers_than_chance():
     found = run.evaluate(importance_samples=100)
     assert found.log_likelihood_nats > -math.log(4) - 0.35  # marginals alone reach -2 log 4
     assert abs(found.baseline_log_likelihood_nats + math.log(4)) < 0.05
+
+
+def test_a_report_shows_the_columns(place):
+    run = cb.open_run(place / "run")
+    page = run.report(place / "report.html").read_text(encoding="utf-8")
+    text = html.unescape(re.sub(r"<[^>]+>", " ", page))
+    found = run.score(split="test").attribution.per_element
+    nats = found.double().mean(0)
+    schema = run.preparation.schema
+    shown = dict(
+        re.findall(
+            r"^\s*(\w+)\s+(?:real|categorical|binary|count|ordinal|positive|date|zero-inflated)\s.*?%\s+(-?[\d.]+)\s*$",
+            text,
+            re.M,
+        )
+    )
+    assert set(shown) == set(schema.columns)
+    for name, value in zip(schema.columns, nats.tolist(), strict=True):
+        assert float(shown[name]) == pytest.approx(value, abs=0.3)
+    assert "Pairs of columns that hang together most" in text
+    assert "Missing cells, rows that lack the same ones side by side" in text
+    assert "a word of its own in nearly every row; left out" in text
+
+
+def test_pairs_of_columns_are_those_that_hang_together(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=400)
+    rows = pd.DataFrame(
+        {
+            "a": x,
+            "b": x + 0.1 * rng.normal(size=400),
+            "c": rng.normal(size=400),
+            "w": np.where(x > 0, "up", "down"),
+            "v": rng.choice(["p", "q"], 400),
+        }
+    )
+    drawn = []
+    monkeypatch.setattr(
+        _column_exhibits,
+        "save_column_pairs",
+        lambda pairs, path, **_: drawn.extend((a.name, b.name) for a, b in pairs) or path,
+    )
+    data = load_data(rows)
+    _column_exhibits.draw_pairs(data, "test", data.view("test").slice(0, 40).numpy(), tmp_path / "x.png")
+    assert set(drawn[0]) == {"a", "b"}
+    assert {"w"} < set(drawn[1])
+    assert _column_exhibits.draw_missing(data, "test", tmp_path / "x.png") is None

@@ -19,8 +19,8 @@ def compressed_nats(levels: Tensor) -> Tensor:
 
     $$L(x) = 8 \ln 2 \cdot \min(\text{bytes of zlib, LZMA and, for pictures of 8 bits, PNG})$$
 
-    A likelihood prefers simple examples, whatever it has learnt: a blank picture is more likely than any digit. $-\log p(x) - L(x)$
-    takes that away: it is low where the model knows more of an example than a general compressor does, and high where it knows less.
+    A likelihood prefers simple examples, whatever it has learnt: a blank picture is more likely than any digit. $-\log P(x) - L(x)$, with the
+    probability of the whole numbers, takes that away: it is low where the model knows more of an example than a general compressor does, and high where it knows less.
 
     Args:
         levels: whole numbers from 0, `[N, *data]`; bytes, or up to 16 bits.

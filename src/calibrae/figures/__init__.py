@@ -12,6 +12,8 @@ from ._grids import save_grid as save_grid
 from ._grids import shrunk as shrunk
 from ._map import save_map as save_map
 from ._map import save_marginals as save_marginals
+from ._pairs import save_column_pairs as save_column_pairs
+from ._pairs import save_missing as save_missing
 from ._rate import save_rate as save_rate
 from ._rate import save_rate_distortion as save_rate_distortion
 from ._tables import save_histograms as save_histograms

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -54,6 +55,7 @@ class Scores:
         samples: `K`.
         seed: seed of all noise.
         split: split that was scored.
+        to_levels: nats from the density to the probability of whole numbers: `D log levels`.
         compress: to the compressed length of each example; `None` for data that are not whole numbers.
         attribute: from positions among them, or `None` for all, to where the reconstruction term comes from.
         notes: sentences on the examples that were scored, how they were read, and what some of them needed.
@@ -67,6 +69,7 @@ class Scores:
     split: AnySplit
     attribute: Callable[[Sequence[int] | None], Attribution] = field(repr=False)
     notes: tuple[str, ...] = ()
+    to_levels: float = 0.0
     compress: Callable[[], Tensor] | None = field(default=None, repr=False)
 
     @cached_property
@@ -84,8 +87,8 @@ class Scores:
 
     @property
     def corrected(self) -> Tensor:
-        """`-log p(x)` less the complexity, `[N]`, nats: low for what the model knows better than a general compressor does."""
-        return self.nll - self.complexity
+        """`-log P(x)` of the whole numbers less the complexity, `[N]`, nats: below 0 where the model would need fewer bits than a file."""
+        return self.nll + self.to_levels - self.complexity
 
     @cached_property
     def attribution(self) -> Attribution:
@@ -280,7 +283,8 @@ def score(
 
     notes = (*opened.notes(chosen), *far)
     shorten = compress if use.source.levels is not None and use.spec.preparation != "binarise" else None
-    return Scores(names, -bound, bits, importance_samples, seed, chosen, where, notes, shorten)
+    to_levels = 0.0 if levels is None else use.spec.data_dim * math.log(levels)
+    return Scores(names, -bound, bits, importance_samples, seed, chosen, where, notes, to_levels, shorten)
 
 
 def _with_prior(

@@ -19,6 +19,7 @@ from ..figures import save_calibration, save_curves, save_latents, save_marginal
 from ..figures.page import Figure, Section, Table, curves_plot, packed
 from ..functional import beta_in_conventions
 from ._codes import FEWEST, Method, code_map, has_umap
+from ._column_exhibits import column_rows, draw_missing, draw_pairs
 from ._draw import interpolate, reconstruct, sample, save_picture, traverse
 from ._over import save_rows_over_data
 from ._records import stored_request
@@ -63,6 +64,8 @@ class Exhibits:
         umap = self._drawn("Map by UMAP", self._umap)
         unusual = self._drawn("Most unusual examples", self._unusual)
         over = self._drawn("Samples over the data", self._marginals)
+        pairs = self._drawn("Pairs of columns", self._pairs)
+        missing = self._drawn("Missing cells", self._missing)
         kinds = [curves, *([over] if self.is_table else [samples]), rebuilt, walks, latents, where]
         sections = [
             Section("Curves", figures=_there(curves), tables=self._beta_tables()),
@@ -72,6 +75,7 @@ class Exhibits:
                 _there(rebuilt),
             ),
             Section("Samples", figures=_there(over if self.is_table else None, samples, noisy, between)),
+            Section("Columns", figures=_there(pairs, missing), tables=self._column_tables()),
             Section("Latents", self._latent_sentence(), _there(latents, rate, walks, where, near, umap)),
             Section(
                 "Calibration",
@@ -175,6 +179,25 @@ class Exhibits:
             f"Histograms of {min(24, len(names))} columns.",
             is_wide=True,
         )
+
+    def _pairs(self, path: Path) -> Figure | None:
+        if not (self.data.spec.columns and self.model.is_probabilistic):
+            return None
+        found = draw_pairs(self.data, self.split, self.data.preparation.in_units(self._draws(2000, noise=True)), path)
+        title = "Pairs of columns that hang together most: rows that came, and rows that were drawn"
+        return None if found is None else Figure(title, found.read_bytes(), "Two panels for each pair.", is_wide=True)
+
+    def _missing(self, path: Path) -> Figure | None:
+        found = draw_missing(self.data, self.split, path) if self.data.spec.columns else None
+        title = "Missing cells, rows that lack the same ones side by side"
+        return None if found is None else Figure(title, found.read_bytes(), "A line for each row.")
+
+    def _column_tables(self) -> list[Table]:
+        """What each column of a mixed table was taken for, and what it costs."""
+        if not self.data.spec.columns:
+            return []
+        found = attribute(self.model, [self.data.gather(self.split, self._positions, self.seed)]).per_element
+        return [column_rows(self.data, self.split, None if found is None else found.double().numpy())]
 
     def _traversal(self, path: Path) -> Figure:
         walks = traverse(self.model, self.data, n=8, steps=STEPS)

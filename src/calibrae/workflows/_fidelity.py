@@ -126,15 +126,15 @@ def _pair_error(made: np.ndarray, held_out: np.ndarray, is_category: np.ndarray)
     pairs = [(a, b) for a in range(len(is_category)) for b in range(a)]
     errors = [
         abs(
-            _association(made[:, a], made[:, b], is_category[[a, b]])
-            - _association(held_out[:, a], held_out[:, b], is_category[[a, b]])
+            association(made[:, a], made[:, b], is_category[[a, b]])
+            - association(held_out[:, a], held_out[:, b], is_category[[a, b]])
         )
         for a, b in pairs
     ]
     return float(np.mean(errors) / 2) if errors else 0.0
 
 
-def _association(a: np.ndarray, b: np.ndarray, is_category: np.ndarray) -> float:
+def association(a: np.ndarray, b: np.ndarray, is_category: np.ndarray) -> float:
     """Rank correlation of two numbers; Cramer's V where one is a category (numbers in ten groups of equal size)."""
     there = ~(np.isnan(a) | np.isnan(b))
     a, b = a[there], b[there]
