@@ -99,6 +99,8 @@ def test_columns_without_names_keep_their_places(tmp_path):
     np.testing.assert_array_equal(stored_rows(short.schema, tmp_path / "t.csv"), short.parts["all"])
     (tmp_path / "cut.csv").write_text("\n".join(line.split(",", 1)[1] for line in lines) + "\n")
     np.testing.assert_array_equal(stored_rows(short.schema, tmp_path / "cut.csv"), short.parts["all"])
+    (tmp_path / "one.csv").write_text(lines[0] + "\n")  # a line of words alone is no line of names
+    np.testing.assert_array_equal(stored_rows(short.schema, tmp_path / "one.csv"), short.parts["all"][:1])
     conditioned = open_source(tmp_path / "t.csv", DataOptions(header=False, condition="column 2"))
     assert [c.type for c in conditioned.schema.fields] == ["real", "ordinal", "binary"]
 

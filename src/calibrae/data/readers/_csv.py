@@ -69,7 +69,7 @@ def read_csv(files: Sequence[Path], root: Path, request: Request) -> Raw:
     condition = request.options.condition
     groups, notes = grouped(files, root)
     known = request.trained.columns if request.trained is not None and request.trained.is_named else ()
-    dialects = {file: dialect_of(file, request.options.header, known) for file in files}
+    dialects = {file: dialect_of(file, _header(request), known) for file in files}
     first = dialects[files[0]]
     _require_own_names(files[0].name, first.names)
     left_out = [condition] if condition is not None else []
@@ -106,6 +106,13 @@ def read_csv(files: Sequence[Path], root: Path, request: Request) -> Raw:
     notes += [note for file in files for note in dialects[file].notes]
     raw = Raw(str(root), parts, key, tuple(names) if is_named else (), first.units, notes=tuple(dict.fromkeys(notes)))
     return _conditioned(raw, groups, dialects, request)
+
+
+def _header(request: Request) -> bool | None:
+    """Whether there is a line of names, as far as it is known: rows for a model of words without names have none either."""
+    trained = request.trained
+    is_unnamed = trained is not None and trained.is_mixed and not trained.is_named
+    return False if is_unnamed and request.options.header is None else request.options.header
 
 
 def _require_own_names(file: str, names: Sequence[str]) -> None:

@@ -78,6 +78,7 @@ def _plain(table: Any) -> Any:
 def _without_marks(column: Any, field: Column | None, declared: Sequence[str]) -> Any:
     """A column with null for all that means a missing cell; one of numbers that are text, as numbers."""
     import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.types as pt
 
     if field is None:
@@ -91,27 +92,24 @@ def _without_marks(column: Any, field: Column | None, declared: Sequence[str]) -
             [pa.array(found.values, from_pandas=True).cast(pa.int64() if is_whole else pa.float64())]
         )
     if is_text:
-        marks = MISSING | {word.strip().lower() for word in declared}
-        return pa.chunked_array(
-            [
-                pa.array(
-                    [None if v is None or v.strip().lower() in marks else v for v in column.to_pylist()], column.type
-                )
-            ]
-        )
-    missing = np.isnan(found.values)
-    return pa.chunked_array([pa.array(column.to_pylist(), column.type, mask=missing)])
+        marks = pa.array(sorted(MISSING | {word.strip().lower() for word in declared}), column.type)
+        missing = pc.is_in(pc.utf8_lower(pc.utf8_trim_whitespace(column)), value_set=marks)
+    else:
+        missing = pa.array(np.isnan(found.values))
+    return pc.if_else(missing, pa.scalar(None, column.type), column)
 
 
 def _merged(came: Any, holes: Array, values: Sequence[Any]) -> Any:
     """A column whose holes have values, of its own type where that can hold them."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    own = [values[i] if hole else cell for i, (hole, cell) in enumerate(zip(holes, came.to_pylist(), strict=True))]
     try:
-        return pa.array(own, came.type)
-    except (pa.ArrowException, TypeError, ValueError, OverflowError):
-        pass
+        return pc.replace_with_mask(
+            came, pa.array(holes), pa.array([values[int(i)] for i in holes.nonzero()[0]], came.type)
+        )
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):  # as a word in a column of codes
+        own = [values[i] if hole else cell for i, (hole, cell) in enumerate(zip(holes, came.to_pylist(), strict=True))]
     if any(isinstance(value, str) for value in own):
         return pa.array([None if value is None else str(value) for value in own])
     return pa.array([None if value is None else float(value) for value in own])
