@@ -367,3 +367,20 @@ def test_two_columns_of_one_name_are_refused(tmp_path):
 def test_truth_values_among_numbers_are_a_binary_column():
     source = open_source(pd.DataFrame({"a": RNG.random(40) < 0.5, "x": RNG.normal(size=40)}))
     assert [column.type for column in source.schema.fields] == ["binary", "real"]
+
+
+@pytest.mark.parametrize("kind", ["int8", "uint16", "int64", "float32", "float64", "category", "bool"])
+def test_types_of_columns_come_back(kind):
+    values = pd.Series(
+        [f"w{i % 5}" for i in range(60)] if kind == "category" else np.arange(60) % (2 if kind == "bool" else 40)
+    )
+    frame = pd.DataFrame({"x": values.astype(kind), "w": list("ab") * 30})
+    source = open_source(frame)
+    back = as_frame(rows_of(source.schema, source.parts["all"]))
+    assert back["x"].dtype == frame["x"].dtype
+    assert back["x"].tolist() == frame["x"].tolist()
+    holes = source.parts["all"].copy()
+    holes[3, 0] = np.nan
+    back = as_frame(rows_of(source.schema, holes))["x"]
+    assert back.isna().sum() == 1
+    assert str(back.dtype).lower() in (kind, "object")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,6 +24,7 @@ FORMATS = (  # in the order in which they are tried
     "%Y-%m-%d %H:%M:%S.%f", "%Y-%m-%dT%H:%M:%S.%f", "%Y-%m-%dT%H:%M:%S.%fZ", "%Y-%m-%d %H:%M:%S%z", "%Y-%m-%dT%H:%M:%S%z",
     "%Y-%m-%d %H:%M:%S.%f%z", "%Y-%m-%dT%H:%M:%S.%f%z", "%H:%M", "%H:%M:%S",
 )  # fmt: skip
+DICTIONARY = "dictionary"  # type of words that came as categories of a data frame
 ARROW = "arrow:"  # what the format of a date begins with that was no text
 ORIGIN = datetime(1970, 1, 1)
 
@@ -74,7 +75,8 @@ def cells_of(
 
     if hasattr(column, "combine_chunks"):
         column = column.combine_chunks()
-    if pt.is_dictionary(column.type):
+    is_dictionary = pt.is_dictionary(column.type)
+    if is_dictionary:
         column = column.cast(column.type.value_type)
     kind = column.type
     if pt.is_boolean(kind):
@@ -92,7 +94,8 @@ def cells_of(
             f"a column must hold numbers, words, truth values, dates or times; {name!r} holds {kind}. Leave it out: columns={{{name!r}: "
             "'leave-out'}."
         )
-    return _of_text(name, column, declared, decimal, form, only_words=words)
+    found = _of_text(name, column, declared, decimal, form, only_words=words or is_dictionary)
+    return replace(found, dtype=DICTIONARY) if is_dictionary else found
 
 
 def without(values: Array, declared: Sequence[str]) -> Array:

@@ -12,9 +12,10 @@ import numpy as np
 from .._lattice import tidy
 from .._schema import Column, Schema
 from .._source import Array
-from ._cells import ARROW, ORIGIN, has_time
+from ._cells import ARROW, DICTIONARY, ORIGIN, has_time
 from ._types import LEFT_OUT
 
+NUMBERS = re.compile("u?int(8|16|32|64)|float|double|float32|float64")
 ZONE = re.compile(r"tz=([^\]]+)\]")
 
 
@@ -60,9 +61,23 @@ def rows_of(schema: Schema, stored: Array) -> Any:
     ordered = [columns[place] for place in sorted(columns)]
     dated = (*schema.fields, *constants)
     zones = {column.name: zone_of(column.form) for column in dated if zone_of(column.form)}
+    kinds = {column.name: column.dtype for column in dated}
     return pa.table(
-        {n: pa.array(values, pa.timestamp("us", tz=zones[n]) if n in zones else None) for n, values in ordered}
+        {n: _array(values, kinds[n], pa.timestamp("us", tz=zones[n]) if n in zones else None) for n, values in ordered}
     )
+
+
+def _array(values: list[Any], dtype: str, kind: Any) -> Any:
+    """Arrow array of cells, in the type in which the column came where that holds them."""
+    import pyarrow as pa
+
+    if kind is None and NUMBERS.fullmatch(dtype):
+        try:
+            return pa.array(values, pa.type_for_alias(dtype))
+        except pa.ArrowInvalid:  # means of whole numbers
+            return pa.array(values)
+    found = pa.array(values, kind)
+    return found.dictionary_encode() if dtype == DICTIONARY and len(found) else found
 
 
 def zone_of(form: str) -> str:
@@ -127,8 +142,8 @@ def as_frame(table: Any, like: Any = None) -> Any:
     frame = table.to_pandas()
     for name, values in frame.items():
         field = table.schema.field(name)
-        if str(field.type) == "int64" and values.dtype.kind == "f":
-            frame[name] = values.astype("Int64")
+        if "int" in str(field.type) and values.dtype.kind == "f":
+            frame[name] = values.astype(str(field.type).replace("ui", "UI").replace("i", "I"))
     if like is not None and hasattr(like, "index") and len(like) == len(frame):
         frame.index = like.index
     return frame
