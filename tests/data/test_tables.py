@@ -230,11 +230,28 @@ def held_out_words(frame, seed):
 
 def test_a_column_must_vary_in_the_training_split():
     frame = pd.DataFrame({"a": ["x"] * 49 + ["y"], "b": np.arange(50) / 7})
-    held_out = (seed for seed in range(99) if "y" in held_out_words(frame, seed))
-    with pytest.raises(DataError, match=r"'a' has one value there.*leave-out"):
-        load_data(frame, cb.DataOptions(split_seed=next(held_out)))
+    seed = next(seed for seed in range(99) if "y" in held_out_words(frame, seed))
+    data = load_data(frame, cb.DataOptions(split_seed=seed))
+    assert data.source.columns == ("b",)
+    assert [(c.name, c.categories) for c in data.source.schema.left_out] == [("a", ("x",))]
+    assert any("1 column of one value in the training split left out: a" in note for note in data.source.notes)
     parts = {"train": frame[:40], "test": frame[40:]}
     assert [column.name for column in load_data(parts).source.schema.left_out] == ["a"]
+    with pytest.raises(DataError, match=r"must vary in the training split|no column is left to model"):
+        load_data(frame[["a"]], cb.DataOptions(split_seed=seed))
+
+
+def test_a_run_without_such_a_column_reads_its_data_again(tmp_path):
+    frame = pd.DataFrame({"a": ["x"] * 49 + ["y"], "b": np.arange(50) / 7, "c": list("pq") * 25})
+    seed = next(seed for seed in range(99) if "y" in held_out_words(frame, seed))
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    data = load_data(str(tmp_path / "t.csv"), cb.DataOptions(split_seed=seed))
+    model = cb.build(spec=data.spec, latent_dim=1, network="linear")
+    cb.fit(model, data, tmp_path / "run", epochs=1, quiet=True, pictures=False, compile="off")
+    run = cb.open_run(tmp_path / "run")
+    assert np.isfinite(run.evaluate().elbo_nats)
+    assert list(run.sample_frame(3)) == ["a", "b", "c"]
+    assert list(run.impute(frame)) == ["a", "b", "c"]
 
 
 def test_the_transform_makes_the_training_values_normal():

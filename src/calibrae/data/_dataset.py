@@ -23,6 +23,7 @@ from ._source import Array, DataOptions, Source
 from ._splits import duplicates, split_views, unsplit_views
 from ._trained import require_range
 from ._view import Joined, View
+from .tables import varying
 
 DEQUANTISE_STREAM = 1
 NUMBERS_AT_ONCE = 1 << 24
@@ -305,6 +306,9 @@ def load_data(
         source, options = with_condition(source, condition), replace(options, condition=GIVEN)
     views, provenance = split_views(source, options) if split else unsplit_views(source)
     if preparation is None:
+        if source.schema.is_mixed:
+            source = varying(source, views["train"].slice(0, len(views["train"])).numpy())
+            views, provenance = split_views(source, options) if split else unsplit_views(source)
         source = _with_notes(source, duplicates(views))
     else:
         source = _with_notes(source, _outside(source, preparation))

@@ -15,3 +15,4 @@ from ._rows import not_given_back as not_given_back
 from ._rows import rows_of as rows_of
 from ._stored import stored_rows as stored_rows
 from ._types import column_table as column_table
+from ._varying import varying as varying
