@@ -25,7 +25,7 @@ class AuditPage:
     """Widgets of the page, and what they do.
 
     Args:
-        bench: what the pages share.
+        bench: objects that the pages share.
     """
 
     def __init__(self, bench: Bench) -> None:

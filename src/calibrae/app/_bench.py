@@ -172,7 +172,7 @@ def image(what: str, name: str, **how: Any) -> gr.Image:
     """Place for a picture, whose title is drawn in it; it shows once there is one.
 
     Args:
-        what: what it shows, for those who cannot see it.
+        what: words for those who cannot see it.
         name: name of the element.
         how: further settings of the widget.
     """

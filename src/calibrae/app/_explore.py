@@ -21,7 +21,7 @@ class ExplorePage:
     """Widgets of the page, and what they do. Every answer is seeded, in eval mode, and says which scale it used.
 
     Args:
-        bench: what the pages share.
+        bench: objects that the pages share.
     """
 
     def __init__(self, bench: Bench) -> None:

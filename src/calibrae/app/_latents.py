@@ -35,7 +35,7 @@ class WalkTab:
     """Walks along the latents in pages, from an example or from the prior's mean, and a slider for each latent.
 
     Args:
-        bench: what the pages share.
+        bench: objects that the pages share.
         asked: widgets of the run, the split and the seed.
     """
 
@@ -151,7 +151,7 @@ class MapTab:
     """A map of the codes of a split, on which a click shows the example.
 
     Args:
-        bench: what the pages share.
+        bench: objects that the pages share.
         asked: widgets of the run, the split and the seed.
     """
 

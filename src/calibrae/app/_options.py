@@ -24,9 +24,9 @@ class Option:
 
     Attributes:
         name: name of the option, with `_`.
-        label: what the page calls it.
+        label: name of it on the page.
         value: default, which is not written on the command line.
-        info: what it means.
+        info: its meaning.
         choices: words to choose from; `None` for free text or a switch.
         is_free: whether other words may be typed.
         kind: `int` or `float` for a number.

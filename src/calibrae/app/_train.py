@@ -29,7 +29,7 @@ class TrainPage:
     """Widgets of the page, and what they do.
 
     Args:
-        bench: what the pages share.
+        bench: objects that the pages share.
     """
 
     def __init__(self, bench: Bench) -> None:

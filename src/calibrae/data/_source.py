@@ -107,7 +107,7 @@ class Raw:
         parts: arrays `[N, *data]` of numbers; perhaps memory-mapped.
         fingerprint: hash of the content; computed from the arrays where it is empty.
         columns: names of a table's columns.
-        words: what the codes `0, 1, ...` of a column of words stand for, by its name.
+        words: words that the codes `0, 1, ...` of a column stand for, by its name.
         dates: format of a column of dates, by its name; its numbers are days or seconds since 1970.
         dtypes: type in which a column came, by its name.
         units: unit of a column by its name, where one was given.

@@ -58,7 +58,7 @@ def conformal_p_values(calibration: Tensor, strangeness: Tensor) -> Tensor:
 
     Args:
         calibration: strangeness of rows that neither training nor selection saw, `[n]`.
-        strangeness: of the rows that are judged, `[m]`.
+        strangeness: strangeness of the rows that are judged, `[m]`.
 
     Returns:
         `[m]`, float64.

@@ -31,7 +31,7 @@ class TableColumn:
         name: name of the column.
         data: values that came, `[N]`; NaN where a cell is missing.
         made: values that were drawn, `[M]`.
-        words: what codes stand for; empty for numbers.
+        words: words that codes stand for; empty for numbers.
     """
 
     name: str

@@ -29,6 +29,7 @@ from ._rate import ACTIVE_ABOVE as ACTIVE_ABOVE
 from ._rate import LinearCode as LinearCode
 from ._rate import active_latents as active_latents
 from ._rate import linear_code as linear_code
+from ._reconstruction import HALF_LOG_TWO_PI as HALF_LOG_TWO_PI
 from ._reconstruction import bernoulli_nll as bernoulli_nll
 from ._reconstruction import bernoulli_nll_sum as bernoulli_nll_sum
 from ._reconstruction import gaussian_nll as gaussian_nll

@@ -9,8 +9,8 @@ import torch.nn.functional as F  # noqa: N812 (the field's name for it)
 from torch import Tensor
 
 from ._checks import require_same_shape
+from ._reconstruction import HALF_LOG_TWO_PI
 
-HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 STIRLING = 16.0  # counts from which Stirling's series, to its second term, is exact to 1e-9
 
 

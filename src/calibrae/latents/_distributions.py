@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import singledispatch
 from typing import Any, final
 
@@ -22,7 +21,6 @@ from .. import functional
 from ..acceleration import in_double
 from ..errors import NoDensityError, ShapeError
 
-HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 NO_DENSITY = (
     "a plain autoencoder's code is a point, so it has no density, KL or ELBO. Train a probabilistic model, as in "
     '`build("sigma-vae", ...)`.'
@@ -81,7 +79,7 @@ class StandardNormal(DiagonalGaussian):
         super().__init__(zeros, zeros)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        return -(0.5 * value.square() + HALF_LOG_TWO_PI).sum(-1)
+        return -(0.5 * value.square() + functional.HALF_LOG_TWO_PI).sum(-1)
 
 
 @final
@@ -196,7 +194,7 @@ def log_prob_of(q: Distribution, z: Tensor, eps: Tensor | None) -> Tensor:
         eps: standard normal noise that `reparameterise` turned into them, if it did.
     """
     if eps is not None and type(q) is DiagonalGaussian:
-        return -(0.5 * eps.square() + (q.log_std + HALF_LOG_TWO_PI)).sum(-1)
+        return -(0.5 * eps.square() + (q.log_std + functional.HALF_LOG_TWO_PI)).sum(-1)
     log_prob: Tensor = q.log_prob(z)
     return log_prob
 

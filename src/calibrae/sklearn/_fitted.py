@@ -32,9 +32,9 @@ class Fitted:
 
     Attributes:
         model: in eval mode.
-        preparation: of the table.
+        preparation: preparation of the table.
         history: terms per epoch.
-        notes: what was assumed or left out, in sentences.
+        notes: sentences on each assumption and each omission.
         eps: standard normal noise of every row's importance weights, `[K, 1, d]`.
     """
 

@@ -34,7 +34,7 @@ class CalibratedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TableMode
     Attributes:
         model_: trained model and what belongs to it.
         n_iter_: epochs that were trained.
-        notes_: what was assumed or left out, in sentences.
+        notes_: sentences on each assumption and each omission.
 
     Examples:
         >>> import numpy as np

@@ -79,7 +79,7 @@ class Watch:
         calibrated_on: number of calibration rows.
         columns: p-value of each element's own part, `[N, D]`, flattened; `None` where parts cannot be told.
         strangest: element with the smallest p-value of each example, `[N]`; of several the one that is strangest.
-        drift: what is to be said of the file as a whole, in a sentence.
+        drift: a sentence on the file as a whole.
     """
 
     scores: Scores

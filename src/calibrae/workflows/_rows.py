@@ -46,7 +46,7 @@ class Synthetic:
     Attributes:
         rows: data frame of pandas (an Arrow table without pandas), with the columns and types of the table that came.
         effective_samples: effective number of latents behind rows with given cells; `None` for rows that were drawn freely.
-        notes: what was assumed or left out, in sentences.
+        notes: sentences on each assumption and each omission.
     """
 
     rows: Any
@@ -133,7 +133,7 @@ class Imputation:
             probable one; or with several draws of each row, whose number is in the first column, `draw`.
         effective_samples: effective number of latents of each row, `[N]`.
         filled: number of cells that were filled.
-        notes: what was assumed, in sentences.
+        notes: sentences on each assumption.
     """
 
     rows: Any

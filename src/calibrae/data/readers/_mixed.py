@@ -20,7 +20,7 @@ def needs_types(schema: Any, request: Request, left_out: Sequence[str] = ()) -> 
 
     Args:
         schema: Arrow schema.
-        request: what was asked for.
+        request: options of the reading, and the schema of a trained model.
         left_out: columns that are not modelled.
     """
     if request.options.columns is not None or request.options.missing:
@@ -53,7 +53,7 @@ def read_mixed(
     Args:
         name: name of the data.
         tables: Arrow table of each part, all with the same columns.
-        request: what was asked for.
+        request: options of the reading, and the schema of a trained model.
         left_out: columns that are not modelled.
         decimal: decimal point of numbers in text.
         fingerprint: hash of the content.

@@ -35,10 +35,10 @@ class Cells:
 
     Attributes:
         values: numbers, codes of words, or days and seconds, float64 `[N]`; NaN where a cell is missing.
-        words: what a code stands for, sorted; `None` for numbers and dates.
+        words: words that the codes stand for, sorted; `None` for numbers and dates.
         date: format of a date; empty for other columns.
         dtype: type in which it came.
-        note: what was assumed, in a sentence; empty for nothing.
+        note: a sentence on what was assumed; empty for nothing.
     """
 
     values: Array

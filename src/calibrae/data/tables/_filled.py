@@ -45,7 +45,7 @@ def fill(schema: Schema, table: Any, order: Sequence[int], estimates: Array) -> 
     """The table with estimates in its missing cells, and their number.
 
     Args:
-        schema: of a mixed table.
+        schema: schema of a mixed table.
         table: from `table_as_came`.
         order: position of each column of the schema in it.
         estimates: numbers and codes, `[N, D]`.

@@ -13,7 +13,7 @@ from .._scan import has_missing
 from .._schema import Column, Schema, channel_names
 from .._source import Array, DataOptions, Part, Raw
 from ._cells import without
-from ._types import LEFT_OUT, Cells, codes_of, column_of, require_known, say_types, say_unknown
+from ._types import LEFT_OUT, ColumnValues, codes_of, column_of, require_known, say_types, say_unknown
 
 
 def is_mixed(raw: Raw, options: DataOptions) -> bool:
@@ -68,7 +68,7 @@ def fingerprint_of(parts: Mapping[Part, Array]) -> str:
     return "-".join(hash_array(np.where(np.isnan(array), np.nan, array))[:16] for array in parts.values())
 
 
-def _cells(raw: Raw, parts: dict[Part, Array], names: Sequence[str], i: int) -> Cells:
+def _cells(raw: Raw, parts: dict[Part, Array], names: Sequence[str], i: int) -> ColumnValues:
     kept = [array for part, array in parts.items() if part != "test"] or list(
         parts.values()
     )  # test rows settle nothing
@@ -77,7 +77,7 @@ def _cells(raw: Raw, parts: dict[Part, Array], names: Sequence[str], i: int) -> 
     dtype = raw.dtypes.get(name, str(next(iter(raw.parts.values())).dtype))
     resolution = max(resolution_of(array, raw.resolution) for array in raw.parts.values())
     there = values[~np.isnan(values)]
-    return Cells(name, there, rows, raw.words.get(name), raw.dates.get(name, ""), dtype, resolution or 2.0**-52)
+    return ColumnValues(name, there, rows, raw.words.get(name), raw.dates.get(name, ""), dtype, resolution or 2.0**-52)
 
 
 def _stored(array: Array, fields: Sequence[Column], raw: Raw, unknown: dict[str, int]) -> Array:

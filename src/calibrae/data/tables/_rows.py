@@ -23,7 +23,7 @@ def in_table_units(schema: Schema, values: Array) -> Array:
     """Numbers and codes as they are stored: levels and whole numbers rounded, codes within their range, numbers within that of training.
 
     Args:
-        schema: of a mixed table.
+        schema: schema of a mixed table.
         values: in the units of the table, `[N, D]`.
     """
     found = np.asarray(values, dtype=np.float64).copy()
@@ -47,7 +47,7 @@ def rows_of(schema: Schema, stored: Array) -> Any:
     """Arrow table of stored rows with the columns, types and order of the table that came. Constants are filled in again.
 
     Args:
-        schema: of a mixed table.
+        schema: schema of a mixed table.
         stored: numbers and codes, `[N, D]`; NaN for a missing cell.
     """
     import pyarrow as pa

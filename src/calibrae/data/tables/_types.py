@@ -30,14 +30,14 @@ CHOICES: tuple[ColumnType, ...] = (
 
 @final
 @dataclass(frozen=True)
-class Cells:
+class ColumnValues:
     """Values of one column over all parts, and what is known of it.
 
     Attributes:
         name: name of the column.
-        values: those that are there, float64.
+        values: values that are there, float64.
         rows: number of rows.
-        words: what codes stand for; `None` for numbers.
+        words: words that codes stand for; `None` for numbers.
         date: format of a date, or empty.
         dtype: type in which it came.
         resolution: relative spacing of its floats.
@@ -57,7 +57,7 @@ class Cells:
         return 1.0 - len(self.values) / max(1, self.rows)
 
 
-def column_of(cells: Cells, position: int, asked: str | None) -> Column:
+def column_of(cells: ColumnValues, position: int, asked: str | None) -> Column:
     """Column with its type, from its values or as it was asked for.
 
     Raises:
@@ -82,7 +82,7 @@ def column_of(cells: Cells, position: int, asked: str | None) -> Column:
     return _with_levels(column, cells, own)
 
 
-def _guessed(cells: Cells, own: Array) -> tuple[ColumnType, str]:
+def _guessed(cells: ColumnValues, own: Array) -> tuple[ColumnType, str]:
     """Type of a column, and the reason in a few words."""
     count = len(cells.values)
     if len(own) < 2:
@@ -96,7 +96,7 @@ def _guessed(cells: Cells, own: Array) -> tuple[ColumnType, str]:
     return _of_numbers(cells, own, count)
 
 
-def _of_numbers(cells: Cells, own: Array, count: int) -> tuple[ColumnType, str]:
+def _of_numbers(cells: ColumnValues, own: Array, count: int) -> tuple[ColumnType, str]:
     whole, width = bool((own == np.rint(own)).all()), float(own[-1] - own[0])
     if whole and len(own) == count and count > FEW_ROWS and width == count - 1:
         return "identifier", "counts the rows"
@@ -116,7 +116,7 @@ def _of_numbers(cells: Cells, own: Array, count: int) -> tuple[ColumnType, str]:
     return "real", "numbers"
 
 
-def _of_words(cells: Cells, own: Array, count: int) -> tuple[ColumnType, str]:
+def _of_words(cells: ColumnValues, own: Array, count: int) -> tuple[ColumnType, str]:
     assert cells.words is not None
     if len(own) == 2:
         return "binary", "two words" if cells.dtype != "bool" else "truth values"
@@ -133,7 +133,7 @@ def _skewness(values: Array) -> float:
     return abs(float((centred**3).mean())) / spread**3 if spread > 0 else 0.0
 
 
-def _require_possible(cells: Cells, own: Array, asked: str) -> None:
+def _require_possible(cells: ColumnValues, own: Array, asked: str) -> None:
     """Raise `DataError` if a type has no meaning for the values of a column."""
     whole = cells.words is None and bool((own == np.rint(own)).all())
     wrong = {
@@ -151,7 +151,7 @@ def _require_possible(cells: Cells, own: Array, asked: str) -> None:
         raise DataError(f"a column that is {asked} must hold {needed}; {cells.name!r} does not. Ask for another type.")
 
 
-def _with_levels(column: Column, cells: Cells, own: Array) -> Column:
+def _with_levels(column: Column, cells: ColumnValues, own: Array) -> Column:
     """The column with its categories, levels or step."""
     if column.type in LEFT_OUT:
         return replace(column, categories=tuple(_plain(cells, v) for v in own[:1]) if column.type == "constant" else ())
@@ -184,7 +184,7 @@ def _with_levels(column: Column, cells: Cells, own: Array) -> Column:
     return replace(column, kind="lattice", low=lattice.low, step=lattice.step, levels=lattice.levels)
 
 
-def _plain(cells: Cells, value: float) -> Any:
+def _plain(cells: ColumnValues, value: float) -> Any:
     """What a value stands for: a word, a truth value, or the number itself."""
     if cells.words is not None:
         return cells.words[int(value)]

@@ -15,7 +15,6 @@ from ... import functional
 from ..._types import ColumnModel
 from ._head import Head
 
-HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 LEAST_SPREAD = 1e-3  # of a normal score: a value that many rows share must not draw a density without bound
 NODES = 32  # of Gauss-Hermite quadrature
 
@@ -107,7 +106,7 @@ class GaussianHead(Head):
         score, log_slope = self.transform(x)
         log_sigma = self.spread()
         error = (score - outputs) * (-log_sigma).exp()
-        found: Tensor = log_slope - log_sigma - HALF_LOG_TWO_PI - 0.5 * error.square()
+        found: Tensor = log_slope - log_sigma - functional.HALF_LOG_TWO_PI - 0.5 * error.square()
         return found
 
     def mean(self, outputs: Tensor) -> Tensor:
