@@ -9,10 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from torch.distributions import NegativeBinomial, Poisson
 
 import calibrae as cb
-from calibrae import functional
 from calibrae.data import DataOptions, load_data, open_source
 from calibrae.data.tables import as_frame, rows_of, stored_cell, stored_rows
 from calibrae.errors import DataError
@@ -204,17 +202,6 @@ def test_an_alarm_is_calibrated_anew_for_another_model(tmp_path):
     cb.watch(again, frame(10, 5), false_alarm_rate=0.2, seed=9)
 
 
-@pytest.mark.parametrize("count", [0.0, 3.0, 40.0, 1e4, 1e6])
-def test_large_counts_keep_their_digits_in_float32(count):
-    x, log_mean, log_size = torch.tensor([count]), torch.tensor([np.log(count + 2.0)]), torch.tensor([0.3])
-    wide = [t.double() for t in (x, log_mean.float(), log_size)]
-    known = NegativeBinomial(wide[2].exp(), logits=wide[1] - wide[2]).log_prob(wide[0])
-    found = functional.negative_binomial_nll(x, log_mean.float(), log_size)
-    torch.testing.assert_close(found.double(), -known, rtol=2e-6, atol=2e-4)
-    known = Poisson(wide[1].exp()).log_prob(wide[0])
-    torch.testing.assert_close(functional.poisson_nll(x, log_mean.float()).double(), -known, rtol=1e-5, atol=3e-3)
-
-
 def test_a_narrow_column_far_from_zero_is_real():
     values = 1e8 + np.exp(RNG.normal(size=200))
     source = open_source(pd.DataFrame({"x": values, "w": list("ab") * 100}))
@@ -321,7 +308,7 @@ def test_a_damaged_copy_of_a_run_is_not_needed_for_these(tmp_path):
 
 @pytest.mark.parametrize(
     ("first", "is_header"),
-    [("39,State-gov,Male", False), ("age,work,sex", True), ("age,2019,sex", True), ("p,Private,Female", False)],
+    [("39,State-gov,Male", False), ("age,work,sex", True), ("age,2019,sex", True), ("p,Private,Female", True)],
 )
 def test_a_first_line_of_words_that_come_again_is_an_example(tmp_path, first, is_header):
     lines = [first, *["41,Private,Female", "17,State-gov,Male", "28,Private,Male"] * 15]
@@ -384,3 +371,89 @@ def test_types_of_columns_come_back(kind):
     back = as_frame(rows_of(source.schema, holes))["x"]
     assert back.isna().sum() == 1
     assert str(back.dtype).lower() in (kind, "object")
+
+
+def test_all_categories_come_back_and_names_that_are_no_text(tmp_path):
+    came = pd.DataFrame({0: pd.Categorical(list("abc") * 30), 1: RNG.normal(size=90)})
+    came.loc[::9, 1] = np.nan
+    run = fitted(came, tmp_path / "run")
+    assert run.sample_frame(1)["0"].dtype == came[0].dtype
+    filled = run.impute(came)
+    assert list(filled.columns) == [0, 1]
+    assert filled[0].tolist() == came[0].tolist()
+
+
+@pytest.mark.parametrize(("unit", "seconds"), [("D", 86400.0), ("h", 3600.0), ("min", 60.0), ("s", 1.0)])
+def test_times_keep_to_their_step(tmp_path, unit, seconds):
+    start = pd.Timestamp("2020-01-01 05:30:10")
+    moments = start + pd.to_timedelta(RNG.permutation(300)[:90], unit)
+    run = fitted(pd.DataFrame({"when": moments, "w": list("ab") * 45}), tmp_path / "run")
+    assert run.preparation.schema.fields[0].step == seconds
+    drawn = run.sample_frame(50)["when"]
+    assert not ((drawn - start).dt.total_seconds() % seconds).any()
+
+
+def with_dates(count=90):
+    days = pd.Timestamp("2020-01-01") + pd.to_timedelta(RNG.permutation(700)[:count], "D")
+    return pd.DataFrame(
+        {"date": days, "ts": days.tz_localize("Europe/Rome"), "text": days.strftime("%d/%m/%Y"), "ok": RNG.random(count) < 0.5,
+         "zip": RNG.choice(["01", "7", "007"], count), "site": "north"}
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["date", "ts", "text", "ok", "zip"])
+@pytest.mark.parametrize("nothing", [None, np.nan, pd.NaT])
+def test_a_column_without_any_value_is_filled_in_its_own_type(tmp_path_factory, name, nothing):
+    came = with_dates()
+    run = fitted(came, tmp_path_factory.mktemp("run") / "run")
+    new = came[:5].copy()
+    new[name] = nothing
+    found = run.impute(new)
+    assert found[name].notna().all()
+    kind = found[name].dtype
+    assert kind == came[name].dtype or (name in ("date", "ts") and kind.kind == "M"), kind
+
+
+def test_filled_dates_are_written_as_those_beside_them(tmp_path):
+    came = with_dates()
+    run = fitted(came, tmp_path / "run")
+    new = came[:6].copy()
+    new["text"] = came["date"][:6].dt.strftime("%Y-%m-%d")  # training had %d/%m/%Y
+    new["date"] = came["date"][:6].dt.strftime("%Y-%m-%d")  # training had timestamps
+    new.loc[[0, 2], ["text", "date"]] = None
+    found = run.impute(new)
+    for name in ("text", "date"):
+        assert found[name].str.fullmatch(r"\d{4}-\d\d-\d\d").all()
+        assert (found[name] == new[name])[[1, 3, 4, 5]].all()
+    new["text"] = came["date"][:6]
+    new.loc[0, "text"] = pd.NaT
+    assert run.impute(new)["text"].dtype.kind == "M"
+
+
+def test_words_that_come_as_numbers_stay_as_they_came(tmp_path):
+    run = fitted(with_dates(), tmp_path / "run")
+    new = with_dates()[:4]
+    new["zip"] = [np.nan, 7.0, 1.0, 99.0]  # training had "01", "7" and "007"
+    found = run.impute(new)
+    assert found["zip"].dtype == float
+    assert found["zip"].tolist()[1:] == [7.0, 1.0, 99.0]
+    new.loc[3, "site"] = None
+    said = cb.impute(run, new).notes
+    assert any("not modelled keep their empty cells: site" in note for note in said)
+
+
+@pytest.mark.parametrize(
+    ("first", "row", "is_header"),
+    [
+        ("a,12.19,2.0,,18/01/2022", "b,{i}.25,3.0,7,{d:02}/03/2022", False),  # dates are rows
+        ("sex,age,city", "{sex},{i},city", True),  # a word above numbers is a name
+        ("sex,born", "sex,{d:02}/03/2022", True),
+        ("x,2020-01-01,2020-01-02", "{sex},{i}.5,{d}", True),  # dates above numbers
+    ],
+)
+def test_a_line_of_names_is_known_by_what_stands_below(tmp_path, first, row, is_header):
+    lines = [first, *(row.format(i=i, d=1 + i % 28, sex="sex" if i == 3 else "mf"[i % 2]) for i in range(60))]
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+    source = open_source(tmp_path / "t.csv")
+    assert source.schema.is_named == is_header
+    assert len(source.parts["all"]) == 61 - is_header

@@ -179,3 +179,37 @@ def test_the_published_imputation_of_breast_cancer(latents, error, nats):
 def test_factors_must_be_fewer_than_columns():
     with pytest.raises(ArgumentError, match="fewer than columns"):
         functional.factor_with_missing(torch.randn(9, 3), 3)
+
+
+@pytest.mark.parametrize("count", [0.0, 3.0, 40.0, 1e4, 1e6])
+def test_large_counts_keep_their_digits_in_float32(count):
+    x, log_mean, log_size = torch.tensor([count]), torch.tensor([math.log(count + 2.0)]), torch.tensor([0.3])
+    wide = [t.double() for t in (x, log_mean.float(), log_size)]
+    known = NegativeBinomial(wide[2].exp(), logits=wide[1] - wide[2]).log_prob(wide[0])
+    found = functional.negative_binomial_nll(x, log_mean.float(), log_size)
+    torch.testing.assert_close(found.double(), -known, rtol=2e-6, atol=2e-4)
+    known = Poisson(wide[1].exp()).log_prob(wide[0])
+    torch.testing.assert_close(functional.poisson_nll(x, log_mean.float()).double(), -known, rtol=1e-5, atol=3e-3)
+
+
+@pytest.mark.parametrize("log_size", [-3.0, 0.3, 2.7, 2.9, 6.0, 10.0, 14.0, 20.0])
+@pytest.mark.parametrize("count", [0.0, 1.0, 3.0, 15.0, 16.0, 200.0, 1e5])
+@pytest.mark.parametrize("log_mean", [-2.0, 0.0, 1.0, 5.0, 11.0])
+def test_counts_of_every_size_keep_value_and_gradient_in_float32(count, log_mean, log_size):
+    found = [torch.tensor(v, requires_grad=True) for v in (log_mean, log_size)]
+    value = functional.negative_binomial_nll(torch.tensor(count), *found)
+    value.backward()
+    known = [v.detach().double().requires_grad_() for v in found]
+    exact = negative_binomial(torch.tensor(count, dtype=torch.float64), *known)
+    exact.backward()
+    torch.testing.assert_close(value.double(), exact, rtol=1e-5, atol=1e-4)
+    for own, other in zip(found, known, strict=True):
+        torch.testing.assert_close(own.grad.double(), other.grad, rtol=2e-3, atol=2e-3)
+
+
+def negative_binomial(x, log_mean, log_size):
+    """By the sum over log(r + k), k < x, which cancels nothing."""
+    r, mean = log_size.exp(), log_mean.exp()
+    steps = torch.arange(int(x), dtype=torch.float64)
+    rising = torch.log1p(steps / r).sum()  # log of Gamma(x + r) / (Gamma(r) r^x)
+    return torch.lgamma(x + 1) - rising - x * log_mean + (x + r) * torch.log1p(mean / r)

@@ -113,7 +113,7 @@ def poisson_nll(x: Tensor, log_mean: Tensor) -> Tensor:
     small = log_mean.exp() - x * log_mean + torch.lgamma(x + 1.0)
     large = x.clamp_min(STIRLING)
     apart = large.log() - log_mean
-    series = HALF_LOG_TWO_PI + 0.5 * large.log() + 1.0 / (12.0 * large) - 1.0 / (360.0 * large**3)
+    series = HALF_LOG_TWO_PI + 0.5 * large.log() + _series(large)
     return torch.where(x < STIRLING, small, large * (torch.expm1(-apart) + apart) + series)
 
 
@@ -137,18 +137,39 @@ def negative_binomial_nll(x: Tensor, log_mean: Tensor, log_size: Tensor) -> Tens
         tensor([0.6931])
     """
     size, odds = log_size.exp(), log_mean - log_size
-    apart = _log_gamma_ratio(x, size)
-    return torch.lgamma(size) - apart + x * F.softplus(-odds) + size * F.softplus(odds)
+    edge = STIRLING + 0.01 * x  # of the size: above it the first formula cancels, far below it the others do
+    is_large, is_poisson = x >= STIRLING, size >= edge
+    count, r = (
+        x.clamp_min(STIRLING),
+        size.clamp_min(STIRLING),
+    )  # what a series is not taken for must have a gradient too
+    small = (
+        torch.lgamma(size)
+        - _log_gamma_ratio(x, torch.minimum(size, edge))
+        + x * F.softplus(-odds)
+        + size * F.softplus(odds)
+    )
+    few = torch.lgamma(x + 1.0) - x * log_mean + (x + r) * F.softplus(log_mean - r.log())
+    few = few - (x + r - 0.5) * torch.log1p(x / r) + x - (_series(x + r) - _series(r))
+    apart, share = (log_mean - count.log()).clamp_max(80.0), count / (count + r)
+    many = count * (torch.log1p(share * torch.expm1(apart)) / share - apart)
+    many = many + HALF_LOG_TWO_PI + 0.5 * count.log() + _series(count) + 0.5 * torch.log1p(count / r)
+    many = many - (_series(count + r) - _series(r))
+    return torch.where(is_poisson, torch.where(is_large, many, few), small)
+
+
+def _series(x: Tensor) -> Tensor:
+    r"""Rest of Stirling's formula, $\log\Gamma(x) - (x - \frac12) \log x + x - \frac12 \log 2\pi$, from 16 on exact to 1e-9."""
+    return 1.0 / (12.0 * x) - 1.0 / (360.0 * x**3)
 
 
 def _log_gamma_ratio(x: Tensor, size: Tensor) -> Tensor:
-    r"""$\log\Gamma(x + r) - \log\Gamma(x + 1)$; for a large $x$ by Stirling's series, since the two agree in all digits of float32."""
+    r"""$\log\Gamma(x + r) - \log\Gamma(x + 1)$ of a small $r$; of a large $x$ by Stirling's series, since the two agree in many digits."""
     small = torch.lgamma(x + size) - torch.lgamma(x + 1.0)
     one = x.clamp_min(STIRLING) + 1.0
     more = size - 1.0
     own = one + more
-    series = (1.0 / own - 1.0 / one) / 12.0 - (1.0 / own**3 - 1.0 / one**3) / 360.0
-    large = more * one.log() + (own - 0.5) * torch.log1p(more / one) - more + series
+    large = more * one.log() + (own - 0.5) * torch.log1p(more / one) - more + _series(own) - _series(one)
     return torch.where(x < STIRLING, small, large)
 
 

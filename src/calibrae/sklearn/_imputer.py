@@ -52,9 +52,9 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, TableModel):  # type: igno
         filled = self.model_.rows(stored, rows)
         if isinstance(rows, np.ndarray):
             return np.where(np.isnan(rows), filled, rows)
-        result = rows.copy()
+        result, known = rows.copy(), {str(name): filled[name] for name in filled.columns}
         for i, name in enumerate(map(str, result.columns)):
             own = result.iloc[:, i]
-            if name in filled.columns and own.isna().any():
-                result.isetitem(i, own.where(own.notna(), filled[name]))
+            if name in known and own.isna().any():
+                result.isetitem(i, own.where(own.notna(), known[name]))
         return result if hasattr(X, "iloc") else result.to_numpy()

@@ -16,7 +16,7 @@ from torch import Tensor
 from .._noise import mixed_seed
 from .._types import AnySplit
 from ..data import Data, Schema, is_frame, listed
-from ..data.tables import as_frame, fill, in_table_units, not_given_back, rows_of, stored_cell, table_as_came
+from ..data.tables import CameTable, as_frame, fill, in_table_units, not_given_back, rows_of, stored_cell, table_as_came
 from ..errors import ArgumentError
 from ..likelihoods import MixedRow
 from ..models import evaluating, sample_data, sample_latents, seeded
@@ -177,10 +177,9 @@ def impute(
     )
     filled, effective = _filled(run, found, split if data is None else "all", stored, draws, samples, seed)
     estimates = [in_table_units(schema, one) for one in filled]
-    came, order = (rows_of(schema, stored.numpy()), None) if data is None else table_as_came(schema, data)
-    if order is None:
-        order = [came.column_names.index(name) for name in schema.columns]
-    rows, count, holes = _written(schema, came, order, estimates, draws)
+    came = _own(schema, stored.numpy()) if data is None else table_as_came(schema, data)
+    rows, holes = _written(schema, came, estimates, draws), came.holes
+    empty = came.left_empty() if data is not None else []
     weak = float((effective < FEW_EFFECTIVE).mean())
     out = not_given_back(schema)
     notes = (
@@ -188,6 +187,8 @@ def impute(
         if data is not None
         else [f"rows of the run's own data come from the model's codes, without {listed(out)}"] * bool(out)
     )
+    if empty:
+        notes.append(f"columns that are not modelled keep their empty cells: {listed(empty)}")
     columns = run.preparation.spec.columns
     unseen = [columns[i].name for i in np.flatnonzero(holes.any(0)) if not columns[i].missing]
     if unseen:
@@ -206,21 +207,24 @@ def impute(
             f"{weak:.1%} of the rows rest on fewer than {FEW_EFFECTIVE:.0f} effective latents of {samples}: more --samples help"
         )
     frame = as_frame(rows, data if is_frame(data) else None)
-    return Imputation(frame, effective, count, tuple(notes))
+    return Imputation(frame, effective, int(holes.sum()), tuple(notes))
 
 
-def _written(
-    schema: Schema, came: Any, order: Sequence[int], estimates: Sequence[np.ndarray], draws: int
-) -> tuple[Any, int, np.ndarray]:
-    """Rows with estimates in their holes, one table of rows a draw; the number of holes, and where they are."""
+def _own(schema: Schema, stored: np.ndarray) -> CameTable:
+    """Rows of the run's own data, from their codes."""
+    table = rows_of(schema, stored)
+    order = tuple(table.column_names.index(name) for name in schema.columns)
+    return CameTable(table, order, tuple(column.form for column in schema.fields))
+
+
+def _written(schema: Schema, came: CameTable, estimates: Sequence[np.ndarray], draws: int) -> Any:
+    """Rows with estimates in their holes, one table of rows a draw."""
     import pyarrow as pa
 
-    filled = [fill(schema, came, order, one) for one in estimates]
-    rows = pa.concat_tables([table for table, _ in filled], promote_options="permissive")
+    rows = pa.concat_tables([fill(schema, came, one) for one in estimates], promote_options="permissive")
     if draws:
-        rows = rows.add_column(0, "draw", pa.array(np.repeat(np.arange(1, draws + 1), len(came))))
-    holes = np.stack([np.asarray(came.column(place).combine_chunks().is_null()) for place in order], 1)
-    return rows, filled[0][1], holes
+        rows = rows.add_column(0, "draw", pa.array(np.repeat(np.arange(1, draws + 1), len(came.table))))
+    return rows
 
 
 def _filled(

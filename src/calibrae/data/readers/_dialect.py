@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from ...errors import DataError, first_line
 from .._source import counted, listed
+from ..tables._cells import is_date
 
 BLOCK = 1 << 24  # bytes read at once
 COMMENT = "#"
@@ -276,9 +277,20 @@ def _has_header(
 
 
 def _recur(rows: Sequence[Sequence[str]], decimal: str) -> bool:
-    """Tell whether most words of the first line stand below it too, each in its own column, as names of columns do not."""
+    """Tell whether most words of the first line stand below it too, each in its own column, as names of columns do not.
+
+    A word above a column of numbers or dates is a name, whatever comes again; a date above dates is none.
+    """
     first, *below = rows
-    words = [j for j, cell in enumerate(first) if cell.lower() not in MISSING and not _is_number(cell, decimal)]
+    told = [j for j, cell in enumerate(first) if cell.lower() not in MISSING and not _is_number(cell, decimal)]
+    dates = [j for j in told if is_date(first[j])]
+    words = [j for j in told if j not in dates]
+    for j in words:
+        cells = [row[j] for row in below if len(row) > j and row[j].lower() not in MISSING]
+        if cells and all(_is_number(cell, decimal) or is_date(cell) for cell in cells):
+            return False
+    if dates and all(is_date(row[j]) for row in below for j in dates if len(row) > j and row[j].lower() not in MISSING):
+        return True
     again = [any(len(row) > j and row[j] == first[j] for row in below) for j in words]
     return bool(words) and sum(again) > len(words) / 2
 

@@ -2,6 +2,7 @@
 
 from ._coded import coded as coded
 from ._coded import stored_cell as stored_cell
+from ._filled import CameTable as CameTable
 from ._filled import fill as fill
 from ._filled import table_as_came as table_as_came
 from ._joined import one_code as one_code

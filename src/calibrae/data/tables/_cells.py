@@ -199,6 +199,11 @@ def _dates(words: Sequence[str], known: str = "") -> tuple[str, dict[str, float]
     return form, numbers, note
 
 
+def is_date(word: str) -> bool:
+    """Tell whether a word is a date or a time in one of the known forms."""
+    return any(_all_as([word], form) is not None for form in FORMATS)
+
+
 def _all_as(words: Sequence[str], form: str) -> dict[str, float] | None:
     """Numbers of words that are all dates of one format."""
     found = {}

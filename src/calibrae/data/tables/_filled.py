@@ -3,20 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, final
 
 import numpy as np
 
 from .._registry import read
 from .._schema import Column, Schema, channel_names
 from .._source import Array, DataOptions, Raw, Request
-from ._cells import MISSING, cells_of
+from ._cells import MISSING, cells_of, has_time
 from ._coded import positions
-from ._rows import cells
+from ._rows import array_of, cells
 
 
-def table_as_came(schema: Schema, rows: Any) -> tuple[Any, list[int]]:
-    """Arrow table of rows as they came, all columns, and the position of each column of the schema in it.
+@final
+@dataclass(frozen=True)
+class CameTable:
+    """A table as it came.
+
+    Attributes:
+        table: Arrow table with all columns; null where a cell is missing.
+        order: position in it of each column of the schema.
+        forms: format of the dates of each column of the schema, in this table; empty for other columns.
+    """
+
+    table: Any
+    order: tuple[int, ...]
+    forms: tuple[str, ...]
+
+    @property
+    def holes(self) -> Array:
+        """Missing cells of the columns of the schema, `[N, D]`."""
+        return np.stack([np.asarray(self.table.column(i).combine_chunks().is_null()) for i in self.order], 1)
+
+    def left_empty(self) -> list[str]:
+        """Names of the columns that are not modelled and have missing cells."""
+        rest = [i for i in range(self.table.num_columns) if i not in self.order]
+        return [self.table.column_names[i] for i in rest if self.table.column(i).null_count]
+
+
+def table_as_came(schema: Schema, rows: Any) -> CameTable:
+    """Rows as they came, all columns.
 
     Columns of numbers in a text file are numbers; dates and words stay as they are written. A declared word for a missing cell, or a
     blank, is no cell.
@@ -35,33 +62,42 @@ def table_as_came(schema: Schema, rows: Any) -> tuple[Any, list[int]]:
         names = raw.columns or channel_names("table", array.shape[1])
         table = pa.table({name: pa.array(array[:, i], from_pandas=True) for i, name in enumerate(names)})
     read_names = raw.columns or tuple(table.column_names)
-    order = [table.column_names.index(read_names[i]) for i in positions(raw, schema)]
-    places = dict(zip(order, schema.fields, strict=True))
-    columns = [_without_marks(table.column(i), places.get(i), schema.missing) for i in range(table.num_columns)]
-    return pa.table(dict(zip(table.column_names, columns, strict=True))), order
+    order = tuple(table.column_names.index(read_names[i]) for i in positions(raw, schema))
+    columns, forms = list(table.columns), []
+    for i, field in zip(order, schema.fields, strict=True):
+        columns[i], form = _without_marks(columns[i], field, schema.missing)
+        forms.append(form)
+    return CameTable(pa.table(dict(zip(table.column_names, columns, strict=True))), order, tuple(forms))
 
 
-def fill(schema: Schema, table: Any, order: Sequence[int], estimates: Array) -> tuple[Any, int]:
-    """The table with estimates in its missing cells, and their number.
+def fill(schema: Schema, came: CameTable, estimates: Array) -> Any:
+    """Arrow table with estimates in the missing cells: dates in the form of those beside them, words as the column has them.
 
     Args:
         schema: schema of a mixed table.
-        table: from `table_as_came`.
-        order: position of each column of the schema in it.
+        came: from `table_as_came`.
         estimates: numbers and codes, `[N, D]`.
     """
     import pyarrow as pa
 
-    columns, count = list(table.columns), 0
-    for i, (place, field) in enumerate(zip(order, schema.fields, strict=True)):
-        came = columns[place].combine_chunks()
-        if not came.null_count:
+    columns = list(came.table.columns)
+    for i, (place, field, form) in enumerate(zip(came.order, schema.fields, came.forms, strict=True)):
+        own = columns[place].combine_chunks()
+        if not own.null_count:
             continue
-        count += came.null_count
-        holes = np.asarray(came.is_null())
-        values = cells(field, np.where(holes, estimates[:, i], np.nan))
-        columns[place] = _merged(came, holes, values)
-    return pa.table(dict(zip(table.column_names, columns, strict=True))), count
+        holes = np.asarray(own.is_null())
+        values, written = np.where(holes, estimates[:, i], np.nan), field
+        if field.form and form and form != field.form and not holes.all():
+            values, written = _in_form(values, field.form, form), replace(field, form=form)
+        columns[place] = array_of(written, values) if holes.all() else _merged(own, holes, cells(written, values))
+    return pa.table(dict(zip(came.table.column_names, columns, strict=True)))
+
+
+def _in_form(values: Array, trained: str, own: str) -> Array:
+    """Dates of training in the unit of another form: days, or seconds."""
+    if has_time(trained) == has_time(own):
+        return values
+    return values * 86_400.0 if has_time(own) else np.floor(values / 86_400.0)
 
 
 def _plain(table: Any) -> Any:
@@ -75,41 +111,47 @@ def _plain(table: Any) -> Any:
     return pa.table(dict(zip(table.column_names, columns, strict=True)))
 
 
-def _without_marks(column: Any, field: Column | None, declared: Sequence[str]) -> Any:
-    """A column with null for all that means a missing cell; one of numbers that are text, as numbers."""
+def _without_marks(column: Any, field: Column, declared: Sequence[str]) -> tuple[Any, str]:
+    """A column with null for all that means a missing cell, one of numbers that are text as numbers; and the form of its dates."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.types as pt
 
-    if field is None:
-        return column
     is_text = pt.is_string(column.type) or pt.is_large_string(column.type)
     is_worded = any(isinstance(word, str) for word in field.categories)
     found = cells_of(field.name, column, declared, form=field.form, words=is_worded)
     if is_text and found.words is None and not found.date:
-        is_whole = found.dtype == "int64"
-        return pa.chunked_array(
-            [pa.array(found.values, from_pandas=True).cast(pa.int64() if is_whole else pa.float64())]
-        )
+        kind = pa.int64() if found.dtype == "int64" else pa.float64()
+        return pa.chunked_array([pa.array(found.values, from_pandas=True).cast(kind)]), ""
     if is_text:
         marks = pa.array(sorted(MISSING | {word.strip().lower() for word in declared}), column.type)
         missing = pc.is_in(pc.utf8_lower(pc.utf8_trim_whitespace(column)), value_set=marks)
     else:
         missing = pa.array(np.isnan(found.values))
-    return pc.if_else(missing, pa.scalar(None, column.type), column)
+    return pc.if_else(missing, pa.scalar(None, column.type), column), found.date
 
 
 def _merged(came: Any, holes: Array, values: Sequence[Any]) -> Any:
     """A column whose holes have values, of its own type where that can hold them."""
     import pyarrow as pa
     import pyarrow.compute as pc
+    import pyarrow.types as pt
 
+    new = [values[int(i)] for i in holes.nonzero()[0]]
     try:
-        return pc.replace_with_mask(
-            came, pa.array(holes), pa.array([values[int(i)] for i in holes.nonzero()[0]], came.type)
-        )
+        if pt.is_floating(came.type) or pt.is_integer(came.type):
+            new = [float(value) if isinstance(value, str) else value for value in new]  # words that are numbers
+        return pc.replace_with_mask(came, pa.array(holes), pa.array(new, came.type))
     except (pa.ArrowException, TypeError, ValueError, OverflowError):  # as a word in a column of codes
         own = [values[i] if hole else cell for i, (hole, cell) in enumerate(zip(holes, came.to_pylist(), strict=True))]
     if any(isinstance(value, str) for value in own):
-        return pa.array([None if value is None else str(value) for value in own])
-    return pa.array([None if value is None else float(value) for value in own])
+        return pa.array([None if value is None else _as_word(value) for value in own])
+    return pa.array(own) if any(isinstance(value, bool) for value in own) else pa.array(list(map(_as_float, own)))
+
+
+def _as_word(value: Any) -> str:
+    return str(int(value)) if isinstance(value, float) and value == round(value) else str(value)
+
+
+def _as_float(value: Any) -> float | None:
+    return None if value is None else float(value)

@@ -61,23 +61,34 @@ def rows_of(schema: Schema, stored: Array) -> Any:
     ordered = [columns[place] for place in sorted(columns)]
     dated = (*schema.fields, *constants)
     zones = {column.name: zone_of(column.form) for column in dated if zone_of(column.form)}
-    kinds = {column.name: column.dtype for column in dated}
+    known = {column.name: column for column in dated}
     return pa.table(
-        {n: _array(values, kinds[n], pa.timestamp("us", tz=zones[n]) if n in zones else None) for n, values in ordered}
+        {n: _array(values, known[n], pa.timestamp("us", tz=zones[n]) if n in zones else None) for n, values in ordered}
     )
 
 
-def _array(values: list[Any], dtype: str, kind: Any) -> Any:
+def array_of(column: Column, values: Array) -> Any:
+    """Arrow array of stored numbers or codes `[N]`, in the type in which the column came."""
+    import pyarrow as pa
+
+    zone = zone_of(column.form)
+    return _array(cells(column, values), column, pa.timestamp("us", tz=zone) if zone else None)
+
+
+def _array(values: list[Any], column: Column, kind: Any) -> Any:
     """Arrow array of cells, in the type in which the column came where that holds them."""
     import pyarrow as pa
 
-    if kind is None and NUMBERS.fullmatch(dtype):
+    if kind is None and NUMBERS.fullmatch(column.dtype):
         try:
-            return pa.array(values, pa.type_for_alias(dtype))
+            return pa.array(values, pa.type_for_alias(column.dtype))
         except pa.ArrowInvalid:  # means of whole numbers
             return pa.array(values)
-    found = pa.array(values, kind)
-    return found.dictionary_encode() if dtype == DICTIONARY and len(found) else found
+    if column.dtype == DICTIONARY:
+        code = {word: i for i, word in enumerate(column.categories)}
+        indices = pa.array([None if value is None else code[value] for value in values], pa.int32())
+        return pa.DictionaryArray.from_arrays(indices, pa.array(list(column.categories)))
+    return pa.array(values, kind)
 
 
 def zone_of(form: str) -> str:
@@ -146,4 +157,7 @@ def as_frame(table: Any, like: Any = None) -> Any:
             frame[name] = values.astype(str(field.type).replace("ui", "UI").replace("i", "I"))
     if like is not None and hasattr(like, "index") and len(like) == len(frame):
         frame.index = like.index
+    own = getattr(like, "columns", ())
+    if list(map(str, own)) == list(frame.columns):
+        frame.columns = own  # names need not be text
     return frame

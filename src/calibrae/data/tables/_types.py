@@ -13,6 +13,7 @@ from .._columns import ATOM, LABEL_COLUMNS
 from .._lattice import FINEST, MOST_VALUES, distinct, find_lattice
 from .._schema import Column, ColumnType
 from .._source import Array, counted, listed
+from ._cells import has_time
 
 MOST_LEVELS = 128  # whole numbers from the smallest to the largest that are taken for ordered levels
 MOST_CATEGORIES = 1000
@@ -168,6 +169,8 @@ def _with_levels(column: Column, cells: ColumnValues, own: Array) -> Column:
         if lattice is None or lattice.levels > MOST_LEVELS:
             raise DataError(f"an ordinal column must hold few numbers at equal distances; {column.name!r} does not.")
         return replace(column, kind="lattice", low=lattice.low, step=lattice.step, levels=lattice.levels)
+    if whole and column.type == "date":
+        return _with_step(column, own)
     if whole:
         fine = own[-1] - own[0] < FINEST
         return replace(
@@ -182,6 +185,21 @@ def _with_levels(column: Column, cells: ColumnValues, own: Array) -> Column:
     if lattice is None:
         return column
     return replace(column, kind="lattice", low=lattice.low, step=lattice.step, levels=lattice.levels)
+
+
+def _with_step(column: Column, own: Array) -> Column:
+    """A date with its step: a day, or where all times agree in them, an hour, a minute or a second."""
+    units = (86_400.0, 3_600.0, 60.0, 1.0) if has_time(column.form) else (1.0,)
+    step = next(unit for unit in units if not ((own - own[0]) % unit).any())
+    levels = int((own[-1] - own[0]) / step) + 1
+    fine = levels <= FINEST
+    return replace(
+        column,
+        kind="whole" if step == 1.0 else "lattice",
+        low=float(own[0]),
+        step=step if fine else 0.0,
+        levels=levels if fine else None,
+    )
 
 
 def _plain(cells: ColumnValues, value: float) -> Any:
