@@ -289,7 +289,7 @@ def test_a_report_shows_the_columns(place):
     )
     assert set(shown) == set(schema.columns)
     for name, value in zip(schema.columns, nats.tolist(), strict=True):
-        assert float(shown[name]) == pytest.approx(value, abs=0.3)
+        assert float(shown[name]) == pytest.approx(value, abs=1e-3)
     assert "Pairs of columns that hang together most" in text
     assert "Missing cells, rows that lack the same ones side by side" in text
     assert "a word of its own in nearly every row; left out" in text

@@ -14,6 +14,7 @@ import calibrae as cb
 from calibrae.data import DataOptions, load_data, open_source
 from calibrae.data.tables import as_frame, rows_of, stored_cell, stored_rows
 from calibrae.errors import DataError
+from calibrae.workflows import save_rows
 
 HOW = {"epochs": 1, "quiet": True, "pictures": False, "compile": "off"}
 RNG = np.random.default_rng(0)
@@ -199,7 +200,9 @@ def test_an_alarm_is_calibrated_anew_for_another_model(tmp_path):
     again = fitted(frame(), tmp_path / "run", epochs=3, resume=True)
     cb.watch(again, frame(10, 5), false_alarm_rate=0.2)
     assert path.read_bytes() != kept
+    kept = path.read_bytes()
     cb.watch(again, frame(10, 5), false_alarm_rate=0.2, seed=9)
+    assert path.read_bytes() != kept
 
 
 def test_a_narrow_column_far_from_zero_is_real():
@@ -256,9 +259,7 @@ def test_a_run_reads_the_rows_that_it_writes(tmp_path, unit, zone):
     moments = pd.date_range("2020-01-01", periods=90, freq="7h", tz=zone).as_unit(unit)
     run = fitted(pd.DataFrame({"when": moments, "w": list("ab") * 45}), tmp_path / "run")
     rows = run.sample_frame(20)
-    cb.save_rows(rows, tmp_path / "rows.csv") if hasattr(cb, "save_rows") else rows.to_csv(
-        tmp_path / "rows.csv", index=False
-    )
+    save_rows(rows, tmp_path / "rows.csv")
     for back in (rows, str(tmp_path / "rows.csv")):
         assert len(stored_rows(run.preparation.schema, back)) == 20
 
@@ -298,8 +299,7 @@ def test_given_without_a_meaning_is_one_sentence():
         stored_cell(schema, "d", None)
 
 
-def test_a_damaged_copy_of_a_run_is_not_needed_for_these(tmp_path):
-    """The words for missing cells are kept with the run."""
+def test_declared_words_are_kept_with_the_run(tmp_path):
     came = pd.DataFrame({"x": [*RNG.normal(size=79).tolist(), -999.0], "w": list("ab") * 40})
     fitted(came, tmp_path / "run", DataOptions(missing=("-999",)))
     shutil.move(tmp_path / "run", tmp_path / "moved")

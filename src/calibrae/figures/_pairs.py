@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -23,7 +23,7 @@ MOST_ROWS, MOST_COLUMNS = 200, 60
 
 
 def save_column_pairs(pairs: Sequence[tuple[TableColumn, TableColumn]], path: Path, *, title: str = "") -> Path:
-    """Draw how two columns hang together, a pair above another: grey what came on the left, blue what was drawn on the right.
+    """Draw how two columns hang together, pairs side by side: rows that came above, grey, and rows that were drawn below, blue.
 
     Args:
         pairs: pairs of columns.
@@ -92,7 +92,7 @@ def _spread(values: np.ndarray, column: TableColumn, seed: int) -> np.ndarray:
     return np.asarray(values + noise)
 
 
-def _scale(axes: Axes, column: TableColumn, side: str) -> None:
+def _scale(axes: Axes, column: TableColumn, side: Literal["x", "y"]) -> None:
     """Limits that two panels share, by the data that came; words as their names."""
     limit = axes.set_xlim if side == "x" else axes.set_ylim
     if not column.words:
@@ -100,7 +100,7 @@ def _scale(axes: Axes, column: TableColumn, side: str) -> None:
         low, high = (float(np.quantile(there, q)) for q in WIDEST)
         margin = max(0.05 * (high - low), JITTER + 0.15 if len(np.unique(there)) <= FEW else 0.0) or 0.5
         limit(low - margin, high + margin)
-        axes.locator_params(axis=side, nbins=4)  # type: ignore[arg-type]
+        axes.locator_params(axis=side, nbins=4)
         return
     ticks = axes.set_xticks if side == "x" else axes.set_yticks
     places = np.unique(np.linspace(0, len(column.words) - 1, min(MOST_WORDS, len(column.words))).round().astype(int))

@@ -139,10 +139,8 @@ def negative_binomial_nll(x: Tensor, log_mean: Tensor, log_size: Tensor) -> Tens
     size, odds = log_size.exp(), log_mean - log_size
     edge = STIRLING + 0.01 * x  # of the size: above it the first formula cancels, far below it the others do
     is_large, is_poisson = x >= STIRLING, size >= edge
-    count, r = (
-        x.clamp_min(STIRLING),
-        size.clamp_min(STIRLING),
-    )  # what a series is not taken for must have a gradient too
+    # a series must have a finite gradient where it is not taken, too
+    count, r = x.clamp_min(STIRLING), size.clamp_min(STIRLING)
     small = (
         torch.lgamma(size)
         - _log_gamma_ratio(x, torch.minimum(size, edge))

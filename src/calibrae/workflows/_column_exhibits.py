@@ -8,9 +8,10 @@ import numpy as np
 
 from .._types import AnySplit
 from ..data import Data
-from ..figures import TableColumn, save_column_pairs, save_missing
+from ..figures import save_column_pairs, save_missing
 from ..figures.page import Table
 from ._fidelity import association
+from ._over import stored_of, table_columns
 
 MOST_PAIRS, MOST_ROWS = 5, 5000
 
@@ -23,7 +24,7 @@ def column_rows(data: Data, split: AnySplit, nats: np.ndarray | None) -> Table:
         split: split that is shown.
         nats: parts of the reconstruction term, `[N, D]`; `None` where they cannot be told.
     """
-    schema, stored = data.source.schema, _stored(data, split)
+    schema, stored = data.source.schema, stored_of(data, split)
     rows = []
     for i, column in enumerate(schema.fields):
         cost = "" if nats is None else f"{float(nats[:, i].mean()):.3f}"
@@ -34,8 +35,8 @@ def column_rows(data: Data, split: AnySplit, nats: np.ndarray | None) -> Table:
 
 def draw_pairs(data: Data, split: AnySplit, made: np.ndarray, path: Path) -> Path | None:
     """Draw the pairs of columns that hang together most, as they came and as they were drawn; `None` for one column."""
-    columns = _columns(data, split, made)
-    rows = _stored(data, "train")[:MOST_ROWS]
+    columns = table_columns(data, split, made)
+    rows = stored_of(data, "train")[:MOST_ROWS]
     is_word = [bool(column.words) for column in columns]
     strength = {
         (i, j): abs(association(rows[:, i], rows[:, j], np.array([is_word[i], is_word[j]])))
@@ -56,19 +57,8 @@ def draw_pairs(data: Data, split: AnySplit, made: np.ndarray, path: Path) -> Pat
 
 def draw_missing(data: Data, split: AnySplit, path: Path) -> Path | None:
     """Draw which cells of a split are missing; `None` if none is."""
-    stored = _stored(data, split)
+    stored = stored_of(data, split)
     if not np.isnan(stored).any():
         return None
-    columns = _columns(data, split, stored[:0])
+    columns = table_columns(data, split, stored[:0])
     return save_missing(columns, path, title=f"Missing cells of the {split} rows (orange)")
-
-
-def _stored(data: Data, split: AnySplit) -> np.ndarray:
-    view = data.view(split)
-    found: np.ndarray = view.slice(0, len(view)).double().numpy()
-    return found
-
-
-def _columns(data: Data, split: AnySplit, made: np.ndarray) -> list[TableColumn]:
-    came = _stored(data, split)
-    return [TableColumn(c.name, came[:, i], made[:, i], c.categories) for i, c in enumerate(data.source.schema.fields)]

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..data.tables import stored_rows
 from ..errors import ArgumentError
+from ._over import stored_of
 from ._run import Run
 
 MOST_ROWS = 5000  # of each side of a comparison of distances
@@ -78,7 +79,7 @@ def fidelity(run: Run, rows: Any) -> Fidelity:
     if schema is None or not schema.is_mixed:
         raise ArgumentError(f"{run.path} was not trained on a table of mixed columns, so there are no rows to compare.")
     made = stored_rows(schema, rows)
-    train, held_out = (_rows_of(run, split) for split in ("train", "test"))
+    train, held_out = (stored_of(run.data, split) for split in ("train", "test"))
     is_category = np.array([column.type in ("categorical", "binary") for column in schema.fields])
     errors = [
         _shape_error(made[:, j], held_out[:, j], categories=bool(is_category[j])) for j in range(len(is_category))
@@ -98,12 +99,6 @@ def fidelity(run: Run, rows: Any) -> Fidelity:
         copies=_copies(made, train),
         held_out_copies=_copies(held_out, train),
     )
-
-
-def _rows_of(run: Run, split: Any) -> np.ndarray:
-    view = run.data.view(split)
-    found: np.ndarray = view.slice(0, len(view)).double().numpy()
-    return found
 
 
 def _shape_error(one: np.ndarray, other: np.ndarray, *, categories: bool) -> float:

@@ -13,11 +13,18 @@ from ..figures import TableColumn, save_columns
 
 def save_rows_over_data(data: Data, split: AnySplit, made: np.ndarray, path: Path) -> Path:
     """Draw rows of a table of mixed columns, as they are stored, over those of a split, column by column."""
+    title = f"{len(made):,} rows that were drawn (blue) over {len(data.view(split)):,} {split} rows (grey)"
+    return save_columns(table_columns(data, split, made), path, title=title)
+
+
+def table_columns(data: Data, split: AnySplit, made: np.ndarray) -> list[TableColumn]:
+    """Columns of the rows of a split, as they are stored, beside rows that were drawn."""
+    came = stored_of(data, split)
+    return [TableColumn(c.name, came[:, i], made[:, i], c.categories) for i, c in enumerate(data.source.schema.fields)]
+
+
+def stored_of(data: Data, split: AnySplit) -> np.ndarray:
+    """Stored numbers of the rows of a split, `[N, D]`."""
     view = data.view(split)
-    came = view.slice(0, len(view)).double().numpy()
-    columns = [
-        TableColumn(c.name, came[:, i], made[:, i], c.categories) for i, c in enumerate(data.source.schema.fields)
-    ]
-    return save_columns(
-        columns, path, title=f"{len(made):,} rows that were drawn (blue) over {len(came):,} {split} rows (grey)"
-    )
+    found: np.ndarray = view.slice(0, len(view)).double().numpy()
+    return found

@@ -175,7 +175,7 @@ def impute(
         .slice(0, len(found.view(split if data is None else "all")))
         .double()
     )
-    filled, effective = _filled(run, found, split if data is None else "all", stored, draws, samples, seed)
+    filled, effective = _filled(run, found, split if data is None else "all", draws, samples, seed)
     estimates = [in_table_units(schema, one) for one in filled]
     came = _own(schema, stored.numpy()) if data is None else table_as_came(schema, data)
     rows, holes = _written(schema, came, estimates, draws), came.holes
@@ -228,7 +228,7 @@ def _written(schema: Schema, came: CameTable, estimates: Sequence[np.ndarray], d
 
 
 def _filled(
-    run: Run, data: Data, split: AnySplit, stored: Tensor, draws: int, samples: int, seed: int
+    run: Run, data: Data, split: AnySplit, draws: int, samples: int, seed: int
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Estimates or draws of all cells in the units of the table, one array a draw; and effective numbers of latents."""
     preparation, model = run.preparation, run.model
@@ -245,7 +245,6 @@ def _filled(
             assert isinstance(drawn.px, MixedRow)
             for i, x in enumerate(_outcomes(drawn.px, drawn.z, weights, draws, model, batch.context)):
                 outcomes[i].append((x.double().cpu() * preparation.scale + preparation.shift).numpy())
-    del stored
     return [np.concatenate(parts) for parts in outcomes], np.concatenate(effective)
 
 

@@ -46,8 +46,9 @@ def read_mapping(data: Mapping[Any, Any], request: Request) -> Raw:
         raws[part] = found
     if "train" not in raws and request.trained is None:
         raise DataError(f"a dict of data must have the key train; got {names}.")
-    joined = _joined(one_code(raws) if not _are_mixed_frames(data, raws) else raws)
-    return _as_one_table(data, raws, joined, request) if _are_mixed_frames(data, raws) else joined
+    if _are_mixed_frames(data, raws):
+        return _as_one_table(data, raws, _joined(raws), request)
+    return _joined(one_code(raws))
 
 
 def _are_mixed_frames(data: Mapping[Any, Any], raws: Mapping[Part, Raw]) -> bool:

@@ -69,9 +69,8 @@ def fingerprint_of(parts: Mapping[Part, Array]) -> str:
 
 
 def _cells(raw: Raw, parts: dict[Part, Array], names: Sequence[str], i: int) -> ColumnValues:
-    kept = [array for part, array in parts.items() if part != "test"] or list(
-        parts.values()
-    )  # test rows settle nothing
+    # test rows settle nothing
+    kept = [array for part, array in parts.items() if part != "test"] or list(parts.values())
     values = np.concatenate([array[:, i] for array in kept])
     name, rows = names[i], len(values)
     dtype = raw.dtypes.get(name, str(next(iter(raw.parts.values())).dtype))

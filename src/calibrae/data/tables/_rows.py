@@ -59,27 +59,20 @@ def rows_of(schema: Schema, stored: Array) -> Any:
         once = date_of(float(value), column.form) if column.form else value
         columns[column.place] = (column.name, [once] * len(stored))
     ordered = [columns[place] for place in sorted(columns)]
-    dated = (*schema.fields, *constants)
-    zones = {column.name: zone_of(column.form) for column in dated if zone_of(column.form)}
-    known = {column.name: column for column in dated}
-    return pa.table(
-        {n: _array(values, known[n], pa.timestamp("us", tz=zones[n]) if n in zones else None) for n, values in ordered}
-    )
+    known = {column.name: column for column in (*schema.fields, *constants)}
+    return pa.table({name: _array(values, known[name]) for name, values in ordered})
 
 
 def array_of(column: Column, values: Array) -> Any:
     """Arrow array of stored numbers or codes `[N]`, in the type in which the column came."""
-    import pyarrow as pa
-
-    zone = zone_of(column.form)
-    return _array(cells(column, values), column, pa.timestamp("us", tz=zone) if zone else None)
+    return _array(cells(column, values), column)
 
 
-def _array(values: list[Any], column: Column, kind: Any) -> Any:
+def _array(values: list[Any], column: Column) -> Any:
     """Arrow array of cells, in the type in which the column came where that holds them."""
     import pyarrow as pa
 
-    if kind is None and NUMBERS.fullmatch(column.dtype):
+    if not column.form and NUMBERS.fullmatch(column.dtype):
         try:
             return pa.array(values, pa.type_for_alias(column.dtype))
         except pa.ArrowInvalid:  # means of whole numbers
@@ -88,7 +81,8 @@ def _array(values: list[Any], column: Column, kind: Any) -> Any:
         code = {word: i for i, word in enumerate(column.categories)}
         indices = pa.array([None if value is None else code[value] for value in values], pa.int32())
         return pa.DictionaryArray.from_arrays(indices, pa.array(list(column.categories)))
-    return pa.array(values, kind)
+    zone = zone_of(column.form)
+    return pa.array(values, pa.timestamp("us", tz=zone) if zone else None)
 
 
 def zone_of(form: str) -> str:
