@@ -21,6 +21,7 @@ from .._types import ALONE, World
 from ..acceleration import find_device
 from ..errors import TOLD, RunError, first_line
 from ..models import VAE, optimal_scale_of
+from ._store import store_of_this_start
 
 if TYPE_CHECKING:
     from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
@@ -131,8 +132,9 @@ def _connect(environment: ClusterEnvironment, device: str) -> None:
     is_cuda = find_device(device).type == "cuda"
     if is_cuda:
         torch.cuda.set_device(environment.local_rank() % torch.cuda.device_count())
+    rank, size = environment.global_rank(), environment.world_size()
     dist.init_process_group(
-        "nccl" if is_cuda else "gloo", rank=environment.global_rank(), world_size=environment.world_size()
+        "nccl" if is_cuda else "gloo", store=store_of_this_start(rank, size), rank=rank, world_size=size
     )
     atexit.register(_disconnect)
 
