@@ -106,7 +106,7 @@ def further_options() -> list[Option]:
         Option("size", "Size of pictures", "", "H,W to which they are brought"),
         Option("levels", "Levels", "", "integer values that an element can take", kind=int),
         Option("data_range", "Range", "", "LO,HI of float data"),
-        Option("condition", "Condition", "", "class, label, or a column"),
+        Option("condition", "Condition", "", "class, label, a column, or columns: age, sex"),
         Option("binarise", "Binarise grey values", value=False),
         Option("horizontal_flip", "Mirror at random", value=False),
         Option("skip_broken", "Leave out files that cannot be read", value=False),
@@ -147,5 +147,6 @@ def reading_options(options: Sequence[Option], values: Sequence[Any]) -> Mapping
     except ValueError:
         raise ArgumentError("a size must be H,W as in 64,64; a range LO,HI as in 0,1; levels a whole number.") from None
     if given["condition"]:
-        found["condition"] = str(given["condition"])
+        names = [name.strip() for name in str(given["condition"]).split(",") if name.strip()]
+        found["condition"] = names if len(names) > 1 else str(given["condition"])
     return found

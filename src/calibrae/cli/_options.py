@@ -30,7 +30,10 @@ ArraysOption = Annotated[str | None, typer.Option(help="Also write the numbers, 
 DeviceOption = Annotated[str, typer.Option(help="auto (a CUDA device, if one can be used), cpu, cuda, ...")]
 ConditionOption = Annotated[
     str | None,
-    typer.Option(help="Condition: a class, a number, or numbers 1.5,2; of a conditional run.", show_default=False),
+    typer.Option(
+        help="Condition: a class, a number, numbers 1.5,2, or sex=f,age=40 for several columns; of a conditional run.",
+        show_default=False,
+    ),
 ]
 DataOption = Annotated[str | None, typer.Option(help="Other data than the run's own.", show_default=False)]
 SizeOption = Annotated[

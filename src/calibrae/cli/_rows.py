@@ -41,7 +41,8 @@ def sample_rows(
     require_rows(place)
     found = synthesise(opened, n, given=given_cells(given), condition=condition, seed=seed)
     save_rows(found.rows, place)
-    near, notes = (None, found.notes) if given or n < FEWEST else _compared(opened, found)
+    is_chosen = bool(given) or condition is not None  # rows of some kind resemble the whole table less
+    near, notes = (None, found.notes) if is_chosen or n < FEWEST else _compared(opened, found)
     say_notes(json, notes)
     if json:
         facts = {"rows": str(place), "n": n, "effective_samples": found.effective_samples}

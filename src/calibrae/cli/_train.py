@@ -137,9 +137,10 @@ def train(
         ),
     ] = None,
     condition: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            help="Condition on: class (folders of pictures), label (label files), or a column.", show_default=False
+            help="Condition on: class (folders of pictures), label (label files), or a column; may be repeated.",
+            show_default=False,
         ),
     ] = None,
     stream: Annotated[

@@ -1,10 +1,11 @@
-"""Conditions: labels as one-hot vectors, numbers standardised."""
+"""Conditions: labels as one-hot vectors, numbers standardised, several columns side by side."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, final
 
 import numpy as np
@@ -18,7 +19,6 @@ from ._source import Array, Part, Source, counted, part_of
 from ._view import View
 
 GIVEN = "condition"  # name of a condition that comes as an array
-MOST_CLASSES = 1000  # distinct integers from which a column of integers is read as numbers
 SHOWN = 8
 
 
@@ -29,35 +29,50 @@ class Condition:
 
     Attributes:
         name: column, or `class` for folders of pictures, or `condition` for an array.
-        kind: `classes`, coded as one-hot vectors, or `numbers`, standardised.
+        kind: `classes`, coded as one-hot vectors, `numbers`, standardised, or `several` columns, each by its own coding.
         values: the classes, sorted, as text or numbers.
         mean: mean of each number.
         std: standard deviation of each.
+        parts: coding of each of several columns.
 
     Examples:
         >>> from calibrae.data import Condition
         >>> Condition("label", "classes", (0, 1, 7))([7, 0])
         tensor([[0., 0., 1.],
                 [1., 0., 0.]])
+        >>> sex, age = Condition("sex", "classes", ("f", "m")), Condition("age", "numbers", mean=(40.0,), std=(10.0,))
+        >>> Condition("sex, age", "several", parts=(sex, age))({"sex": "m", "age": [30, 50]})
+        tensor([[ 0.,  1., -1.],
+                [ 0.,  1.,  1.]])
     """
 
     name: str
-    kind: Literal["classes", "numbers"]
+    kind: Literal["classes", "numbers", "several"]
     values: tuple[Any, ...] = ()
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    parts: tuple[Condition, ...] = ()
 
     @property
     def dim(self) -> int:
         """Number of features of the context."""
+        if self.kind == "several":
+            return sum(part.dim for part in self.parts)
         return len(self.values) if self.kind == "classes" else len(self.mean)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Name of each column."""
+        return tuple(part.name for part in self.parts) or (self.name,)
+
     def typed(self, text: str) -> Any:
-        """A condition as somebody types it: `'cat'` or `'007'` is a class, `'1.5,2'` are numbers.
+        """A condition as somebody types it: `'cat'` or `'007'` is a class, `'1.5,2'` are numbers, `'sex=f, age=40'` several columns.
 
         Raises:
-            ArgumentError: if numbers are needed and none came.
+            ArgumentError: if numbers are needed and none came, or a column is not named.
         """
+        if self.kind == "several":
+            return self._typed_cells(text)
         if self.kind == "classes":
             return text
         try:
@@ -69,11 +84,13 @@ class Condition:
         return values[0] if len(values) == 1 else values
 
     def __call__(self, raw: Any) -> Tensor:
-        """Code conditions, `[N]` or `[N, k]`, as contexts `[N, dim]`, float32.
+        """Code conditions, `[N]` or `[N, k]`, as contexts `[N, dim]`, float32; of several columns `[N, k]`, or a dict of them.
 
         Raises:
             DataError: for a class that the training data do not have, or numbers of another width.
         """
+        if self.kind == "several":
+            return torch.cat([part(column) for part, column in zip(self.parts, self.columns(raw), strict=True)], 1)
         values = np.asarray(raw)
         if self.kind == "classes":
             return self._one_hot(values)
@@ -87,10 +104,53 @@ class Condition:
             )
         return torch.from_numpy((numbers - np.array(self.mean)) / np.array(self.std)).float()
 
+    def _typed_cells(self, text: str) -> dict[str, Any]:
+        starts = "|".join(re.escape(name) for name in self.names)
+        pairs = [pair.partition("=") for pair in re.split(rf",\s*(?=(?:{starts})\s*=)", text)]
+        found = {name.strip(): value.strip() for name, equals, value in pairs if equals}
+        if set(found) != set(self.names):
+            example = ", ".join(f"{name}=..." for name in self.names)
+            raise ArgumentError(
+                f"the condition must name its {len(self.parts)} columns, as in {example}; got {text[:60]!r}."
+            )
+        return {part.name: part.typed(found[part.name]) for part in self.parts}
+
+    def plain(self, values: Array) -> list[Any]:
+        """Values of one column as plain classes or numbers: a class that was typed gets the type that it had in training."""
+        if self.kind == "classes":
+            return [plain_class(value, text=isinstance(self.values[0], str)) for value in values.tolist()]
+        return [float(value) for value in values.tolist()]
+
+    def columns(self, raw: Any) -> list[Array]:
+        """Columns of several conditions, `[N]` each; one value of a dict is taken for all.
+
+        Raises:
+            DataError: if they are not those columns.
+        """
+        if isinstance(raw, Mapping):
+            if set(map(str, raw)) != set(self.names):
+                raise DataError(
+                    f"the condition must have the entries {', '.join(self.names)}; got {', '.join(map(str, raw))}."
+                )
+            columns = [np.atleast_1d(np.asarray(raw[name])) for name in self.names]
+            sizes = {len(column) for column in columns} - {1}
+            if len(sizes) > 1:
+                raise DataError(
+                    f"the condition must have columns of one length; got {', '.join(map(str, sorted(sizes)))}."
+                )
+            return [np.broadcast_to(column, (max(sizes, default=1),)) for column in columns]
+        values = np.asarray(raw, object)
+        if values.ndim != 2 or values.shape[1] != len(self.parts):
+            raise DataError(
+                f"the condition must be [N, {len(self.parts)}], a column each for {', '.join(self.names)}, or a dict of them; got "
+                f"{_shortly(values)}."
+            )
+        return [np.array(column) for column in values.T.tolist()]
+
     def _one_hot(self, values: Array) -> Tensor:
         known = {value: position for position, value in enumerate(self.values)}
         given = values.reshape(-1).tolist()
-        asked = [_plain(value, text=isinstance(self.values[0], str)) for value in given]
+        asked = [plain_class(value, text=isinstance(self.values[0], str)) for value in given]
         wrong = sorted({str(value) for value, plain in zip(given, asked, strict=True) if plain not in known})
         if wrong:
             raise DataError(
@@ -104,6 +164,8 @@ class Condition:
 
     def describe(self) -> str:
         """One sentence for people."""
+        if self.kind == "several":
+            return "; ".join(part.describe() for part in self.parts)
         if self.kind == "classes":
             return f"condition {self.name!r}: {self.dim} classes as one-hot vectors ({self._shown()})"
         return f"condition {self.name!r}: {self.dim} {'number' if self.dim == 1 else 'numbers'}, standardised on the training set"
@@ -116,7 +178,7 @@ class Condition:
             "values": list(self.values),
             "mean": list(self.mean),
             "std": list(self.std),
-        }
+        } | ({"parts": [part.to_dict() for part in self.parts]} if self.parts else {})
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> Condition:
@@ -128,38 +190,7 @@ class Condition:
         return record_of(cls, stored)
 
 
-def fit_condition(name: str, train: Array, everything: Array) -> Condition:
-    """Choose and fit the coding: text, booleans and few integers are classes, anything else is numbers.
-
-    Args:
-        name: name of the condition.
-        train: conditions of the training split, from which mean and deviation are taken.
-        everything: conditions of all splits, from which the classes are taken.
-
-    Raises:
-        DataError: for missing values, a single class, or a number that does not vary.
-    """
-    if everything.dtype.kind == "O":
-        missing = sum(_is_missing(value) for value in everything.reshape(-1).tolist())
-        if missing:
-            raise DataError(f"the condition {name!r} must have no missing values; got {missing}. Drop or fill them.")
-        everything, train = everything.astype(str), train.astype(str)
-    is_whole = everything.dtype.kind in "iub" and everything.ndim == 1
-    if everything.dtype.kind in "US" or (is_whole and len(np.unique(everything)) <= MOST_CLASSES):
-        values = tuple(_plain(v, text=everything.dtype.kind in "US") for v in np.unique(everything).tolist())
-        if len(values) < 2:
-            raise DataError(f"the condition {name!r} must have two classes at least; got {values}. Leave it out.")
-        return Condition(name, "classes", values)
-    if not np.isfinite(everything.astype(np.float64)).all():
-        raise DataError(f"the condition {name!r} must be finite; got NaN or infinity. Drop or fill those examples.")
-    numbers = train.astype(np.float64).reshape(len(train), -1)
-    std = numbers.std(0)
-    if not (std > 1e-12 * np.abs(numbers).max(0)).all():  # less is the rounding of a mean
-        raise DataError(f"the condition {name!r} must vary over the training examples; a constant tells nothing.")
-    return Condition(name, "numbers", (), tuple(numbers.mean(0).tolist()), tuple(std.tolist()))
-
-
-def _plain(value: Any, *, text: bool) -> Any:
+def plain_class(value: Any, *, text: bool) -> Any:
     """Class as text or as an integer; `None` for what is no integer."""
     if isinstance(value, bytes):
         value = value.decode(errors="replace")
@@ -169,11 +200,6 @@ def _plain(value: Any, *, text: bool) -> Any:
         return int(value) if isinstance(value, str) or int(value) == value else None
     except (TypeError, ValueError, OverflowError):
         return None
-
-
-def _is_missing(value: Any) -> bool:
-    """Tell whether this is `None`, or what pandas and NumPy write in its place."""
-    return value is None or (isinstance(value, float) and math.isnan(value)) or str(value) in ("<NA>", "NaT")
 
 
 def _shortly(values: Array) -> str:
@@ -207,6 +233,48 @@ def with_condition(source: Source, condition: Any) -> Source:
             )
         by_part[part] = values
     return replace(source, labels={**source.labels, GIVEN: by_part})
+
+
+def names_of(condition: Any, data: Any) -> str | tuple[str, ...] | None:
+    """Names of conditions, if that is what came: a text, a tuple of texts, or a list of columns of the data; else it is labels.
+
+    Examples:
+        >>> names_of("label", None), names_of(["age", "sex"], "people.csv"), names_of(["cat", "dog"], [1, 2])
+        ('label', ('age', 'sex'), None)
+    """
+    if isinstance(condition, str):
+        return condition
+    is_words = isinstance(condition, list | tuple) and all(isinstance(name, str) for name in condition)
+    if not is_words or not condition:
+        return None
+    if isinstance(condition, list) and not (isinstance(data, str | Path) or set(condition) <= _columns_in(data)):
+        return None
+    return tuple(condition) if len(condition) > 1 else str(condition[0])
+
+
+def _columns_in(data: Any) -> set[str]:
+    """Names of the columns of a frame, a structured array, a dict or annotated data."""
+    names = getattr(getattr(data, "dtype", None), "names", None) or getattr(data, "column_names", None)
+    names = list(data) if names is None and isinstance(data, Mapping) else names
+    names = getattr(data, "columns", getattr(getattr(data, "obs", None), "columns", ())) if names is None else names
+    return set(map(str, names)) if isinstance(names, Iterable) else set()
+
+
+def labels_of_all(source: Source, views: Mapping[Split, View], names: Sequence[str]) -> dict[AnySplit, Array]:
+    """Conditions of each split: one as it is, several as columns of objects, `[N, k]`.
+
+    Raises:
+        DataError: if there is no such condition, or one of several is more than a column.
+    """
+    each = [labels_by_split(source, views, name) for name in names]
+    if len(each) == 1:
+        return each[0]
+    for name, labels in zip(names, each, strict=True):
+        if labels["all"].ndim != 1:
+            raise DataError(
+                f"the condition {name!r} is {labels['all'].shape[1:]} for each example, which goes with no other. Name it alone."
+            )
+    return {split: np.stack([labels[split].astype(object) for labels in each], 1) for split in each[0]}
 
 
 def labels_by_split(source: Source, views: Mapping[Split, View], name: str) -> dict[AnySplit, Array]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, final
 
@@ -15,7 +15,8 @@ from .._optional import names_missing
 from .._types import ALONE, AnySplit, Batch, DataSpec, PreparationName, Split, Support, World
 from ..errors import ArgumentError, DataError
 from ._cache import hash_array
-from ._condition import GIVEN, Condition, fit_condition, hashable, labels_by_split, with_condition
+from ._condition import GIVEN, Condition, hashable, labels_of_all, names_of, with_condition
+from ._condition_fit import fit_conditions
 from ._noise import byte_noise
 from ._open import open_source
 from ._prepare import Preparation, prepare
@@ -287,7 +288,8 @@ def load_data(
         data: see `open_source`; or `Data`, returned as it is.
         options: how to read and split.
         preparation: a trained model's preparation, for new data; by default it is fitted on the training split.
-        condition: condition of each example, `[N]` or `[N, k]`, or a dict of such by part; or its name, as `options.condition`.
+        condition: condition of each example, `[N]` or `[N, k]`, or a dict of such by part; or its name, or a list of names, as
+            `options.condition`.
         coding: coding of a trained model's condition, to be applied to new data.
         split: whether data that came without splits are split; if not, each split is all of them.
 
@@ -299,8 +301,8 @@ def load_data(
             raise DataError("these data are prepared already. Give the condition to `load_data` instead.")
         return data
     options = options or DataOptions()
-    if isinstance(condition, str):
-        options, condition = replace(options, condition=condition), None
+    if names_of(condition, data) is not None:
+        options, condition = replace(options, condition=names_of(condition, data)), None
     source = open_source(data, options, None if preparation is None else preparation.schema)
     if condition is not None:
         source, options = with_condition(source, condition), replace(options, condition=GIVEN)
@@ -314,7 +316,7 @@ def load_data(
         source = _with_notes(source, _outside(source, preparation))
     fitted = preparation or prepare(source, views["train"], options)
     loaded = Data(source, views, fitted, provenance, options=options)
-    return loaded if options.condition is None else _conditioned(loaded, options.condition, coding)
+    return _conditioned(loaded, options.conditions, coding) if options.conditions else loaded
 
 
 def _with_notes(source: Source, notes: Iterable[str]) -> Source:
@@ -330,10 +332,12 @@ def _outside(source: Source, preparation: Preparation) -> list[str]:
     return notes
 
 
-def _conditioned(data: Data, name: str, coding: Condition | None) -> Data:
+def _conditioned(data: Data, names: Sequence[str], coding: Condition | None) -> Data:
     """Data with the labels of each split and their coding."""
-    labels = labels_by_split(data.source, data.views, name)
-    fitted = coding or fit_condition(name, labels["train"], labels["all"])
+    labels = labels_of_all(data.source, data.views, names)
+    is_table = data.source.schema.layout == "table" and names != (GIVEN,)
+    asked = data.options.columns
+    fitted = coding or fit_conditions(names, labels["train"], labels["all"], is_table=is_table, asked=asked)
     return replace(data, condition=fitted, labels=labels)
 
 

@@ -100,9 +100,7 @@ class _Reading:
         """A table, column by column; its numbers stay as they came."""
         names = self.raw.columns or channel_names("table", self.shape[0])
         fields = read_columns(list(self.parts.values()), names, self.raw.units, self.resolution)
-        self.notes.extend(
-            say_columns(list(self.parts.values()), fields, conditioned=self.options.condition is not None)
-        )
+        self.notes.extend(say_columns(list(self.parts.values()), fields, conditioned=bool(self.options.conditions)))
         levels = self._table_levels(fields)
         return self.parts, Schema("table", self.shape, fields, levels, is_named=bool(self.raw.columns))
 

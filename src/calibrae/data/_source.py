@@ -44,11 +44,11 @@ class DataOptions:
         data_range: `(lo, hi)` of float data; mapped to [0, 1], and the shift of the log-density recorded.
         standardise: columns to zero mean and unit variance on the training set; by default for tables.
         binarise: replace each value by a Bernoulli draw with that mean, anew in every epoch.
-        condition: name of the condition: `class` for folders of pictures, a column, or `label` for label files.
+        condition: name of the condition: `class` for folders of pictures, a column, or `label` for label files; several columns as a list.
         validation_fraction: share of the training examples (at most 5,000), where no validation set is given.
         test_fraction: share of all examples (at most 10,000), where no test set is given.
         split_seed: seed of those splits.
-        columns: type of a column by its name, where the guess is wrong: `real`, `heavy-tailed`, `positive`, `count`, `ordinal`,
+        columns: type of a column by its name (of a condition too: `real` for a number, `categorical` for classes), where the guess is wrong: `real`, `heavy-tailed`, `positive`, `count`, `ordinal`,
             `categorical`, `binary`, `zero-inflated`, `date` or `leave-out`. The table is then read as one of mixed columns.
         missing: further words that mean a missing cell, beside blanks, `?`, `NA`, `NaN`, `null` and `none`.
         stream: read shards (Parquet, or tar files of WebDataset) where they lie, a part at a time; only what is held out is copied.
@@ -62,7 +62,7 @@ class DataOptions:
     data_range: tuple[float, float] | None = None
     standardise: bool | None = None
     binarise: bool = False
-    condition: str | None = None
+    condition: str | tuple[str, ...] | None = None
     validation_fraction: float = 0.1
     test_fraction: float = 0.1
     split_seed: int = 0
@@ -83,6 +83,37 @@ class DataOptions:
         for name in ("validation_fraction", "test_fraction"):
             if not 0.0 < getattr(self, name) < 0.5:
                 raise DataError(f"`{name}` must lie between 0 and 0.5; got {getattr(self, name)}.")
+        if isinstance(self.condition, list | tuple):
+            object.__setattr__(self, "condition", _names_of_conditions(self.condition))
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """Names of the conditions.
+
+        Examples:
+            >>> DataOptions(condition=("age", "sex")).conditions, DataOptions(condition="label").conditions
+            (('age', 'sex'), ('label',))
+        """
+        if self.condition is None:
+            return ()
+        return (self.condition,) if isinstance(self.condition, str) else self.condition
+
+    @property
+    def types(self) -> Mapping[str, str]:
+        """Types that were asked for of columns that are modelled."""
+        return {name: kind for name, kind in (self.columns or {}).items() if name not in self.conditions}
+
+
+def _names_of_conditions(names: Sequence[str]) -> str | tuple[str, ...] | None:
+    """One name alone, several in their order.
+
+    Raises:
+        DataError: if one comes twice.
+    """
+    double = sorted({name for name in names if names.count(name) > 1})
+    if double:
+        raise DataError(f"each condition must be named once; got {', '.join(double)} more than once.")
+    return tuple(names) if len(names) > 1 else names[0] if names else None
 
 
 @dataclass(frozen=True, slots=True)

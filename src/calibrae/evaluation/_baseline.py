@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -22,25 +23,42 @@ ROWS = 4096
 CHOSEN_ON = 2000  # validation examples that choose the number of latents
 
 
-def training_spectrum(data: Data, latent_dim: int) -> functional.Spectrum:
-    """Spectrum of the prepared training split, kept in the cache."""
+def training_spectrum(data: Data, latent_dim: int, slope: Tensor | None = None) -> functional.Spectrum:
+    """Spectrum of the prepared training split, kept in the cache.
+
+    Args:
+        data: data with a training split.
+        latent_dim: how many eigenpairs matter.
+        slope: regression on the condition whose residuals are meant, `[context_dim, D]`.
+    """
     kept = max(latent_dim, KEPT)
 
     def compute() -> dict[str, np.ndarray]:
-        found = data_spectrum(lambda: _training(data), latent_dim)
+        found = data_spectrum(lambda: _training(data, slope), latent_dim)
         facts = np.array([found.total_variance, found.n, found.is_exact], dtype=np.float64)
         arrays = {"mean": found.mean, "eigenvalues": found.eigenvalues, "eigenvectors": found.eigenvectors}
         return {name: value.numpy() for name, value in arrays.items()} | {"facts": facts}
 
-    stored = cached_arrays(("spectrum", data.identity("train"), kept), compute)
+    of = "spectrum" if slope is None else "spectrum after regression"
+    stored = cached_arrays((of, data.identity("train"), kept), compute)
     mean, values, vectors, facts = (
         torch.from_numpy(stored[k]) for k in ("mean", "eigenvalues", "eigenvectors", "facts")
     )
     return functional.Spectrum(mean, values, vectors, float(facts[0]), int(facts[1]), bool(facts[2]))
 
 
-def _training(data: Data) -> Iterator[Tensor]:
-    return (batch.x for batch in data.batches("train", data.rows_at_once(ROWS)))
+def _training(data: Data, slope: Tensor | None) -> Iterator[Tensor]:
+    """Training examples, or what a regression on the condition leaves of them."""
+    if slope is None:
+        return (batch.x for batch in data.batches("train", data.rows_at_once(ROWS)))
+    return (x.double() - context.to(slope) @ slope for context, x in _pairs(data))
+
+
+def _pairs(data: Data) -> Iterator[tuple[Tensor, Tensor]]:
+    """Conditions and examples `[B, D]` of the training split."""
+    for batch in data.batches("train", data.rows_at_once(ROWS)):
+        assert batch.context is not None
+        yield batch.context, batch.x.flatten(1)
 
 
 def training_baseline(model: VAE, data: Data) -> tuple[LinearBaseline | TableBaseline | None, tuple[str, ...]]:
@@ -50,32 +68,25 @@ def training_baseline(model: VAE, data: Data) -> tuple[LinearBaseline | TableBas
     model.
     """
     if data.spec.columns:
-        if model.context_dim:
-            return None, (
-                "there is no baseline for a conditional model of a table: trees and factors do not know the condition",
-            )
         return table_baseline(data, model.latent_dim), ()
     if not model.likelihood.is_density:
         return None, (
             "there is no closed-form baseline: probabilistic PCA is a density, and this likelihood gives probabilities",
         )
-    if model.context_dim:
-        return None, (
-            "there is no closed-form baseline for a conditional model: probabilistic PCA does not know the condition",
-        )
-    spectrum = training_spectrum(data, model.latent_dim)
+    slope = functional.regress(lambda: _pairs(data)) if model.context_dim else None
+    spectrum = training_spectrum(data, model.latent_dim, slope)
     most = min(model.latent_dim, data.spec.data_dim - 1, len(spectrum.eigenvalues))
     try:
-        best = _best_latent_dim(spectrum, data, most)
+        best = _best_latent_dim(spectrum, data, most, slope)
         ppca = model.likelihood.baseline(spectrum, best)
     except ArgumentError as error:
         return None, (str(error),)
     if ppca is None:
         return None, ("this likelihood names no closed-form baseline",)
-    return _with_factors(model, data, LinearBaseline(ppca, is_exact=spectrum.is_exact), spectrum)
+    return _with_factors(model, data, LinearBaseline(ppca, is_exact=spectrum.is_exact, slope=slope), spectrum)
 
 
-def _best_latent_dim(spectrum: functional.Spectrum, data: Data, most: int) -> int:
+def _best_latent_dim(spectrum: functional.Spectrum, data: Data, most: int, slope: Tensor | None) -> int:
     """Number of latents up to `most` with the best log-likelihood of the validation split.
 
     Raises:
@@ -87,7 +98,10 @@ def _best_latent_dim(spectrum: functional.Spectrum, data: Data, most: int) -> in
         )
     total, count = torch.zeros(most, dtype=torch.float64), 0
     for batch in data.batches("validation", data.rows_at_once(ROWS), limit=CHOSEN_ON):
-        total += functional.ppca_log_likelihoods(spectrum, batch.x.flatten(1).double(), most).sum(0)
+        x = batch.x.flatten(1).double()
+        if slope is not None and batch.context is not None:
+            x = x - batch.context.to(slope) @ slope
+        total += functional.ppca_log_likelihoods(spectrum, x, most).sum(0)
         count += len(batch)
     finite = torch.where(total.isfinite(), total, -math.inf)
     if not bool(total.isfinite().any()):
@@ -111,12 +125,12 @@ def _with_factors(
             *baseline_notes(baseline),
             f"the baseline has one sigma and the model {entries:,}: factor analysis is not fitted beyond {EXACT_DIM:,} dimensions",
         )
-    covariance = data_covariance(lambda: _training(data), spectrum)
+    covariance = data_covariance(lambda: _training(data, baseline.slope), spectrum)
     groups = torch.arange(entries).repeat_interleave(size // entries)
     factor = functional.factor_analysis(
         spectrum.mean, covariance, baseline.ppca.weight, groups=groups, min_noise=scale.floor**2
     )
-    return LinearBaseline(baseline.ppca, factor, scale.shared, baseline.is_exact), baseline_notes(baseline)
+    return replace(baseline, factor=factor, shared=scale.shared), baseline_notes(baseline)
 
 
 def baseline_notes(baseline: LinearBaseline | TableBaseline) -> tuple[str, ...]:
@@ -139,7 +153,8 @@ def log_likelihoods(
     world = world.over(len(data.positions(split, limit)))
     for batch in data.batches(split, data.rows_at_once(ROWS), seed, limit, world):
         x = batch.x.flatten(1).double()
-        found.append(baseline.log_likelihood(x))
+        found.append(baseline.log_likelihood(x, batch.context))
         if isinstance(baseline, LinearBaseline):
-            simple.append(found[-1] if baseline.factor is None else functional.ppca_log_likelihood(baseline.ppca, x))
+            is_simple, rest = baseline.factor is None, baseline.residual(x, batch.context)
+            simple.append(found[-1] if is_simple else functional.ppca_log_likelihood(baseline.ppca, rest))
     return world.rows(torch.cat(found)), world.rows(torch.cat(simple)) if simple else None

@@ -37,6 +37,9 @@ from ._reconstruction import gaussian_nll_of_sse as gaussian_nll_of_sse
 from ._reconstruction import laplace_nll as laplace_nll
 from ._reconstruction import mse as mse
 from ._reconstruction import sse as sse
+from ._regression import level_log_prob as level_log_prob
+from ._regression import multinomial_regress as multinomial_regress
+from ._regression import regress as regress
 from ._sigma import lower_bound as lower_bound
 from ._sigma import optimal_scale as optimal_scale
 from ._sigma import optimal_sigma as optimal_sigma

@@ -12,6 +12,7 @@ from torch import Tensor
 from .. import functional
 from .._plain import record_of
 from .._types import ColumnModel
+from ..errors import ArgumentError
 from ..likelihoods import MixedLikelihood
 
 
@@ -20,12 +21,17 @@ from ..likelihoods import MixedLikelihood
 class TableBaseline:
     """Product of a Chow-Liu tree over categories, factor analysis of the normal scores of numbers, and marginals of the rest.
 
+    Of a conditional table: factor analysis of what a regression on the condition leaves, and logistic regressions of the categories in
+    place of the tree where they are better on the validation rows.
+
     Attributes:
         columns: models of the columns, whose marginals are those of training.
         discrete: columns of the tree.
         tree: the tree; `None` for fewer than two such columns.
         numeric: columns of the factor analysis.
         factor: the factor analysis; `None` for fewer than two such columns.
+        slope: regression of the normal scores on the condition, `[K, numeric]`; `None` without one.
+        weights: logistic regression of each discrete column on the condition, `[K + 1, levels]`; empty without one, or with a tree.
     """
 
     columns: tuple[ColumnModel, ...]
@@ -33,22 +39,27 @@ class TableBaseline:
     tree: functional.Tree | None
     numeric: tuple[int, ...]
     factor: functional.MissingFactor | None
+    slope: Tensor | None = None
+    weights: tuple[Tensor, ...] = ()
 
     @property
     def name(self) -> str:
         """Words for people."""
         rest = (
             len(self.columns)
-            - len(self.discrete) * (self.tree is not None)
+            - len(self.discrete) * (self.tree is not None or bool(self.weights))
             - len(self.numeric) * (self.factor is not None)
         )
         parts = []
         if self.tree is not None:
             parts.append(f"a Chow-Liu tree of {len(self.discrete)} columns")
+        if self.weights:
+            parts.append(f"logistic regressions of {len(self.discrete)} columns on the condition")
         if self.factor is not None:
             count = self.factor.weight.shape[1]
             parts.append(
                 f"factor analysis of {len(self.numeric)} columns with {count} {'factor' if count == 1 else 'factors'}"
+                + ("" if self.slope is None else " after regression on the condition")
             )
         if rest:
             parts.append(f"marginals of {rest} {'column' if rest == 1 else 'columns'}")
@@ -63,18 +74,25 @@ class TableBaseline:
             found: Tensor = likelihood(start.double().expand(len(x), -1)).log_prob_per_element(x.double())
         return found
 
-    def log_likelihood(self, x: Tensor) -> Tensor:
-        """Log-likelihood of the observed cells of each row, `[N]`, nats, in the units of the table."""
+    def log_likelihood(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Log-likelihood of the observed cells of each row, `[N]`, nats, in the units of the table; given its condition, if it has one."""
+        if context is None and (self.weights or self.slope is not None):
+            raise ArgumentError("this baseline depends on the condition; got none. Pass `context`, [N, context_dim].")
         cells = self.marginals(x)
-        used = [*self.discrete] * (self.tree is not None) + [*self.numeric] * (self.factor is not None)
+        used = [*self.discrete] * (self.tree is not None or bool(self.weights))
+        used += [*self.numeric] * (self.factor is not None)
         rest = [i for i in range(len(self.columns)) if i not in used]
         total = cells[:, rest].sum(1)
         if self.tree is not None:
             total = total + self.tree.log_prob(levels_in(x, self.discrete))
+        for column, weights in zip(levels_in(x, self.discrete).T, self.weights, strict=False):
+            assert context is not None
+            total = total + functional.level_log_prob(weights, context, column)
         if self.factor is not None:
             scores = scores_in(x, self.columns, self.numeric)
             slopes = cells[:, self.numeric] - _standard_log_prob(scores)
-            total = total + self.factor.log_prob(scores) + slopes.sum(1)
+            left = scores if self.slope is None or context is None else scores - context.double() @ self.slope
+            total = total + self.factor.log_prob(left) + slopes.sum(1)
         return total
 
     def to_arrays(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -84,6 +102,8 @@ class TableBaseline:
             arrays |= {f"tree{i}": table for i, table in enumerate(self.tree.tables)}
         if self.factor is not None:
             arrays |= {"mean": self.factor.mean, "weight": self.factor.weight, "noise": self.factor.noise}
+        arrays |= {f"weights{i}": weights for i, weights in enumerate(self.weights)}
+        arrays |= {} if self.slope is None else {"slope": self.slope}
         facts: dict[str, Any] = {"columns": [asdict(column) for column in self.columns]}
         facts |= {"discrete": list(self.discrete), "numeric": list(self.numeric)}
         facts |= {} if self.tree is None else {"parents": list(self.tree.parents), "order": list(self.tree.order)}
@@ -104,7 +124,9 @@ class TableBaseline:
         if "weight" in arrays:
             factor = functional.MissingFactor(arrays["mean"], arrays["weight"], arrays["noise"])
         columns = tuple(record_of(ColumnModel, column) for column in facts["columns"])
-        return cls(columns, tuple(facts["discrete"]), tree, tuple(facts["numeric"]), factor)
+        weights = tuple(arrays[f"weights{i}"] for i in range(len(facts["discrete"])) if f"weights{i}" in arrays)
+        discrete, numeric = tuple(facts["discrete"]), tuple(facts["numeric"])
+        return cls(columns, discrete, tree, numeric, factor, arrays.get("slope"), weights)
 
 
 def _standard_log_prob(scores: Tensor) -> Tensor:

@@ -122,6 +122,8 @@ def save_baseline(baseline: LinearBaseline | TableBaseline, folder: RunFolder) -
     }
     if factor is not None:
         parts |= {"weight": factor.weight, "noise": factor.noise}
+    if baseline.slope is not None:
+        parts |= {"slope": baseline.slope}
     facts = {"format": str(FORMAT), "shared": baseline.shared, "is_exact": str(baseline.is_exact)}
     folder.commit({BASELINE: partial(save_tensors, tensors=parts, facts=facts)})
 
@@ -144,7 +146,8 @@ def load_baseline(folder: Path) -> LinearBaseline | TableBaseline | None:
         raise RunError(
             f"{folder / BASELINE} is not complete: {first_line(error)}. Delete it; it is fitted anew."
         ) from error
-    return LinearBaseline(ppca, factor, facts.get("shared", "all"), facts.get("is_exact") != "False")
+    exact = facts.get("is_exact") != "False"
+    return LinearBaseline(ppca, factor, facts.get("shared", "all"), exact, parts.get("slope"))
 
 
 def _rebuild(folder: Path, config: dict[str, Any] | None, shapes: Mapping[str, tuple[int, ...]]) -> VAE:

@@ -9,7 +9,7 @@ from typing import Any
 from .._optional import names_missing
 from .._types import AnySplit, World
 from ..acceleration import find_device
-from ..data import Data, DataOptions, Preparation, Schema, load_data, open_source
+from ..data import Data, DataOptions, Preparation, Schema, load_data, names_of, open_source
 from ..errors import ArgumentError
 from ..evaluation import Evaluation, Tick, digest_of, evaluate_model
 from ..models import VAE
@@ -108,8 +108,8 @@ def _of_model(model: VAE, data: Any, options: DataOptions | None, condition: Any
     if isinstance(data, Data):
         return data
     chosen = options or DataOptions()
-    if isinstance(condition, str):
-        chosen, condition = replace(chosen, condition=condition), None
+    if names_of(condition, data) is not None:
+        chosen, condition = replace(chosen, condition=names_of(condition, data)), None
     source = open_source(data, chosen)
     if _is_rescaled(source.schema) and chosen.data_range is None:
         source = open_source(data, replace(chosen, data_range=_range_of(source.schema)))

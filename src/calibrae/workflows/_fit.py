@@ -14,7 +14,7 @@ from .._optional import missing_extra, names_missing
 from .._plain import record_of
 from .._types import World
 from ..acceleration import find_device
-from ..data import KEPT, Data, DataOptions, load_data
+from ..data import KEPT, Data, DataOptions, load_data, names_of
 from ..errors import ArgumentError, CalibraeError, RunError
 from ..models import VAE
 from ..objectives import BetaELBO, Objective
@@ -94,7 +94,8 @@ def fit(
         out: run folder; by default a new temporary one.
         epochs: passes over the training set; by default until the validation loss has settled, or 18,000 steps are over.
         condition: condition of each example, for a conditional model: an array `[N]` or `[N, k]`, a dict of such by split, or the name
-            of a column, or `class` for folders of pictures, or `label` for label files. Classes become one-hot, numbers standardised.
+            of a column (several as a list), or `class` for folders of pictures, or `label` for label files. Classes become one-hot,
+            numbers standardised.
         objective: loss to minimise; by default the model's.
         beta: weight of the summed KL beside the full NLL, in place of an objective.
         kl_warmup: share of all steps over which beta rises from 0, in place of an objective.
@@ -292,7 +293,7 @@ class _Job:
     def _begin(self, folder: RunFolder, *, overwrite: bool) -> None:
         """Write what was asked for."""
         RunFolder.create(self.place, overwrite=overwrite)
-        condition = None if self.data.condition is None else self.data.condition.name
+        condition = None if self.data.condition is None else self.data.condition.names
         options = replace(self.data.options, condition=condition)
         write_start(folder, self.model, self.data, options, self.settings, self.objective, self.request)
         if folder.read_config()["data"].get("source") is None:
@@ -307,7 +308,7 @@ def _resumed_data(place: Path, data: Any, options: DataOptions | None, condition
     known = stored_data(folder)
     chosen, coding = stored.options, run_condition(place)
     data = stored.source if data is None else data
-    if condition is not None and not isinstance(condition, str):
+    if condition is not None and names_of(condition, data) is None:
         chosen = replace(chosen, condition=None)
     elif coding is not None and coding.name == "condition" and stored.source is not None:
         data = stored.source  # kept with its condition

@@ -21,6 +21,7 @@ from ..errors import ArgumentError
 from ..likelihoods import MixedRow
 from ..models import evaluating, sample_data, sample_latents, seeded
 from ..runs import replace_file, replace_text
+from ._conditions import conditions_of_rows
 from ._draw import sample
 from ._run import Run
 
@@ -59,19 +60,22 @@ def synthesise(
 ) -> Synthetic:
     """Draw `n` rows of `p(x)`, observation noise and all; with given cells, rows of `p(x | given)`.
 
-    Given cells are conditioned on by importance resampling: latents from the prior are weighted with the probability of the cells.
+    Conditions of the run are given exactly; without any they are drawn from the training rows. Other given cells are conditioned on by
+    importance resampling: latents from the prior are weighted with the probability of the cells.
 
     Args:
         run: trained on a table of mixed columns.
         n: number of rows.
         given: value of each given column, in the table's own terms.
-        condition: for a conditional run.
+        condition: conditions of a conditional run, in place of their columns in `given`.
         seed: seed of all noise.
 
     Raises:
-        ArgumentError: for a column or value that there is not.
+        ArgumentError: for a column or value that there is not, or other cells given where the conditions differ from row to row.
     """
     _require_table(run)
+    coding, given = run.condition, given or {}
+    declared = {name: value for name, value in given.items() if coding is not None and name in coding.names}
     schema = run.preparation.schema
     assert schema is not None
     notes = (
@@ -79,9 +83,15 @@ def synthesise(
         if not_given_back(schema)
         else []
     )
-    contexts, effective = run.contexts(condition, n), None
-    cells = dict(stored_cell(schema, name, value) for name, value in (given or {}).items())
+    contexts, conditions, said = conditions_of_rows(run, n, declared, condition, seed)
+    notes.extend(said)
+    cells = dict(stored_cell(schema, name, value) for name, value in given.items() if name not in declared)
+    effective = None
     if cells:
+        if contexts is not None and not bool((contexts == contexts[:1]).all()):
+            raise ArgumentError(
+                "with other given cells, the conditions must be the same for all rows. Give one for each condition."
+            )
         x, effective = _given(run, n, cells, contexts, seed)
         if effective < max(FEW_EFFECTIVE, n / 10):
             notes.append(
@@ -92,7 +102,10 @@ def synthesise(
     stored = run.in_units(x)
     for i, number in cells.items():
         stored[:, i] = number
-    return Synthetic(as_frame(rows_of(schema, stored)), effective, tuple(notes))
+    table = rows_of(schema, stored)
+    for name, values in conditions.items():
+        table = table.append_column(name, [values])
+    return Synthetic(as_frame(table), effective, tuple(notes))
 
 
 def _given(run: Run, n: int, cells: Mapping[int, float], contexts: Tensor | None, seed: int) -> tuple[Tensor, float]:

@@ -18,6 +18,7 @@ from ..errors import ArgumentError, RunError
 from ..evaluation import Evaluation
 from ..models import VAE
 from ..runs import RunFolder, load_model
+from ._conditions import rows_of_conditions
 from ._notebook import run_html
 from ._stored import run_condition, run_data, run_preparation, stored_data
 from ._units import frame_like
@@ -106,7 +107,7 @@ class Run:
         return self._data.condition if self._data is not None else run_condition(self.path)
 
     def contexts(self, condition: Any, count: int) -> Tensor | None:
-        """Contexts `[count, context_dim]` of conditions in your own terms: one for all, or one for each.
+        """Contexts `[count, context_dim]` of conditions in your own terms: one for all, or one for each; a dict of several columns.
 
         Raises:
             ArgumentError: if the model is conditional and no condition came, or the other way round.
@@ -118,9 +119,7 @@ class Run:
             return None
         if condition is None:
             raise ArgumentError(f"this run is conditional. Pass `condition`: {coding.describe()}.")
-        values = np.asarray(condition)
-        is_one = values.ndim == 0 or (coding.kind == "numbers" and coding.dim > 1 and values.ndim == 1)
-        coded = coding(values[None] if is_one else values)
+        coded = coding(rows_of_conditions(condition, coding))
         if len(coded) not in (1, count):
             raise ArgumentError(f"`condition` must be one for all or one for each of {count}; got {len(coded)}.")
         return coded.expand(count, -1)

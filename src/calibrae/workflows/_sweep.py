@@ -12,7 +12,7 @@ from .._optional import names_missing
 from .._registry import describe
 from .._types import Shared, Split
 from ..acceleration import find_device
-from ..data import GIVEN, NAMES, DataOptions, keep_source, open_source, with_condition
+from ..data import GIVEN, NAMES, DataOptions, keep_source, names_of, open_source, with_condition
 from ..errors import ArgumentError
 from ..evaluation import RatePoint, Recommendation, linear_curve, recommend, summarise_split, training_spectrum
 from ..figures import save_rate_distortion
@@ -189,8 +189,8 @@ def _spec(name: str, part: Any) -> Spec | None:
 
 def _place(data: Any, condition: Any, options: DataOptions) -> tuple[str, DataOptions]:
     """Name or path under which worker processes find the data, and how they read them."""
-    if isinstance(condition, str):
-        options, condition = replace(options, condition=condition), None
+    if names_of(condition, data) is not None:
+        options, condition = replace(options, condition=names_of(condition, data)), None
     if isinstance(data, str | Path) and condition is None:
         return named_data(data), options
     source = open_source(data, options)

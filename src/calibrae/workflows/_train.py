@@ -302,7 +302,7 @@ def _registered_request(folder: RunFolder) -> StoredRequest:
 def _require_same_words(values: Mapping[str, Any], given: set[str], stored: Mapping[str, Any]) -> None:
     asked = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
     wrong = [
-        f"--{name.replace('_', '-')} {asked[name]} (was {stored.get(name)})"
+        f"--{name.replace('_', '-')} {_words(asked[name])} (was {_words(stored.get(name))})"
         for name in sorted(given - FREE_ON_RESUME - NOT_STORED)
         if asked[name] != stored.get(name)
     ]
@@ -310,6 +310,10 @@ def _require_same_words(values: Mapping[str, Any], given: set[str], stored: Mapp
         raise RunError(
             f"a resumed run keeps its settings; got {', '.join(wrong)}. Drop them, or train anew with another --out."
         )
+
+
+def _words(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def seeded_build(seed: int, make: Callable[[], VAE]) -> VAE:

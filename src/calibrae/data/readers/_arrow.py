@@ -65,14 +65,14 @@ def unknown_columns(name: str, names: Iterable[str], request: Request) -> list[s
     Raises:
         DataError: if columns that it knows are missing.
     """
-    trained, condition = request.trained, request.options.condition
+    trained, conditions = request.trained, request.options.conditions
     if trained is None or not trained.is_named:
         return []
     given = list(names)
     if len(given) == len(trained.columns) == 1:  # the only column may have another name
         return []
     require_columns(name, given, trained.columns)
-    return [column for column in given if column not in trained.columns and column != condition]
+    return [column for column in given if column not in trained.columns and column not in conditions]
 
 
 def may_hold_index(names: Sequence[str]) -> bool:

@@ -66,15 +66,14 @@ def _is_text_of_numbers(file: Path) -> bool:
 @reads_files("CSV files", SUFFIXES, rank=40, accepts=_is_csv)
 def read_csv(files: Sequence[Path], root: Path, request: Request) -> Raw:
     """CSV files of one table."""
-    condition = request.options.condition
     groups, notes = grouped(files, root)
     known = request.trained.columns if request.trained is not None and request.trained.is_named else ()
     dialects = {file: dialect_of(file, _header(request), known) for file in files}
     first = dialects[files[0]]
     _require_own_names(files[0].name, first.names)
-    left_out = [condition] if condition is not None else []
+    left_out = list(request.options.conditions)
     left_out += [first.empty] if first.empty is not None else []
-    if condition is not None:
+    for condition in request.options.conditions:
         require_column(files[0].name, first.names, condition)
     is_named = first.has_header
     if is_named:
@@ -124,15 +123,14 @@ def _require_own_names(file: str, names: Sequence[str]) -> None:
 
 
 def _conditioned(raw: Raw, groups: dict[Part, list[Path]], dialects: dict[Path, Dialect], request: Request) -> Raw:
-    """The table with the labels of its condition, if there is one."""
-    condition = request.options.condition
-    if condition is None:
-        return raw
-    labels: dict[Part, Array] = {
-        part: np.concatenate([_labels(file, dialects[file], condition) for file in members])
-        for part, members in groups.items()
-    }
-    return labelled(raw, labels, request.options, condition)
+    """The table with the labels of its conditions."""
+    for condition in request.options.conditions:
+        labels: dict[Part, Array] = {
+            part: np.concatenate([_labels(file, dialects[file], condition) for file in members])
+            for part, members in groups.items()
+        }
+        raw = labelled(raw, labels, request.options, condition)
+    return raw
 
 
 def _mixed(

@@ -47,12 +47,11 @@ def read_frame(data: Any, request: Request) -> Raw:
     if is_series and trained is not None and set(trained.columns) <= set(map(str, getattr(data, "index", ()))):
         data = data.to_frame().T.infer_objects()  # one row of a frame
     table = as_arrow(data, name)
-    condition = request.options.condition
+    left_out = list(request.options.conditions)
     labels: dict[str, Mapping[Part, Array]] = {}
-    if condition is not None:
+    for condition in left_out:
         require_column(name, table.column_names, condition)
-        labels = {condition: {"all": labels_of(name, table.column(condition), condition)}}
-    left_out = [condition] if condition is not None else []
+        labels[condition] = {"all": labels_of(name, table.column(condition), condition)}
     notes: list[str] = []
     index = index_column(name, table.column(0).to_numpy() if table.num_columns else [], table.column_names)
     if index is not None:

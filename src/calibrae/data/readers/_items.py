@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -107,29 +107,30 @@ def from_items(name: str, items: Iterable[Any], request: Request) -> Raw:
     first = next(_guarded(name, iterator), None)
     if first is None:
         raise DataError(f"{name} yields no examples.")
-    labels: list[Any] = []
+    conditions = request.options.conditions
+    labels: dict[str, list[Any]] = {condition: [] for condition in conditions}
     every: Iterator[Any] = itertools.chain([first], iterator)
-    condition = request.options.condition
-    if condition is not None:
-        every = _collecting(name, every, condition, labels)
+    if conditions:
+        every = _collecting(name, every, labels)
     reading = _Items(name, request)
     key = _cache.write(None, {"all": reading.blocks(every)}, dict)
     arrays = _cache.read(key)[0]
     return Raw(
-        name, {"all": arrays["all"]}, key, reading.columns, labels=_labels(name, condition, labels), notes=reading.notes(),
+        name, {"all": arrays["all"]}, key, reading.columns, labels=_labels(name, labels), notes=reading.notes(),
         resolution=reading.resolution, encoded=reading.pictures > 0,
     )  # fmt: skip
 
 
-def _labels(name: str, condition: str | None, labels: list[Any]) -> dict[str, dict[Part, Array]]:
-    if condition is None:
-        return {}
-    try:
-        return {condition: {"all": np.array(labels)}}
-    except ValueError as error:
-        raise DataError(
-            f"{name}: the condition {condition!r} must have one shape for all items: {first_line(error, 120)}."
-        ) from error
+def _labels(name: str, labels: Mapping[str, list[Any]]) -> dict[str, dict[Part, Array]]:
+    found: dict[str, dict[Part, Array]] = {}
+    for condition, values in labels.items():
+        try:
+            found[condition] = {"all": np.array(values)}
+        except ValueError as error:
+            raise DataError(
+                f"{name}: the condition {condition!r} must have one shape for all items: {first_line(error, 120)}."
+            ) from error
+    return found
 
 
 class _Items:
@@ -190,7 +191,7 @@ class _Items:
         found, columns = example(item)
         if i == 0:
             self.columns = columns
-            self.said.extend(_left_out(item, self.request.options.condition))
+            self.said.extend(_left_out(item, self.request.options.conditions))
         if hasattr(found, "getbands"):
             return self._picture(found)
         array, resolution, notes = plain_array(_numbers_of(found))
@@ -205,8 +206,8 @@ class _Items:
 
     def _in_order(self, item: Any, i: int) -> Any:
         """A row as a dict, in the order of the first one's keys."""
-        condition = self.request.options.condition
-        if not isinstance(item, Mapping) or {k for k in map(str, item) if k != condition} != set(self.columns):
+        conditions = self.request.options.conditions
+        if not isinstance(item, Mapping) or {k for k in map(str, item) if k not in conditions} != set(self.columns):
             raise DataError(
                 f"{self.name}: every item must have the entries of the first, {listed(self.columns)}; item {i} has others."
             )
@@ -255,14 +256,14 @@ def _guarded(name: str, items: Iterable[Any]) -> Iterator[Any]:
         i += 1
 
 
-def _left_out(item: Any, condition: str | None) -> Iterator[str]:
+def _left_out(item: Any, conditions: Sequence[str]) -> Iterator[str]:
     """Notes on what a dict or tuple holds beside its example."""
     if isinstance(item, Mapping) and any(key in item for key in KEYS):
         used = next(key for key in KEYS if key in item)
-        rest = [str(key) for key in item if key not in (used, condition)]
+        rest = [str(key) for key in item if key not in (used, *conditions)]
         if rest:
             yield f"the entry {used!r} of each item was read; left out: {listed(rest)}"
-    elif isinstance(item, tuple) and len(item) > 1 and not np.isscalar(item[0]) and condition is None:
+    elif isinstance(item, tuple) and len(item) > 1 and not np.isscalar(item[0]) and not conditions:
         yield "the first of each item's parts was read; what follows it was left out"
 
 
@@ -326,17 +327,18 @@ def _is_nested(item: Any) -> bool:
         return False
 
 
-def _collecting(name: str, items: Iterable[Any], condition: str, labels: list[Any]) -> Iterator[Any]:
-    """Pass the items on; keep the condition of each: a dict's entry, or what follows the example in a tuple."""
+def _collecting(name: str, items: Iterable[Any], labels: Mapping[str, list[Any]]) -> Iterator[Any]:
+    """Pass the items on; keep the conditions of each: a dict's entries, or what follows the example in a tuple."""
     for item in items:
-        if isinstance(item, Mapping) and condition in item:
-            label = item[condition]
-            item = {key: value for key, value in item.items() if key != condition}
-        elif isinstance(item, tuple | list) and len(item) > 1:
-            label = item[1]
+        if isinstance(item, Mapping) and all(condition in item for condition in labels):
+            found = [item[condition] for condition in labels]
+            item = {key: value for key, value in item.items() if key not in labels}
+        elif isinstance(item, tuple | list) and len(item) > len(labels):
+            found = list(item[1 : 1 + len(labels)])
         else:
             raise DataError(
-                f"{name} has no condition {condition!r}: its items must be (example, condition) or dicts with that key."
+                f"{name} has no condition {listed([repr(label) for label in labels])}: its items must be (example, condition) or dicts with that key."
             )
-        labels.append(label.detach().cpu().numpy() if hasattr(label, "detach") else label)
+        for values, label in zip(labels.values(), found, strict=True):
+            values.append(label.detach().cpu().numpy() if hasattr(label, "detach") else label)
         yield item

@@ -39,7 +39,7 @@ def labelled(raw: Raw, labels: Mapping[Part, Array], options: DataOptions, name:
     """Data with labels, if the condition asks for them and they belong to its examples; else a note that they are left out."""
     if not labels:
         return raw
-    if options.condition != name:
+    if name not in options.conditions:
         return (
             raw
             if name != LABEL
@@ -51,4 +51,4 @@ def labelled(raw: Raw, labels: Mapping[Part, Array], options: DataOptions, name:
             f"{raw.name}: there must be one label for each example; the part {wrong[0]} has {len(raw.parts[wrong[0]])} examples "
             f"and {len(labels.get(wrong[0], ()))} labels."
         )
-    return replace(raw, labels={name: {part: labels[part] for part in raw.parts}})
+    return replace(raw, labels={**raw.labels, name: {part: labels[part] for part in raw.parts}})

@@ -88,14 +88,13 @@ def _from_hub(name: str, entry: HubEntry, request: Request) -> Raw:
     raw = decode(name, _cache.key_of(name, *fingerprints), parts, request)
     if left_out:
         raw = replace(raw, notes=(*raw.notes, f"splits that were left out: {', '.join(left_out)}"))
-    if options.condition is None:
-        return raw
-    labels: dict[Part, Array] = {}
-    for split, table in loaded.items():
-        part = part_of(str(split))
-        if part is not None and options.condition in table.column_names:
-            labels[part] = np.asarray(table[options.condition])
-    return replace(raw, labels={options.condition: labels} if labels else {})
+    labels: dict[str, dict[Part, Array]] = {}
+    for condition in options.conditions:
+        for split, table in loaded.items():
+            part = part_of(str(split))
+            if part is not None and condition in table.column_names:
+                labels.setdefault(condition, {})[part] = np.asarray(table[condition])
+    return replace(raw, labels=labels) if options.conditions else raw
 
 
 def _cells(name: str, table: Any, column: str) -> Iterator[Any]:

@@ -45,20 +45,21 @@ def read_parquet(files: Sequence[Path], root: Path, request: Request) -> Raw:
     column = image_column(files[0], schema)
     raw = _pictures(files, groups, root, column, request) if column else _table(files, groups, root, request)
     if column:
-        others = [name for name in schema.names if name not in (column, request.options.condition)]
+        others = [name for name in schema.names if name not in (column, *request.options.conditions)]
         notes += (
             [f"pictures of the column {column!r} were read; {counted(len(others), 'other column')} left out"]
             if others
             else []
         )
     raw = replace(raw, notes=(*notes, *raw.notes))
-    condition = request.options.condition
-    if condition is None:
-        return raw
-    labels = {part: np.concatenate([_column(file, condition) for file in members]) for part, members in groups.items()}
-    if column:  # rows whose pictures are broken were left out
-        labels = {part: values[_kept_rows(groups[part], raw.names.get(part, ()))] for part, values in labels.items()}
-    return labelled(raw, labels, request.options, condition)
+    for condition in request.options.conditions:
+        labels = {part: np.concatenate([_column(file, condition) for file in those]) for part, those in groups.items()}
+        if column:  # rows whose pictures are broken were left out
+            labels = {
+                part: values[_kept_rows(groups[part], raw.names.get(part, ()))] for part, values in labels.items()
+            }
+        raw = labelled(raw, labels, request.options, condition)
+    return raw
 
 
 def _kept_rows(files: Sequence[Path], names: Sequence[str]) -> Array:
@@ -128,9 +129,9 @@ def left_out_of(file: Path, schema: Any, request: Request) -> tuple[list[str], l
     """Columns that are not modelled: the condition, an index, what a trained model does not know; and notes."""
     import pyarrow.parquet as pq
 
-    condition, notes = request.options.condition, []
-    left_out = [condition] if condition is not None else []
-    if condition is not None:
+    notes: list[str] = []
+    left_out = list(request.options.conditions)
+    for condition in request.options.conditions:
         require_column(file.name, schema.names, condition)
     unknown = unknown_columns(file.name, schema.names, request)
     levels = index_levels(schema.names)

@@ -73,7 +73,7 @@ def read_pictures(files: Sequence[Path], root: Path, request: Request) -> Raw:
     key = _cache.hash_files(files, root, kind="pictures", parts={p: len(g) for p, g in groups.items()})
     raw = decode(str(root), key, parts, request, keep_names=True)
     raw = replace(raw, notes=(*split_notes, *raw.notes))
-    return _with_classes(raw, home) if request.options.condition == CLASS else raw
+    return _with_classes(raw, home) if CLASS in request.options.conditions else raw
 
 
 def split_by_folder(files: Sequence[Path], root: Path) -> tuple[dict[Part, list[Path]], list[str], tuple[str, ...]]:

@@ -56,12 +56,12 @@ def read_annotated(data: Any, request: Request) -> Raw:
     if len(columns) != (array.shape[1] if array.ndim == 2 else -1):
         columns = ()
     notes = (*(() if raw is None else raw.notes), "the matrix X of annotated data was read")
-    labels, condition = {}, request.options.condition
-    if condition is not None:
-        known = list(getattr(getattr(data, "obs", None), "columns", ()))
+    labels = {}
+    known = list(getattr(getattr(data, "obs", None), "columns", ()))
+    for condition in request.options.conditions:
         if condition not in known:
             raise DataError(
                 f"{name} has no column {condition!r} in obs for the condition; it has {listed(list(map(str, known)))}."
             )
-        labels = {condition: {"all": np.asarray(data.obs[condition])}}
+        labels[condition] = {"all": np.asarray(data.obs[condition])}
     return Raw(name, {"all": array}, "" if raw is None else raw.fingerprint, columns, labels=labels, notes=notes)  # type: ignore[arg-type]
