@@ -99,9 +99,12 @@ class DataOptions:
         return (self.condition,) if isinstance(self.condition, str) else self.condition
 
     @property
-    def types(self) -> Mapping[str, str]:
-        """Types that were asked for of columns that are modelled."""
-        return {name: kind for name, kind in (self.columns or {}).items() if name not in self.conditions}
+    def types(self) -> Mapping[str, str] | None:
+        """Types that were asked for of columns that are modelled; `None` if none were, where types of conditions count as none."""
+        if self.columns is None:
+            return None
+        found = {name: kind for name, kind in self.columns.items() if name not in self.conditions}
+        return None if self.columns and not found else found
 
 
 def _names_of_conditions(names: Sequence[str]) -> str | tuple[str, ...] | None:

@@ -25,7 +25,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, TableModel):  # type: igno
         batch_size: rows of a step.
         columns: type of a column by its name, where the guess is wrong.
         importance_samples: latents of each row.
-        objective: registered name of the objective; that of MIWAE is `iwae:samples=20`.
+        objective: registered name of the objective; that of MIWAE, with five samples in place of its twenty, by default.
         random_state: seed.
 
     References:
@@ -39,6 +39,31 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, TableModel):  # type: igno
         >>> bool(np.isfinite(Imputer(n_components=1, hidden=(8,), max_steps=5).fit_transform(rows)).all())
         True
     """
+
+    def __init__(
+        self,
+        n_components: int = 8,
+        *,
+        hidden: tuple[int, ...] = (128, 128),
+        max_steps: int = 3000,
+        learning_rate: float = 1e-3,
+        batch_size: int = 64,
+        columns: dict[str, str] | None = None,
+        importance_samples: int = 50,
+        objective: str = "iwae:samples=5",
+        random_state: Any = 0,
+    ) -> None:
+        super().__init__(
+            n_components,
+            hidden=hidden,
+            max_steps=max_steps,
+            learning_rate=learning_rate,
+            batch_size=batch_size,
+            columns=columns,
+            importance_samples=importance_samples,
+            objective=objective,
+            random_state=random_state,
+        )
 
     def fit(self, X: Any, y: Any = None) -> Imputer:  # noqa: N803
         """Train on rows `[N, D]`, some of whose cells may be missing."""

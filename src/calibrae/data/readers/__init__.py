@@ -7,7 +7,7 @@ from ._kept import KEPT as KEPT
 from ._names import NAMES as NAMES
 
 MODULES = (
-    "_kept", "_names", "_paths", "_mappings", "_arrays", "_frames", "_sparse", "_loaders", "_items",
+    "_kept", "_names", "_paths", "_mappings", "_arrays", "_frames", "_sparse", "_loaders", "_records", "_items",
     "_idx", "_pictures", "_parquet", "_csv", "_numpy_files", "_waves",
 )  # fmt: skip
 

@@ -299,7 +299,8 @@ def example(item: Any) -> tuple[Any, tuple[str, ...]]:
         if item and all(_is_number(value) for value in item.values()):
             return list(item.values()), tuple(map(str, item))
         raise DataError(
-            f"a Dataset of dicts must have a key image, img, x or data, or numbers alone; got {listed(list(map(str, item)))}."
+            f"a Dataset of dicts must have a key image, img, x or data, or numbers alone; got {listed(list(map(str, item)))}. "
+            "Rows with words are read from a list of dicts, a data frame or a file."
         )
     if isinstance(item, tuple | list) and len(item) and not np.isscalar(item[0]) and not _is_nested(item):
         return item[0], ()

@@ -14,6 +14,7 @@ from ..tables import one_code
 from ._frames import as_arrow, is_frame
 from ._items import from_items
 from ._mixed import read_mixed
+from ._records import is_records, read_records
 
 
 def _is_mapping(data: Any) -> bool:
@@ -30,7 +31,7 @@ def read_mapping(data: Mapping[Any, Any], request: Request) -> Raw:
     names = ", ".join(map(str, data))
     trained = request.trained
     if trained is not None and trained.is_named and set(trained.columns) <= set(map(str, data)):
-        return from_items("row", [data], request)
+        return read_records([data], request) if is_records([data]) else from_items("row", [data], request)
     raws: dict[Part, Raw] = {}
     for key, value in data.items():
         part = part_of(str(key))

@@ -23,7 +23,7 @@ def needs_types(schema: Any, request: Request, left_out: Sequence[str] = ()) -> 
         request: options of the reading, and the schema of a trained model.
         left_out: columns that are not modelled.
     """
-    if request.options.types or request.options.missing:
+    if request.options.types is not None or request.options.missing:
         return True
     trained = request.trained
     if trained is not None:
@@ -62,7 +62,7 @@ def read_mixed(
         DataError: for columns of lists, bytes or structs.
     """
     first = next(iter(tables.values()))
-    asked = request.options.types
+    asked = request.options.types or {}
     declared = (*request.options.missing, *(() if request.trained is None else request.trained.missing))
     require_known(asked, first.column_names)
     gone = {column for column, kind in asked.items() if kind == "leave-out"}

@@ -26,7 +26,7 @@ def is_mixed(raw: Raw, options: DataOptions) -> bool:
         raise DataError(
             f"{raw.name}: all values of a stream must be finite; got missing cells. Read the table whole, without --stream."
         )
-    return missing or bool(raw.words or raw.dates or options.missing or options.types)
+    return missing or bool(raw.words or raw.dates or options.missing) or options.types is not None
 
 
 def mixed_table(raw: Raw, options: DataOptions, notes: list[str]) -> tuple[dict[Part, Array], Schema]:
@@ -43,7 +43,7 @@ def mixed_table(raw: Raw, options: DataOptions, notes: list[str]) -> tuple[dict[
     parts = {part: without(np.asarray(array, dtype=np.float64), options.missing) for part, array in raw.parts.items()}
     width = next(iter(parts.values())).shape[1]
     names = raw.columns or channel_names("table", width)
-    asked = dict(options.types)
+    asked = dict(options.types or {})
     if not raw.words and not raw.dates:
         require_known({name: kind for name, kind in asked.items() if kind != "leave-out"}, names)
     every = [column_of(_cells(raw, parts, names, i), i, asked.get(names[i])) for i in range(width)]
