@@ -6,6 +6,9 @@ STAMP := $(VENV)/.installed
 DOCS_STAMP := $(VENV)/.installed-docs
 BENCH_VENV := .venv-bench
 BENCH_STAMP := $(BENCH_VENV)/.installed
+TABLES_VENV := .venv-bench-tables
+TABLES_STAMP := $(TABLES_VENV)/.installed
+TABLE_RIVALS = OMP_NUM_THREADS=1 $(BIN)/python benchmarks/table_rivals/run.py
 DATA ?= data
 DEVICE ?= cpu
 THROUGHPUT = $(BIN)/python benchmarks/throughput/run.py --device $(DEVICE)
@@ -16,7 +19,7 @@ SHAPED = tests/functional tests/likelihoods tests/latents
 SHAPES = $(SHAPED) --jaxtyping-packages=calibrae.functional,calibrae.likelihoods,calibrae.latents,beartype.beartype
 IGNORED = $(SHAPED:%=--ignore=%)
 
-.PHONY: help train test quick oldest newest lint docs bench bench-data bench-full clean
+.PHONY: help train test quick oldest newest lint docs bench bench-data bench-full bench-tables clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -75,6 +78,19 @@ bench: bench-data $(STAMP) $(BENCH_STAMP)  ## images a second beside other train
 	$(THROUGHPUT) mlp $(DATA)/mnist $(RIVALS) --compile on --precision auto --repeats 7
 	$(THROUGHPUT) conv $(DATA)/cifar10 $(RIVALS) --compile on --precision auto --repeats 7
 
+$(TABLES_STAMP):
+	@echo "== setting up $(TABLES_VENV) with the rivals (once)"
+	$(PYTHON) -m venv $(TABLES_VENV)
+	$(TABLES_VENV)/bin/python -m pip install --quiet --constraint constraints-rivals.txt torch ctgan hyperimpute pyod
+	@touch $@
+
+bench-tables: $(STAMP) $(TABLES_STAMP)  ## tables beside TVAE, MIWAE and pyod, half an hour; DATA is a folder with adult/
+	@test -f $(DATA)/adult/adult.csv || { echo "$(DATA) must hold adult/adult.csv and does not: make bench-tables DATA=path/to/data" >&2; exit 2; }
+	$(TABLE_RIVALS) synthesis $(DATA)/adult/adult.csv --rivals $(TABLES_VENV)/bin/python
+	$(TABLE_RIVALS) imputation --rivals $(TABLES_VENV)/bin/python
+	$(TABLE_RIVALS) alarm --rivals $(TABLES_VENV)/bin/python
+	$(TABLE_RIVALS) large --rivals $(TABLES_VENV)/bin/python
+
 bench-full: bench  ## all of docs/speed.md: float32, not compiled, scaling, importance sampling, time to a test ELBO; hours
 	$(THROUGHPUT) mlp $(DATA)/mnist $(RIVALS)
 	$(THROUGHPUT) conv $(DATA)/cifar10 $(RIVALS)
@@ -88,4 +104,4 @@ bench-full: bench  ## all of docs/speed.md: float32, not compiled, scaling, impo
 	$(BIN)/python benchmarks/time_to_elbo.py $(DATA)/cifar10
 
 clean:  ## remove the environment and the caches
-	rm -rf $(VENV) $(BENCH_VENV) .mypy_cache .ruff_cache .pytest_cache site
+	rm -rf $(VENV) $(BENCH_VENV) $(TABLES_VENV) .mypy_cache .ruff_cache .pytest_cache site
