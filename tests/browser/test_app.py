@@ -285,6 +285,10 @@ def test_a_file_is_scored(opened, tmp_path):
     page.click("#score-go")
     page.wait_for_selector("#score-about >> text=20 examples, mean")
     picture(page, "#score-image")
+    assert "less its length" not in page.inner_text("main")
+    page.check("#score-less input[type=checkbox]")
+    page.click("#score-go")
+    page.wait_for_selector("table.plain >> text=less its length")
 
 
 def test_a_beta_is_translated_as_it_is_typed(opened):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -31,6 +32,9 @@ class ScorePage:
             self.runs = RunPicker(bench)
             samples = gr.Number(50, label="Samples K of the bound", precision=0)
             seed = gr.Number(0, label="Seed", precision=0)
+            less = gr.Checkbox(
+                value=False, label="Less the compressed length (pictures, whole numbers)", elem_id="score-less"
+            )
         with gr.Row():
             named = gr.Textbox("", label="Folder or file (empty: the run's own test split)", elem_id="score-data")
             files = gr.File(file_count="multiple", label="or send files", height=150, elem_id="score-files")
@@ -39,21 +43,22 @@ class ScorePage:
         unusual = image("The most unusual examples, their reconstructions, and where they differ", "score-image")
         table = gr.HTML()
         csv = gr.File(label="All scores", interactive=False, visible=False)
-        go.click(self._score, [self.runs.box, samples, seed, named, files], [about, unusual, table, csv], **HEAVY)
+        go.click(self._score, [self.runs.box, samples, seed, less, named, files], [about, unusual, table, csv], **HEAVY)
 
     @answered
-    def _score(self, name: str | None, samples: float, seed: float, named: str, files: list[str] | None, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008  # fmt: skip
+    def _score(self, name: str | None, samples: float, seed: float, less: bool, named: str, files: list[str] | None, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008  # fmt: skip
         run = subject_of(self.bench, name, "test", seed).run
         data = self.bench.data_place(named, files, run=run.path) if files or named.strip() else None
         k, chosen = whole(samples, "the number of samples", 1, 5000), whole(seed, "the seed", 0, 2**31 - 1)
         found = score(run, data, importance_samples=k, seed=chosen, tick=Deadline(progress))
+        order = found.ordered(corrected=less)  # refused here where no example has a length
         try:
-            drawn = picture(lambda path: draw_scores(found, run.data.source.columns, path))
+            drawn = picture(lambda path: draw_scores(found, run.data.source.columns, path, corrected=less))
         except ArgumentError as error:
             drawn, found.notes = gr.update(value=None, visible=False), (*found.notes, str(error))
         place = Path(tempfile.mkdtemp(dir=os.environ.get("GRADIO_TEMP_DIR"))) / "scores.csv"
-        save_scores_csv(found, place)
-        return _about(found), drawn, _table(found), gr.update(value=str(place), visible=True)
+        save_scores_csv(found, place, corrected=less)
+        return _about(found), drawn, _table(found, order, corrected=less), gr.update(value=str(place), visible=True)
 
 
 def _about(found: Scores) -> str:
@@ -62,9 +67,14 @@ def _about(found: Scores) -> str:
     return "\n".join([*lines, "", *(f"* note: {shown(note)}" for note in found.notes)])
 
 
-def _table(found: Scores) -> str:
+def _table(found: Scores, order: Sequence[int], *, corrected: bool) -> str:
+    columns = [("-log p(x), nats", found.nll), *([("less its length", found.corrected)] if corrected else [])]
+    heads = "".join(f"<th scope=col class='number'>{name}</th>" for name, _ in columns)
     rows = "".join(
-        f"<tr><th scope=row>{shown(found.names[i])}</th><td class='number'>{float(found.nll[i]):.2f}</td></tr>"
-        for i in found.order[:LISTED]
+        f"<tr><th scope=row>{shown(found.names[i])}</th>"
+        + "".join(f"<td class='number'>{float(values[i]):.2f}</td>" for _, values in columns)
+        + "</tr>"
+        for i in order[:LISTED]
     )
-    return f"<table class='plain'><caption>The {min(LISTED, len(found.nll))} most unusual</caption><thead><tr><th scope=col>example</th><th scope=col class='number'>-log p(x), nats</th></tr></thead><tbody>{rows}</tbody></table>"
+    caption = f"The {min(LISTED, len(found.nll))} most unusual"
+    return f"<table class='plain'><caption>{caption}</caption><thead><tr><th scope=col>example</th>{heads}</tr></thead><tbody>{rows}</tbody></table>"

@@ -315,11 +315,11 @@ def _with_prior(
     )
 
 
-def draw_scores(scores: Scores, data_names: Sequence[str], path: Path) -> Path:
-    """The most unusual examples, their reconstructions, and where they differ most."""
-    top = scores.order[:PICTURED]
-    found = scores.attribute(top)
-    titles = [f"{scores.names[i]}: {float(scores.nll[i]):.1f} nats" for i in top]
+def draw_scores(scores: Scores, data_names: Sequence[str], path: Path, *, corrected: bool = False) -> Path:
+    """The most unusual examples, their reconstructions, and where they differ most; by the corrected score if that is asked for."""
+    top = scores.ordered(corrected=corrected)[:PICTURED]
+    found, values = scores.attribute(top), scores.corrected if corrected else scores.nll
+    titles = [f"{scores.names[i]}: {float(values[i]):.1f} nats" for i in top]
     elements = found.per_element
     if elements is None:
         raise ArgumentError(
