@@ -38,7 +38,7 @@ class DataOptions:
     Attributes:
         size: `(height, width)` that all pictures are brought to; needed if they differ.
         resize: `crop`: scale until the size is covered, then cut the middle; `fit`: scale until it fits, then pad black.
-        skip_broken: leave out files that cannot be read instead of stopping.
+        skip_broken: leave out files, and items of a Dataset, that cannot be read instead of stopping.
         header: whether the first line of a CSV holds names; by default it does unless all its cells are numbers.
         levels: number of integer values, if the guess from the data is wrong.
         data_range: `(lo, hi)` of float data; mapped to [0, 1], and the shift of the log-density recorded.

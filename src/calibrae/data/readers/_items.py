@@ -14,7 +14,7 @@ from torch.utils.data import IterableDataset
 from ...errors import DataError, first_line
 from .. import _cache
 from .._registry import reads
-from .._source import Array, Part, Raw, Request, listed
+from .._source import Array, Part, Raw, Request, counted, listed
 from ._arrays import plain_array
 from ._frames import is_frame
 
@@ -45,8 +45,24 @@ def read_items(data: Any, request: Request) -> Raw:
         return from_items(name, data, request)
     data = _unformatted(data)
     _require_examples(data, request)
-    raw = from_items(name, (data[i] for i in range(len(data))), request)
-    return replace(raw, notes=(*raw.notes, *_changing(data)))
+    broken: list[str] = []
+    items = _whole(data, broken) if request.options.skip_broken else (data[i] for i in range(len(data)))
+    raw = from_items(name, items, request)
+    said = [f"{counted(len(broken), 'item')} that could not be read left out: {listed(broken)}"] if broken else []
+    return replace(raw, notes=(*raw.notes, *said, *_changing(data, _first_whole(broken))))
+
+
+def _whole(data: Any, broken: list[str]) -> Iterator[Any]:
+    """The items that can be read; positions of the others are added to `broken`."""
+    for i in range(len(data)):
+        try:
+            item = data[i]
+        except MemoryError:
+            raise
+        except Exception:  # whatever a Dataset raises
+            broken.append(str(i))
+            continue
+        yield item
 
 
 def _unformatted(data: Any) -> Any:
@@ -87,10 +103,15 @@ def read_picture(data: Any, request: Request) -> Raw:
     return from_items("picture", [data], request)
 
 
-def _changing(data: Any) -> Iterator[str]:
-    """A note if the first item changes from read to read, as with random transforms."""
+def _first_whole(broken: Sequence[str]) -> int:
+    """Position of the first item that can be read."""
+    return next(i for i in range(len(broken) + 1) if str(i) not in broken)
+
+
+def _changing(data: Any, at: int) -> Iterator[str]:
+    """A note if an item changes from read to read, as with random transforms."""
     try:
-        first, again = (plain_array(_numbers_of(example(data[0])[0]))[0] for _ in range(2))
+        first, again = (plain_array(_numbers_of(example(data[at])[0]))[0] for _ in range(2))
     except (DataError, TypeError, ValueError, IndexError):
         return
     if first.shape != again.shape or not np.array_equal(first, again, equal_nan=first.dtype.kind == "f"):
@@ -250,7 +271,7 @@ def _guarded(name: str, items: Iterable[Any]) -> Iterator[Any]:
             raise
         except Exception as error:  # whatever a Dataset raises
             raise DataError(
-                f"item {i} of {name} cannot be read: {first_line(error, 200)}. Mend or leave out that item."
+                f"item {i} of {name} cannot be read: {first_line(error, 200)}. Mend that item, or leave such items out with skip_broken."
             ) from error
         yield item
         i += 1

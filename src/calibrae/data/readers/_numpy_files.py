@@ -17,7 +17,7 @@ from .._source import Array, Part, Raw, Request, counted, listed, part_of, speak
 from ._frames import is_structured, read_frame
 from ._labels import add_part, labelled, pool
 from ._mappings import read_mapping
-from ._pictures import split_by_folder
+from ._pictures import CLASS, split_by_folder, with_classes
 
 BLOCK = 256
 
@@ -50,11 +50,13 @@ def read_npz(files: Sequence[Path], root: Path, request: Request) -> Raw:
     return labelled(_raw(path, pool(named), request, notes), pool(labels, named), request.options)
 
 
-@reads_files("NumPy files", (".npy",), rank=50)
+@reads_files("NumPy files", (".npy",), rank=50, is_nested=True)
 def read_npy(files: Sequence[Path], root: Path, request: Request) -> Raw:
     """One array; files called `train`, `test`, ...; or one array an example."""
     if root.is_file():
         return _raw(root, {"all": load_numpy(root)}, request)
+    if len({file.parent for file in files}) == 1:
+        root = files[0].parent
     named = {file: part_of(file.stem) for file in files}
     parts: dict[Part, Array] = {}
     labels: dict[Part, Array] = {}
@@ -70,7 +72,7 @@ def read_npy(files: Sequence[Path], root: Path, request: Request) -> Raw:
     if len(others) == 1:
         found: dict[Part, Array] = {"all": load_numpy(told[0]).reshape(-1)} if len(told) == 1 else {}
         return labelled(_raw(root, {"all": load_numpy(others[0])}, request), found, request.options)
-    return _one_each(others, root)
+    return _one_each(others, root, request)
 
 
 def _raw(root: Path, parts: dict[Part, Array], request: Request, notes: tuple[str, ...] = ()) -> Raw:
@@ -81,9 +83,9 @@ def _raw(root: Path, parts: dict[Part, Array], request: Request, notes: tuple[st
     return replace(raw, name=str(root), notes=(*raw.notes, *notes))
 
 
-def _one_each(files: Sequence[Path], root: Path) -> Raw:
+def _one_each(files: Sequence[Path], root: Path, request: Request) -> Raw:
     """A folder of one array an example, in the order of the names; its folders tell the parts."""
-    groups, notes, _ = split_by_folder(files, root)
+    groups, notes, home = split_by_folder(files, root)
     key = _cache.hash_files(
         files, root, kind="one .npy an example", parts={part: len(group) for part, group in groups.items()}
     )
@@ -94,7 +96,8 @@ def _one_each(files: Sequence[Path], root: Path) -> Raw:
     shape = next(iter(parts.values())).shape[1:]
     notes.append(f"one array of shape {shape} an example, {counted(len(files), 'file')} in the order of their names")
     names = {part: [str(file.relative_to(root)) for file in group] for part, group in groups.items()}
-    return Raw(str(root), parts, key, names=names, notes=tuple(notes))
+    raw = Raw(str(root), parts, key, names=names, notes=tuple(notes))
+    return with_classes(raw, home) if CLASS in request.options.conditions else raw
 
 
 def _as_pictures(array: Array) -> Array:

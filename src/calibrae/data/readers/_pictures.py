@@ -73,7 +73,7 @@ def read_pictures(files: Sequence[Path], root: Path, request: Request) -> Raw:
     key = _cache.hash_files(files, root, kind="pictures", parts={p: len(g) for p, g in groups.items()})
     raw = decode(str(root), key, parts, request, keep_names=True)
     raw = replace(raw, notes=(*split_notes, *raw.notes))
-    return _with_classes(raw, home) if CLASS in request.options.conditions else raw
+    return with_classes(raw, home) if CLASS in request.options.conditions else raw
 
 
 def split_by_folder(files: Sequence[Path], root: Path) -> tuple[dict[Part, list[Path]], list[str], tuple[str, ...]]:
@@ -115,8 +115,8 @@ def _shared(paths: Sequence[Sequence[str]]) -> Iterator[str]:
         yield names[0]
 
 
-def _with_classes(raw: Raw, shared: tuple[str, ...]) -> Raw:
-    """The folder of each picture, below that of its split, as its class."""
+def with_classes(raw: Raw, shared: tuple[str, ...]) -> Raw:
+    """The folder of each file, below that of its split, as its class."""
     labels: dict[Part, Array] = {}
     for part, names in raw.names.items():
         folders = [Path(name).parts[len(shared) : -1] for name in names]
@@ -125,10 +125,10 @@ def _with_classes(raw: Raw, shared: tuple[str, ...]) -> Raw:
         lacking = [name for name, path in zip(names, folders, strict=True) if not path]
         if lacking:
             raise DataError(
-                f"{raw.name}: with the condition `class` every picture must lie in the folder of its class; {lacking[0]} does not."
+                f"{raw.name}: with the condition `class` every file must lie in the folder of its class; {lacking[0]} does not."
             )
         labels[part] = np.array([path[0] for path in folders])
-    return replace(raw, labels={CLASS: labels})
+    return replace(raw, labels={**raw.labels, CLASS: labels})
 
 
 def _file_openers(files: Sequence[Path], folder: Path) -> Openers:

@@ -16,7 +16,7 @@ from .. import _cache
 from .._registry import reads_files
 from .._source import Array, Part, Raw, Request, counted, listed
 from ._paths import shown
-from ._pictures import split_by_folder
+from ._pictures import CLASS, split_by_folder, with_classes
 
 BLOCK = 64
 
@@ -85,7 +85,7 @@ def read_waves(files: Sequence[Path], root: Path, request: Request) -> Raw:
     if root.is_file():
         root = root.parent
     skip = request.options.skip_broken
-    groups, notes, _ = split_by_folder(files, root)
+    groups, notes, home = split_by_folder(files, root)
     key = _cache.hash_files(
         files, root, kind="sounds", skip=skip, parts={part: len(group) for part, group in groups.items()}
     )
@@ -98,7 +98,8 @@ def read_waves(files: Sequence[Path], root: Path, request: Request) -> Raw:
         raise DataError(f"{root}: no sound could be read. Check the files.")
     present = {part: arrays[part] for part in groups if part in arrays}
     names = {part: facts["names"][part] for part in present}
-    return Raw(str(root), present, key, names=names, notes=(*notes, *facts["notes"]), encoded=True, rate=facts["rate"])
+    raw = Raw(str(root), present, key, names=names, notes=(*notes, *facts["notes"]), encoded=True, rate=facts["rate"])
+    return with_classes(raw, home) if CLASS in request.options.conditions else raw
 
 
 def _samples(file: Path) -> tuple[int, Array]:
