@@ -45,15 +45,18 @@ def progress() -> Iterator[Callable[[str, int, int], None] | None]:
     from rich.console import Console
     from rich.progress import Progress
 
+    from ..data import watched
+
     with Progress(console=Console(stderr=True), transient=True) as bar:
         tasks: dict[str, Any] = {}
 
-        def tick(stage: str, done: int, total: int) -> None:
+        def tick(stage: str, done: int, total: int | None) -> None:
             if stage not in tasks:
                 tasks[stage] = bar.add_task(stage, total=total)
-            bar.update(tasks[stage], completed=done)
+            bar.update(tasks[stage], completed=done, total=total)
 
-        yield tick
+        with watched(lambda done, total: tick("reading", done, total)):
+            yield tick
 
 
 def say_notes(json: bool, notes: Sequence[str]) -> None:

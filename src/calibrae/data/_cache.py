@@ -20,6 +20,7 @@ from ..errors import DataError
 from ._cache_room import WRITING, cache_root, make_room
 from ._mapped import in_memory_if_small, releasing
 from ._source import Array, Part
+from ._watched import seen
 
 CHUNK = 1 << 22
 INDEX = "index.json"
@@ -153,10 +154,16 @@ def read(key: str) -> tuple[dict[Part, Array], dict[str, Any]]:
     return arrays, meta["extra"]
 
 
-def write(key: str | None, parts: Mapping[Part, Iterable[Array]], extra: Callable[[], dict[str, Any]]) -> str:
+def write(
+    key: str | None,
+    parts: Mapping[Part, Iterable[Array]],
+    extra: Callable[[], dict[str, Any]],
+    total: int | None = None,
+) -> str:
     """Store blocks of rows under a key, by default the hash of their content, and return the key.
 
-    `extra` is asked once all blocks are written. A half-written entry never takes the place of a whole one.
+    `extra` is asked once all blocks are written. A half-written entry never takes the place of a whole one. `total` is how many rows
+    will come, for those who look on.
 
     Raises:
         DataError: if the cache cannot be written, or the blocks of a part differ in shape.
@@ -169,7 +176,10 @@ def write(key: str | None, parts: Mapping[Part, Iterable[Array]], extra: Callabl
         raise unwritable(root, error) from error
     digest = hashlib.blake2b(digest_size=16)
     try:
-        arrays = {name: _write_blocks(temporary / f"{name}.bin", blocks, digest) for name, blocks in parts.items()}
+        arrays: dict[Part, dict[str, Any]] = {}
+        for name, blocks in parts.items():
+            before = sum(array["shape"][0] for array in arrays.values() if array["shape"])
+            arrays[name] = _write_blocks(temporary / f"{name}.bin", blocks, digest, before, total)
         key = key or digest.hexdigest()
         found = {n: {**a, "blocks": _block_checksums(temporary / f"{n}.bin")} for n, a in arrays.items() if a["shape"]}
         meta = {"format": REVISION, "arrays": found, "extra": extra()}
@@ -209,8 +219,10 @@ def _save(path: Path, content: bytes) -> None:
         raise unwritable(path.parent.parent, error) from error
 
 
-def _write_blocks(path: Path, blocks: Iterable[Array], digest: hashlib.blake2b) -> dict[str, Any]:
-    """Write blocks one after the other. All have the type of the first; a wider type begins the file anew."""
+def _write_blocks(
+    path: Path, blocks: Iterable[Array], digest: hashlib.blake2b, before: int, total: int | None
+) -> dict[str, Any]:
+    """Write blocks one after the other, after the rows of other parts. All have the type of the first; a wider one begins the file anew."""
     count, row_shape, dtype = 0, (), None
     digest.update(path.name.encode())
     for block in blocks:
@@ -229,6 +241,7 @@ def _write_blocks(path: Path, blocks: Iterable[Array], digest: hashlib.blake2b) 
         digest.update(f"{block.dtype}{block.shape}".encode())
         digest.update(block.data)
         count, row_shape = count + len(block), block.shape[1:]
+        seen(before + count, total)
     return {"shape": [count, *row_shape] if count else [], "dtype": "" if dtype is None else dtype.str}
 
 

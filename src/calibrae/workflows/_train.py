@@ -18,6 +18,7 @@ from ..objectives import BetaELBO, Objective
 from ..runs import RunFolder
 from ..training import FREE_ON_RESUME, Bar, TrainSettings, in_turn, join_world, was_restarted
 from ._fit import SETTINGS, fit
+from ._reading import reading_bar
 from ._records import OWN, StoredRequest, plainly, stored_request
 from ._report import report
 from ._run import Run
@@ -159,7 +160,8 @@ class TrainRequest:
         """
         world = join_world(self.settings.device)
         world.from_first(partial(RunFolder.require_free, self.out, overwrite=self.overwrite))
-        data = in_turn(partial(load_data, self.data, self.options), world)
+        with reading_bar(show=world.is_first):
+            data = in_turn(partial(load_data, self.data, self.options), world)
         model = self.compose(data.spec, 0 if data.condition is None else data.condition.dim)
         settings: dict[str, Any] = {name: getattr(self.settings, name) for name in SETTINGS}
         return fit(

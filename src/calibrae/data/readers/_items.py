@@ -47,7 +47,7 @@ def read_items(data: Any, request: Request) -> Raw:
     _require_examples(data, request)
     broken: list[str] = []
     items = _whole(data, broken) if request.options.skip_broken else (data[i] for i in range(len(data)))
-    raw = from_items(name, items, request)
+    raw = from_items(name, items, request, len(data))
     said = [f"{counted(len(broken), 'item')} that could not be read left out: {listed(broken)}"] if broken else []
     return replace(raw, notes=(*raw.notes, *said, *_changing(data, _first_whole(broken))))
 
@@ -118,8 +118,8 @@ def _changing(data: Any, at: int) -> Iterator[str]:
         yield "the items change from read to read (random transforms?): the first reading was kept, so training sees one version of each"
 
 
-def from_items(name: str, items: Iterable[Any], request: Request) -> Raw:
-    """Data from any finite iterable of examples.
+def from_items(name: str, items: Iterable[Any], request: Request, total: int | None = None) -> Raw:
+    """Data from any finite iterable of examples, of which there are `total`, if that is known.
 
     Raises:
         DataError: for no examples, or examples that differ in shape.
@@ -134,7 +134,7 @@ def from_items(name: str, items: Iterable[Any], request: Request) -> Raw:
     if conditions:
         every = _collecting(name, every, labels)
     reading = _Items(name, request)
-    key = _cache.write(None, {"all": reading.blocks(every)}, dict)
+    key = _cache.write(None, {"all": reading.blocks(every)}, dict, total)
     arrays = _cache.read(key)[0]
     return Raw(
         name, {"all": arrays["all"]}, key, reading.columns, labels=_labels(name, labels), notes=reading.notes(),

@@ -237,7 +237,7 @@ def decode(
                 notes.append(f"{counted(clear[0], 'picture')} with transparency: shown on white")
             return {"notes": notes, "names": kept if keep_names else {}}
 
-        _cache.write(key, blocks, extra)
+        _cache.write(key, blocks, extra, sum(survey.sizes.values()))
     arrays, facts = _cache.read(key)
     if not arrays:
         raise DataError(f"{name}: no picture could be decoded. Check the files.")
