@@ -63,6 +63,15 @@ def test_dates_and_empty_cells():
     assert open_source(holes).schema.is_mixed
 
 
+def test_numpy_dates_are_dates_and_a_number_is_a_column_whatever_its_name():
+    days = [{"t": np.datetime64("2024-01-01") + i, "h": float(i % 9)} for i in range(60)]
+    assert {field.name: field.type for field in open_source(days).schema.fields}["t"] == "date"
+    rows = [{"x": x, "y": 2.0 * x * x} for x in RNG.normal(size=60).tolist()]
+    assert open_source(rows).schema.columns == ("x", "y")
+    parts = {"train": [{**row, "y": None} if i % 5 == 0 else row for i, row in enumerate(rows)], "test": rows[:10]}
+    assert open_source(parts).schema.columns == ("x", "y")
+
+
 def test_a_condition_is_an_entry():
     data = load_data(ROWS, condition="eyes")
     assert data.condition.values == ("blue", "brown", "green")

@@ -67,6 +67,41 @@ def test_a_list_of_columns_is_names_and_a_list_of_labels_is_labels():
     assert load_data(FRAME[["a", "b"]], condition=labels).condition.dim == N
 
 
+def test_a_list_of_names_is_names_of_rows_as_dicts_and_of_parts():
+    for data in (FRAME.to_dict("records"), {"train": FRAME, "test": FRAME[:20]}):
+        assert load_data(data, condition=["age", "sex"]).condition.names == ("age", "sex")
+
+
+def test_labels_that_come_again_are_labels_beside_a_path_and_in_a_tuple(tmp_path):
+    np.save(tmp_path / "x.npy", FRAME[["a", "b"]].to_numpy())
+    labels = FRAME["sex"].tolist()
+    assert load_data(tmp_path / "x.npy", condition=labels).condition.values == ("f", "m")
+    assert load_data(FRAME[["a", "b"]].to_numpy(), condition=tuple(labels)).condition.values == ("f", "m")
+
+
+def test_labels_stay_classes_where_the_data_are_rows_of_numbers(tmp_path):
+    """Forty-seven classes, as of EMNIST, of flattened pictures; a label is a class by its name."""
+    x, y = RNG.normal(size=(470, 5)), np.arange(470) % 47
+    np.savez(tmp_path / "d.npz", X=x, y=y)
+    pairs = torch.utils.data.TensorDataset(torch.from_numpy(x), torch.from_numpy(y))
+    for data in (tmp_path / "d.npz", pairs):
+        assert load_data(data, condition="label").condition.dim == 47
+
+
+def test_a_data_frame_of_conditions_is_read_by_its_names():
+    coding = load_data(FRAME, condition=("age", "sex")).condition
+    torch.testing.assert_close(coding(FRAME[["sex", "age"]]), coding(FRAME[["age", "sex"]].to_numpy(object)))
+    with pytest.raises(DataError, match="must have the entries age, sex; got age, site"):
+        coding(FRAME[["age", "site"]])
+
+
+def test_numbers_that_are_asked_to_be_classes_code_themselves():
+    rows = FRAME.assign(dose=RNG.choice(np.array([0.1, 0.2, 0.3], np.float32), N))
+    data = load_data(rows[["a", "b", "dose"]], DataOptions(columns={"dose": "categorical"}), condition="dose")
+    assert data.condition.dim == 3
+    assert data.contexts("train").sum(1).eq(1).all()
+
+
 def test_a_list_with_one_name_is_that_name():
     assert DataOptions(condition=["age"]) == DataOptions(condition="age")
     assert load_data(FRAME, condition=["sex"]).condition.kind == "classes"
@@ -76,12 +111,17 @@ def test_a_list_with_one_name_is_that_name():
     ("condition", "said"),
     [
         (("age", "height"), "no column 'height' for the condition; it has a, sex, b, age, site"),
-        (("age", "age"), "each condition must be named once; got age more than once"),
+        (DataOptions(condition=("age", "height")).condition, "no column 'height' for the condition"),
     ],
 )
-def test_names_that_are_not_there_or_twice_are_refused(condition, said):
+def test_names_that_are_not_there_are_refused(condition, said):
     with pytest.raises(DataError, match=said):
         load_data(FRAME, condition=condition)
+
+
+def test_a_name_that_comes_twice_is_refused():
+    with pytest.raises(DataError, match="each condition must be named once; got age more than once"):
+        DataOptions(condition=("age", "age"))
 
 
 def test_whole_numbers_are_classes_up_to_twenty_and_types_say_otherwise():
@@ -132,6 +172,8 @@ def test_typed_cells():
         parts=(Condition("job", "classes", ("cook, chef", "smith")), Condition("age", "numbers", (), (0.0,), (1.0,))),
     )
     assert coding.typed("job=cook, chef, age=40") == {"job": "cook, chef", "age": 40.0}
+    with pytest.raises(ArgumentError, match="must name its 2 columns"):
+        coding.typed("job=smith, age=3, age=4")
     assert coding.typed("age = 40,job=smith") == {"job": "smith", "age": 40.0}
     with pytest.raises(ArgumentError, match=r"must name its 2 columns, as in job=\.\.\., age=\.\.\.; got 'smith'"):
         coding.typed("smith")

@@ -43,6 +43,20 @@ def test_numbers_given_a_class_and_a_number_reach_the_density_that_they_were_dra
     assert np.mean(mine - expected) == pytest.approx(0.0, abs=0.04)
 
 
+@pytest.mark.parametrize("kind", ["numbers", "mixed"])
+def test_a_condition_that_tells_nothing_is_not_regressed_on(kind):
+    """A hundred classes of a few rows each: their means are noise, and the baseline is that without them."""
+    frame = pd.DataFrame(X[:500], columns=list("abcd"))
+    frame = frame if kind == "numbers" else frame.assign(word=np.where(RNG.random(500) < 0.5, "yes", "no"))
+    useless = frame.assign(person=[f"p{i}" for i in RNG.permutation(np.arange(500) % 100)])
+    data, alone = load_data(useless, condition="person"), load_data(frame)
+    given = training_baseline(model_of(data), data)[0]
+    without = training_baseline(cb.build(spec=alone.spec, latent_dim=2, network="linear"), alone)[0]
+    assert given.name == without.name
+    expected = log_likelihoods(without, alone, "test")[0]
+    torch.testing.assert_close(log_likelihoods(given, data, "test")[0], expected)
+
+
 def test_the_condition_is_worth_what_a_model_without_it_lacks():
     data = load_data(FRAME, condition=("site", "speed"))
     given = training_baseline(model_of(data), data)[0]

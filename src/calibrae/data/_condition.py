@@ -34,6 +34,7 @@ class Condition:
         mean: mean of each number.
         std: standard deviation of each.
         parts: coding of each of several columns.
+        whole: whether numbers came as whole numbers.
 
     Examples:
         >>> from calibrae.data import Condition
@@ -52,6 +53,7 @@ class Condition:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     parts: tuple[Condition, ...] = ()
+    whole: bool = False
 
     @property
     def dim(self) -> int:
@@ -108,7 +110,7 @@ class Condition:
         starts = "|".join(re.escape(name) for name in self.names)
         pairs = [pair.partition("=") for pair in re.split(rf",\s*(?=(?:{starts})\s*=)", text)]
         found = {name.strip(): value.strip() for name, equals, value in pairs if equals}
-        if set(found) != set(self.names):
+        if set(found) != set(self.names) or len(pairs) != len(self.names):
             example = ", ".join(f"{name}=..." for name in self.names)
             raise ArgumentError(
                 f"the condition must name its {len(self.parts)} columns, as in {example}; got {text[:60]!r}."
@@ -119,7 +121,8 @@ class Condition:
         """Values of one column as plain classes or numbers: a class that was typed gets the type that it had in training."""
         if self.kind == "classes":
             return [plain_class(value, text=isinstance(self.values[0], str)) for value in values.tolist()]
-        return [float(value) for value in values.tolist()]
+        numbers = [float(value) for value in values.tolist()]
+        return [int(number) if self.whole and number.is_integer() else number for number in numbers]
 
     def columns(self, raw: Any) -> list[Array]:
         """Columns of several conditions, `[N]` each; one value of a dict is taken for all.
@@ -127,6 +130,8 @@ class Condition:
         Raises:
             DataError: if they are not those columns.
         """
+        if hasattr(raw, "columns") and hasattr(raw, "__getitem__"):  # a data frame, by its names
+            raw = {str(name): np.asarray(raw[name]) for name in raw.columns}
         if isinstance(raw, Mapping):
             if set(map(str, raw)) != set(self.names):
                 raise DataError(
@@ -178,7 +183,11 @@ class Condition:
             "values": list(self.values),
             "mean": list(self.mean),
             "std": list(self.std),
-        } | ({"parts": [part.to_dict() for part in self.parts]} if self.parts else {})
+        } | self._further()
+
+    def _further(self) -> dict[str, Any]:
+        parts = {"parts": [part.to_dict() for part in self.parts]} if self.parts else {}
+        return parts | ({"whole": True} if self.whole else {})
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> Condition:
@@ -245,7 +254,7 @@ def names_of(condition: Any, data: Any) -> str | tuple[str, ...] | None:
     if isinstance(condition, str):
         return condition
     is_words = isinstance(condition, list | tuple) and all(isinstance(name, str) for name in condition)
-    if not is_words or not condition:
+    if not is_words or not condition or len(set(condition)) < len(condition):  # labels come again, names do not
         return None
     if isinstance(condition, list) and not (isinstance(data, str | Path) or set(condition) <= _columns_in(data)):
         return None
@@ -253,9 +262,12 @@ def names_of(condition: Any, data: Any) -> str | tuple[str, ...] | None:
 
 
 def _columns_in(data: Any) -> set[str]:
-    """Names of the columns of a frame, a structured array, a dict or annotated data."""
+    """Names of the columns of a frame, a structured array, rows as dicts, a dict of such, or annotated data."""
+    if isinstance(data, Mapping):
+        return set(map(str, data)).union(*(_columns_in(value) for value in data.values()))
+    if isinstance(data, list | tuple):
+        return set(map(str, data[0])) if data and isinstance(data[0], Mapping) else set()
     names = getattr(getattr(data, "dtype", None), "names", None) or getattr(data, "column_names", None)
-    names = list(data) if names is None and isinstance(data, Mapping) else names
     names = getattr(data, "columns", getattr(getattr(data, "obs", None), "columns", ())) if names is None else names
     return set(map(str, names)) if isinstance(names, Iterable) else set()
 

@@ -56,7 +56,7 @@ def fit_condition(
     std = numbers.std(0)
     if not (std > 1e-12 * np.abs(numbers).max(0)).all():  # less is the rounding of a mean
         raise DataError(f"the condition {name!r} must vary over the training examples; a constant tells nothing.")
-    return Condition(name, "numbers", (), tuple(numbers.mean(0).tolist()), tuple(std.tolist()))
+    return Condition(name, "numbers", (), tuple(numbers.mean(0).tolist()), tuple(std.tolist()), whole=is_whole)
 
 
 def _as_classes(values: Array) -> Array:
@@ -64,7 +64,7 @@ def _as_classes(values: Array) -> Array:
     if values.dtype.kind != "f":
         return values
     is_whole = bool((np.isfinite(values) & (values == np.rint(values))).all())
-    return values.astype(np.int64) if is_whole else values.astype(str)
+    return values.astype(np.int64) if is_whole else np.array([str(value) for value in values.tolist()])
 
 
 def _as_numbers(name: str, values: Array) -> Array:

@@ -20,7 +20,7 @@ from ._condition_fit import fit_conditions
 from ._noise import byte_noise
 from ._open import open_source
 from ._prepare import Preparation, prepare
-from ._source import Array, DataOptions, Source
+from ._source import LABEL, Array, DataOptions, Source
 from ._splits import duplicates, split_views, unsplit_views
 from ._trained import require_range
 from ._view import Joined, View
@@ -335,7 +335,7 @@ def _outside(source: Source, preparation: Preparation) -> list[str]:
 def _conditioned(data: Data, names: Sequence[str], coding: Condition | None) -> Data:
     """Data with the labels of each split and their coding."""
     labels = labels_of_all(data.source, data.views, names)
-    is_table = data.source.schema.layout == "table" and names != (GIVEN,)
+    is_table = data.source.schema.layout == "table" and not {GIVEN, LABEL} & set(names)  # labels are classes
     asked = data.options.columns
     fitted = coding or fit_conditions(names, labels["train"], labels["all"], is_table=is_table, asked=asked)
     return replace(data, condition=fitted, labels=labels)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from ._source import Raw, Request, Source
 
@@ -41,7 +41,7 @@ class FileKind:
         accepts: tells whether a file is of this kind.
         read: reads the files of one folder, or one file.
         rank: place in the order of kinds: that of the lowest rank is read where a folder holds several.
-        is_nested: whether a folder's folders are searched too.
+        is_nested: whether a folder's folders are searched too; `"if alone"`: where the folder itself holds no file of the kind.
     """
 
     name: str
@@ -49,7 +49,7 @@ class FileKind:
     accepts: Callable[[Path], bool]
     read: ReadFiles
     rank: int
-    is_nested: bool = False
+    is_nested: bool | Literal["if alone"] = False
 
 
 READERS: list[Reader] = []
@@ -73,7 +73,7 @@ def reads_files(
     *,
     rank: int,
     accepts: Callable[[Path], bool] | None = None,
-    is_nested: bool = False,
+    is_nested: bool | Literal["if alone"] = False,
 ) -> Callable[[ReadFiles], ReadFiles]:
     """Register a function as the reader of files of a kind; by default those whose name ends in one of the suffixes."""
     endings = tuple(suffixes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from ..errors import ArgumentError
 from ..functional import LinearBaseline
 from ..models import VAE, TableBaseline
 from ._spectrum import EXACT_DIM, KEPT, data_covariance, data_spectrum
-from ._table_baseline import table_baseline
+from ._table_baseline import MOST_FEATURES, table_baseline
 
 ROWS = 4096
 CHOSEN_ON = 2000  # validation examples that choose the number of latents
@@ -68,48 +68,60 @@ def training_baseline(model: VAE, data: Data) -> tuple[LinearBaseline | TableBas
     model.
     """
     if data.spec.columns:
-        return table_baseline(data, model.latent_dim), ()
+        unknown = f"the baseline does not know the condition, which has {model.context_dim} features (a regression takes {MOST_FEATURES})"
+        return table_baseline(data, model.latent_dim), (unknown,) if model.context_dim > MOST_FEATURES else ()
     if not model.likelihood.is_density:
         return None, (
             "there is no closed-form baseline: probabilistic PCA is a density, and this likelihood gives probabilities",
         )
-    slope = functional.regress(lambda: _pairs(data)) if model.context_dim else None
-    spectrum = training_spectrum(data, model.latent_dim, slope)
-    most = min(model.latent_dim, data.spec.data_dim - 1, len(spectrum.eigenvalues))
+    slopes = [functional.regress(lambda: _pairs(data))] if model.context_dim else []
     try:
-        best = _best_latent_dim(spectrum, data, most, slope)
-        ppca = model.likelihood.baseline(spectrum, best)
+        found = [_fitted(model, data, slope) for slope in (*slopes, None)]
     except ArgumentError as error:
         return None, (str(error),)
+    fit = max(found, key=lambda one: one.held_out)  # a regression on many classes may be worse than none
+    ppca = model.likelihood.baseline(fit.spectrum, fit.latent_dim)
     if ppca is None:
         return None, ("this likelihood names no closed-form baseline",)
-    return _with_factors(model, data, LinearBaseline(ppca, is_exact=spectrum.is_exact, slope=slope), spectrum)
+    linear = LinearBaseline(ppca, is_exact=fit.spectrum.is_exact, slope=fit.slope)
+    return _with_factors(model, data, linear, fit.spectrum)
 
 
-def _best_latent_dim(spectrum: functional.Spectrum, data: Data, most: int, slope: Tensor | None) -> int:
-    """Number of latents up to `most` with the best log-likelihood of the validation split.
+@dataclass(frozen=True)
+class _Fit:
+    """Probabilistic PCA of the training split, of what a regression leaves if there is one, and its value on the validation split."""
+
+    spectrum: functional.Spectrum
+    slope: Tensor | None
+    latent_dim: int
+    held_out: float
+
+
+def _fitted(model: VAE, data: Data, slope: Tensor | None) -> _Fit:
+    """The number of latents up to the model's that is best on the validation split.
 
     Raises:
         ArgumentError: if no number leaves any noise.
     """
+    spectrum = training_spectrum(data, model.latent_dim, slope)
+    most = min(model.latent_dim, data.spec.data_dim - 1, len(spectrum.eigenvalues))
     if most < 1:
         raise ArgumentError(
             "probabilistic PCA needs at least two dimensions: there is no linear model to compare with."
         )
-    total, count = torch.zeros(most, dtype=torch.float64), 0
+    total = torch.zeros(most, dtype=torch.float64)
     for batch in data.batches("validation", data.rows_at_once(ROWS), limit=CHOSEN_ON):
         x = batch.x.flatten(1).double()
         if slope is not None and batch.context is not None:
             x = x - batch.context.to(slope) @ slope
         total += functional.ppca_log_likelihoods(spectrum, x, most).sum(0)
-        count += len(batch)
     finite = torch.where(total.isfinite(), total, -math.inf)
     if not bool(total.isfinite().any()):
         raise ArgumentError(
             "a few latents explain all the variance of the data, so a linear model has no noise left and no density: there is nothing "
             "to compare with."
         )
-    return int(finite.argmax()) + 1
+    return _Fit(spectrum, slope, int(finite.argmax()) + 1, float(finite.max()))
 
 
 def _with_factors(

@@ -153,7 +153,7 @@ def _baseline(
     model: VAE, data: Data, given: Baseline | Literal["train", "unknown"]
 ) -> tuple[Baseline | None, tuple[str, ...]]:
     if given == "unknown":
-        return None, ("there is no closed-form baseline: the training data of a model without a run are not known",)
+        return None, ("there is no closed-form baseline: the data that the model was trained on are not known here",)
     return training_baseline(model, data) if given == "train" else (given, baseline_notes(given))
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from .. import functional
-from .._types import AnySplit, Batch
+from .._types import AnySplit, Batch, ColumnModel
 from ..data import Data
 from ..models import TableBaseline, levels_in, scores_in
 
 MOST_ROWS = 20_000  # training rows of a baseline
 MOST_LEVELS = 64  # of a column in a tree: the pairs of more have few rows each
 MOST_FACTORS = 10
+MOST_FEATURES = 200  # of a condition that is regressed on
+BLOCK = 512  # rows
 
 
 def table_baseline(data: Data, latent_dim: int) -> TableBaseline:
@@ -33,18 +36,31 @@ def table_baseline(data: Data, latent_dim: int) -> TableBaseline:
     )
     numeric = tuple(i for i, c in enumerate(columns) if c.head == "gaussian")
     tree, weights = _levels(train, held_out, discrete, [len(columns[i].shares) for i in discrete])
-    factor, slope = None, None
-    if len(numeric) > 1:
-        scores, others = (scores_in(rows.x, columns, numeric) for rows in (train, held_out))
-        if train.context is not None and held_out.context is not None:
-            slope = functional.regress(partial(_once, train.context, scores))
-            scores, others = scores - train.context.double() @ slope, others - held_out.context.double() @ slope
-        factor = _best_factor(scores, others, latent_dim)
+    factor, slope = _numbers(train, held_out, columns, numeric, latent_dim) if len(numeric) > 1 else (None, None)
     return TableBaseline(columns, discrete, tree, numeric, factor, slope, weights)
 
 
-def _once(context: Tensor, scores: Tensor) -> list[tuple[Tensor, Tensor]]:
-    return [(context, scores)]
+def _numbers(
+    train: Batch, held_out: Batch, columns: tuple[ColumnModel, ...], numeric: tuple[int, ...], latent_dim: int
+) -> tuple[functional.MissingFactor, Tensor | None]:
+    """Factor analysis of the normal scores, after a regression on the condition where that is better on the validation rows."""
+    scores, others = (scores_in(rows.x, columns, numeric) for rows in (train, held_out))
+    factor, value = _best_factor(scores, others, latent_dim)
+    if not _is_given(train, held_out):
+        return factor, None
+    slope = functional.regress(partial(_blocks, train.context, scores))  # type: ignore[arg-type]
+    rest = [x - batch.context.double() @ slope for x, batch in ((scores, train), (others, held_out))]  # type: ignore[union-attr]
+    given, better = _best_factor(rest[0], rest[1], latent_dim)
+    return (given, slope) if better > value else (factor, None)
+
+
+def _is_given(train: Batch, held_out: Batch) -> bool:
+    """Tell whether there is a condition of few enough features to regress on."""
+    return train.context is not None and held_out.context is not None and train.context.shape[1] <= MOST_FEATURES
+
+
+def _blocks(context: Tensor, scores: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    return zip(context.split(BLOCK), scores.split(BLOCK), strict=True)
 
 
 def _rows(data: Data, split: AnySplit) -> Batch:
@@ -58,22 +74,24 @@ def _levels(
 ) -> tuple[functional.Tree | None, tuple[Tensor, ...]]:
     """A tree of discrete columns, or regressions on the condition where they are better on the validation rows."""
     levels, others = levels_in(train.x, columns), levels_in(held_out.x, columns)
-    tree = functional.chow_liu(levels, counts) if len(columns) > 1 else None
-    if train.context is None or held_out.context is None or not columns:
-        return tree, ()
+    tree = functional.chow_liu(levels, counts) if columns else None
+    kept = tree if len(columns) > 1 else None  # of one column it is the marginal
+    if tree is None or not _is_given(train, held_out):
+        return kept, ()
     weights = tuple(
-        functional.multinomial_regress(train.context, column, count)
+        functional.multinomial_regress(train.context, column, count)  # type: ignore[arg-type]
         for column, count in zip(levels.T, counts, strict=True)
     )
-    if tree is None:
-        return None, weights
-    each = [functional.level_log_prob(w, held_out.context, c) for w, c in zip(weights, others.T, strict=True)]
+    each = [functional.level_log_prob(w, held_out.context, c) for w, c in zip(weights, others.T, strict=True)]  # type: ignore[arg-type]
     is_better = float(torch.stack(each).sum()) > float(tree.log_prob(others).sum())
-    return (None, weights) if is_better else (tree, ())
+    return (None, weights) if is_better else (kept, ())
 
 
-def _best_factor(train: Tensor, held_out: Tensor, latent_dim: int) -> functional.MissingFactor:
+def _best_factor(train: Tensor, held_out: Tensor, latent_dim: int) -> tuple[functional.MissingFactor, float]:
+    """Factor analysis with the number of factors that is best on the validation rows, and its value there."""
     most = min(latent_dim, train.shape[1] - 1, MOST_FACTORS)
     sizes = sorted({1, 2, 3, 5, 7, most} & set(range(1, most + 1)))
     models = [functional.factor_with_missing(train, size) for size in sizes]
-    return max(models, key=lambda model: float(model.log_prob(held_out).sum()))
+    values = [float(model.log_prob(held_out).sum()) for model in models]
+    best = max(range(len(models)), key=values.__getitem__)
+    return models[best], values[best]

@@ -19,7 +19,7 @@ DRAWN = "no condition was given: those of the rows were drawn from the training 
 
 def rows_of_conditions(condition: Any, coding: Condition) -> Any:
     """Conditions with a first axis: one for all becomes one row."""
-    if coding.kind == "several" and isinstance(condition, Mapping):
+    if coding.kind == "several" and (isinstance(condition, Mapping) or hasattr(condition, "columns")):
         return condition
     values = np.asarray(condition, object if coding.kind == "several" else None)
     width = {"several": 2, "numbers": 2 if coding.dim > 1 else 1, "classes": 1}[coding.kind]

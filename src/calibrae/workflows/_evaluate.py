@@ -68,7 +68,9 @@ class Opened:
     @property
     def baseline(self) -> Any:
         """Closed-form model stored with the run; `None` if there is none; `unknown` for a model without a run."""
-        return "unknown" if self.path is None else load_baseline(self.path) or "train"
+        if self.path is None:
+            return "unknown"
+        return load_baseline(self.path) or ("unknown" if self.is_new else "train")
 
 
 def open_together(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from .._plain import record_of
 from .._types import AnySplit
@@ -17,6 +20,7 @@ from ..data import (
     DataOptions,
     Preparation,
     load_data,
+    names_of,
     open_source,
 )
 from ..errors import ArgumentError, CalibraeError, RunError
@@ -50,6 +54,7 @@ def run_data(run: str | Path, data: Any = None, options: DataOptions | None = No
         own = load_data(stored["source"], options_from(stored), preparation, coding=coding)
         require_same(run, own, known)
         return own
+    condition = _plainly_given(condition, coding, data)
     chosen = options or options_from(stored)
     if chosen.stream and not _is_at(data, stored.get("source")):  # new data are read whole, in their order
         chosen = replace(chosen, stream=False)
@@ -61,6 +66,21 @@ def run_data(run: str | Path, data: Any = None, options: DataOptions | None = No
     if coding is not None and chosen.condition is None and condition is None:
         raise ArgumentError(f"this run is conditional. Pass `condition` with the data: {coding.describe()}.")
     return load_data(source, use, preparation, coding=coding, condition=condition, split=is_own)
+
+
+def _plainly_given(condition: Any, coding: Condition | None, data: Any) -> Any:
+    """Conditions of other data: `None` where they are columns of those data, several columns in one array `[N, k]`."""
+    if coding is None or condition is None:
+        return condition
+    names = names_of(condition, data)
+    if names is not None and set((names,) if isinstance(names, str) else names) == set(coding.names):
+        return None
+    is_table = hasattr(condition, "columns") or (
+        isinstance(condition, Mapping) and set(map(str, condition)) == set(coding.names)
+    )
+    if coding.kind == "several" and is_table:
+        return np.stack([column.astype(object) for column in coding.columns(condition)], 1)
+    return condition
 
 
 def _is_at(data: Any, place: str | None) -> bool:

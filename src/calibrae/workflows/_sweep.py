@@ -336,9 +336,9 @@ def _compared(
             tick("comparing", number, len(done))
     if not points:
         return [], {}, None
-    spectrum = None
-    if points[0].sigma is not None:
-        spectrum = training_spectrum(run_data(out / "points" / done[0].name), max(p.latent_dim for p in points))
+    spectrum, data = None, run_data(out / "points" / done[0].name)
+    if points[0].sigma is not None and data.condition is None:  # linear codes do not know a condition
+        spectrum = training_spectrum(data, max(p.latent_dim for p in points))
     return points, _linear(points, spectrum), recommend(points, spectrum)
 
 

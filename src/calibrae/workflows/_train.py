@@ -303,6 +303,7 @@ def _registered_request(folder: RunFolder) -> StoredRequest:
 
 def _require_same_words(values: Mapping[str, Any], given: set[str], stored: Mapping[str, Any]) -> None:
     asked = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+    asked, stored = ({**found, "condition": _listed(found.get("condition"))} for found in (asked, stored))
     wrong = [
         f"--{name.replace('_', '-')} {_words(asked[name])} (was {_words(stored.get(name))})"
         for name in sorted(given - FREE_ON_RESUME - NOT_STORED)
@@ -312,6 +313,10 @@ def _require_same_words(values: Mapping[str, Any], given: set[str], stored: Mapp
         raise RunError(
             f"a resumed run keeps its settings; got {', '.join(wrong)}. Drop them, or train anew with another --out."
         )
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
 
 
 def _words(value: Any) -> str:

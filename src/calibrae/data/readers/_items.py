@@ -14,9 +14,10 @@ from torch.utils.data import IterableDataset
 from ...errors import DataError, first_line
 from .. import _cache
 from .._registry import reads
-from .._source import Array, Part, Raw, Request, counted, listed
+from .._source import Array, Part, Raw, Request, listed
 from ._arrays import plain_array
 from ._frames import is_frame
+from ._whole import Whole, load_pictures
 
 ROWS = 4096
 PARTS = 3  # arrays that may be parts, or data and labels
@@ -45,24 +46,9 @@ def read_items(data: Any, request: Request) -> Raw:
         return from_items(name, data, request)
     data = _unformatted(data)
     _require_examples(data, request)
-    broken: list[str] = []
-    items = _whole(data, broken) if request.options.skip_broken else (data[i] for i in range(len(data)))
-    raw = from_items(name, items, request, len(data))
-    said = [f"{counted(len(broken), 'item')} that could not be read left out: {listed(broken)}"] if broken else []
-    return replace(raw, notes=(*raw.notes, *said, *_changing(data, _first_whole(broken))))
-
-
-def _whole(data: Any, broken: list[str]) -> Iterator[Any]:
-    """The items that can be read; positions of the others are added to `broken`."""
-    for i in range(len(data)):
-        try:
-            item = data[i]
-        except MemoryError:
-            raise
-        except Exception:  # whatever a Dataset raises
-            broken.append(str(i))
-            continue
-        yield item
+    whole = Whole(data, name, request.options.skip_broken)
+    raw = whole.of(from_items(name, whole, request, len(data)))
+    return replace(raw, notes=(*raw.notes, *_changing(data, whole.kept[0])))
 
 
 def _unformatted(data: Any) -> Any:
@@ -103,16 +89,11 @@ def read_picture(data: Any, request: Request) -> Raw:
     return from_items("picture", [data], request)
 
 
-def _first_whole(broken: Sequence[str]) -> int:
-    """Position of the first item that can be read."""
-    return next(i for i in range(len(broken) + 1) if str(i) not in broken)
-
-
 def _changing(data: Any, at: int) -> Iterator[str]:
     """A note if an item changes from read to read, as with random transforms."""
     try:
         first, again = (plain_array(_numbers_of(example(data[at])[0]))[0] for _ in range(2))
-    except (DataError, TypeError, ValueError, IndexError):
+    except Exception:  # whatever a Dataset raises; the first reading of the item is kept
         return
     if first.shape != again.shape or not np.array_equal(first, again, equal_nan=first.dtype.kind == "f"):
         yield "the items change from read to read (random transforms?): the first reading was kept, so training sees one version of each"
@@ -265,13 +246,14 @@ def _guarded(name: str, items: Iterable[Any]) -> Iterator[Any]:
     while True:
         try:
             item = next(iterator)
+            load_pictures(item)
         except StopIteration:
             return
-        except DataError:
+        except (DataError, MemoryError):
             raise
         except Exception as error:  # whatever a Dataset raises
             raise DataError(
-                f"item {i} of {name} cannot be read: {first_line(error, 200)}. Mend that item, or leave such items out with skip_broken."
+                f"item {i} of {name} cannot be read: {first_line(error, 200)}. Mend or leave out that item."
             ) from error
         yield item
         i += 1
@@ -279,8 +261,8 @@ def _guarded(name: str, items: Iterable[Any]) -> Iterator[Any]:
 
 def _left_out(item: Any, conditions: Sequence[str]) -> Iterator[str]:
     """Notes on what a dict or tuple holds beside its example."""
-    if isinstance(item, Mapping) and any(key in item for key in KEYS):
-        used = next(key for key in KEYS if key in item)
+    used = next((k for k in KEYS if k in item and not _is_number(item[k])), None) if isinstance(item, Mapping) else None
+    if used is not None:
         rest = [str(key) for key in item if key not in (used, *conditions)]
         if rest:
             yield f"the entry {used!r} of each item was read; left out: {listed(rest)}"
@@ -314,7 +296,9 @@ def example(item: Any) -> tuple[Any, tuple[str, ...]]:
         ([1.0, 2.0], ())
     """
     if isinstance(item, Mapping):
-        keys = [key for key in KEYS if key in item]
+        keys = [
+            key for key in KEYS if key in item and not _is_number(item[key])
+        ]  # a number is a column, whatever its name
         if keys:
             return item[keys[0]], ()
         if item and all(_is_number(value) for value in item.values()):

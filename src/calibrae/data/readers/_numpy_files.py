@@ -50,7 +50,7 @@ def read_npz(files: Sequence[Path], root: Path, request: Request) -> Raw:
     return labelled(_raw(path, pool(named), request, notes), pool(labels, named), request.options)
 
 
-@reads_files("NumPy files", (".npy",), rank=50, is_nested=True)
+@reads_files("NumPy files", (".npy",), rank=50, is_nested="if alone")
 def read_npy(files: Sequence[Path], root: Path, request: Request) -> Raw:
     """One array; files called `train`, `test`, ...; or one array an example."""
     if root.is_file():

@@ -67,10 +67,15 @@ class _Inventory:
             kind = kind_of(file)
             if kind is None:
                 self.unknown.append(file)
-            elif kind.is_nested or file.parent == self.home or _is_part_folder(file.parent, self.home):
+            elif kind.is_nested is True or file.parent == self.home or _is_part_folder(file.parent, self.home):
                 self.by_kind.setdefault(kind.name, []).append(file)
             else:
                 self.unknown.append(file)
+        for kind in (kind for kind in FILE_KINDS if kind.is_nested == "if alone" and kind.name not in self.by_kind):
+            found = [file for file in self.unknown if kind.accepts(file)]
+            if found:
+                self.by_kind[kind.name] = found
+                self.unknown = [file for file in self.unknown if file not in found]
 
     def _walk(self, folder: Path) -> Iterator[Path]:
         seen: set[str] = set()
@@ -106,7 +111,7 @@ class _Inventory:
 
     def root_of(self, kind: FileKind) -> Path:
         """Folder that the names of the files start from."""
-        return self.folder if kind.is_nested else self.home
+        return self.folder if kind.is_nested is True else self.home
 
     def left_out(self, kind: FileKind, files: Sequence[Path]) -> Iterator[str]:
         """Notes on what was there and was not read."""

@@ -8,12 +8,15 @@ from datetime import date
 from numbers import Number
 from typing import Any
 
+import numpy as np
+
 from ...errors import DataError, first_line
 from .._registry import reads
 from .._source import Raw, Request, listed
 from ._frames import read_frame
 
-CELLS = (str, Number, date, type(None))
+WORDS = (str, date, np.datetime64, type(None))
+CELLS = (*WORDS, Number)
 
 
 def _is_cell(value: Any) -> bool:
@@ -26,7 +29,7 @@ def _is_record(item: Any) -> bool:
 
 def _has_numbers_alone(item: Mapping[Any, Any]) -> bool:
     """Tell whether a row has numbers alone."""
-    return all(not isinstance(value, str | date | None) for value in item.values())
+    return all(not isinstance(value, WORDS) for value in item.values())
 
 
 def is_records(data: Any) -> bool:
