@@ -43,6 +43,7 @@ def evaluate_model(
     limit: int | None = None,
     baseline: Baseline | Literal["train", "unknown"] = "train",
     history: Sequence[Mapping[str, float]] = (),
+    summary: ELBOSummary | None = None,
     tick: Tick | None = None,
     world: World = ALONE,
 ) -> Evaluation:
@@ -61,6 +62,7 @@ def evaluate_model(
         limit: so many examples only, evenly spaced.
         baseline: closed-form model of the model's training examples; `unknown` for none; by default it is fitted on the training split of `data`.
         history: rows of the run's `history.csv`, which the advice looks at.
+        summary: ELBO and terms that `summarise_split` found for this split, seed and limit, in place of another pass.
         tick: called with a stage, how much is done and how much there is, for a progress bar.
         world: processes that share the examples; each of them gets the whole record.
 
@@ -74,7 +76,9 @@ def evaluate_model(
             f"batch_size and limit must be positive and importance_samples not negative; got {batch_size}, {limit}, "
             f"{importance_samples}."
         )
-    summary = summarise_split(model, data, split, seed=seed, batch_size=batch_size, limit=limit, tick=tick, world=world)
+    summary = summary or summarise_split(
+        model, data, split, seed=seed, batch_size=batch_size, limit=limit, tick=tick, world=world
+    )
     _require_finite(summary, data, split, limit)
     linear, notes = world.from_first(partial(_baseline, model, data, baseline))
     notes = (*_assumptions(model, data, split), *notes)

@@ -93,6 +93,7 @@ def _names(runs: Sequence[Run]) -> list[str]:
 
 def _entry(name: str, run: Run, split: Split, seed: int, tick: Tick | None) -> _Entry:
     subject = Opened(run, None, None, None, "auto")
+    summary = summarise_split(subject.model, subject.data, split, seed=seed, tick=tick)
     record = evaluate_model(
         subject.model,
         subject.data,
@@ -100,10 +101,9 @@ def _entry(name: str, run: Run, split: Split, seed: int, tick: Tick | None) -> _
         seed=seed,
         baseline=subject.baseline,
         history=subject.history,
-        tick=tick,
+        summary=summary,
     )
-    elbos = summarise_split(subject.model, subject.data, split, seed=seed).elbos
-    return _Entry(name, run, record, elbos)
+    return _Entry(name, run, record, summary.elbos)
 
 
 def _page(entries: Sequence[_Entry], split: str) -> Page:
