@@ -11,6 +11,7 @@ import time
 import tomllib
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from command import call
@@ -412,3 +413,36 @@ def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path):
     for history in out.glob("points/*/history.csv"):
         epochs = [int(float(line.split(",")[0])) for line in history.read_text().splitlines()[1:]]
         assert epochs == list(range(1, 21))
+
+
+def test_a_table_of_mixed_columns_is_swept(tmp_path, capsys):
+    """It has no squared error, which is said so and not written as NaN; several conditions go with it."""
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(
+        {
+            "height": rng.normal(170, 9, 200),
+            "hair": rng.choice(["brown", "grey"], 200),
+            "age": rng.integers(18, 80, 200),
+        }
+    ).assign(sex=rng.choice(["f", "m"], 200))
+    table.to_csv(tmp_path / "people.csv", index=False)
+    words = [
+        "--beta",
+        "1,2",
+        "--epochs",
+        "1",
+        "--latent-dim",
+        "2",
+        "--hidden",
+        "8",
+        "--condition",
+        "sex",
+        "--condition",
+        "age",
+    ]
+    code, printed, said = call(capsys, "sweep", tmp_path / "people.csv", *words, "--out", tmp_path / "sweep")
+    assert code == 0, said
+    points = json.loads((tmp_path / "sweep" / "sweep.json").read_text())["points"]
+    assert [point["sse"] for point in points] == [None, None]
+    assert "nan" not in printed
+    assert (tmp_path / "sweep" / "sweep.png").is_file()

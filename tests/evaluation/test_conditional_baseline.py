@@ -100,6 +100,23 @@ def mixed_frame():
     )
 
 
+def test_one_number_beside_words_is_regressed_on_the_condition():
+    rng = np.random.default_rng(2)
+    frame = pd.DataFrame(
+        {"height": 170 + 12 * (SITES == "east") + 5 * rng.normal(size=N), "word": rng.choice(["yes", "no"], N)}
+    )
+    data = load_data(frame.assign(site=SITES), condition="site")
+    found, _ = training_baseline(model_of(data), data)
+    assert "regression of 1 column on the condition" in found.name
+    mine = float(log_likelihoods(found, data, "test")[0].mean())
+    expected = -stats.norm(scale=5).entropy() - np.log(2)
+    assert mine == pytest.approx(expected, abs=0.08)  # 400 rows; normal scores bend what is normal given the site
+    alone = load_data(frame)
+    without = training_baseline(cb.build(spec=alone.spec, latent_dim=2, network="linear"), alone)[0]
+    assert without.factor is None
+    assert mine > float(log_likelihoods(without, alone, "test")[0].mean()) + 0.2
+
+
 def test_words_given_a_condition_have_the_entropy_that_is_left():
     data = load_data(mixed_frame(), condition=("site", "speed"))
     found, _ = training_baseline(model_of(data), data)

@@ -94,9 +94,9 @@ def _print(found: Any) -> None:
     for point in found.points:
         mark = " <- recommended" if found.recommendation and point.name == found.recommendation.name else ""
         elbo = f"{point.elbo_nats:.1f} +- {point.standard_error:.1f}"
-        active = f"{point.active_units}/{point.latent_dim}"
+        active, error = f"{point.active_units}/{point.latent_dim}", "-" if point.sse is None else f"{point.sse:.4g}"
         typer.echo(
-            f"{point.name:<{width}}{elbo:>18}{point.kl_nats:>9.1f}{point.sse:>15.4g}{number(point.sigma, 4):>9}{active:>9}{mark}"
+            f"{point.name:<{width}}{elbo:>18}{point.kl_nats:>9.1f}{error:>15}{number(point.sigma, 4):>9}{active:>9}{mark}"
         )
     for name in found.held:
         typer.echo(f"still being trained: {name}. If that machine is gone: --take-over")

@@ -36,8 +36,8 @@ def verdict(e: Evaluation, history: Rows = (), scale_choice: str | None = None) 
     if margin > 0.0:
         return f"The ELBO beats {e.baseline} by {margin:.1f} +- {error:.1f} nats."
     return (
-        f"The ELBO does not beat {e.baseline}: it is {-margin:.1f} +- {error:.1f} nats short of what a linear model reaches in closed "
-        f"form. {advice(e, history, scale_choice)}"
+        f"The ELBO does not beat {e.baseline}, which has a closed form: it is {-margin:.1f} +- {error:.1f} nats short. "
+        f"{advice(e, history, scale_choice)}"
     )
 
 

@@ -31,7 +31,7 @@ class RatePoint:
         elbos: ELBO of each example at beta = 1, `[N]`, nats.
         kl_nats: the rate, mean KL, nats.
         reconstruction_nats: mean `-log p(x|z)`, nats: the distortion of data without a sigma.
-        sse: the distortion, mean squared error at a sampled `z`, summed over the data dimensions.
+        sse: the distortion, mean squared error at a sampled `z`, summed over the data dimensions; `None` where there are categories.
         active_units: latents in use.
     """
 
@@ -43,7 +43,7 @@ class RatePoint:
     elbos: Tensor
     kl_nats: float
     reconstruction_nats: float
-    sse: float
+    sse: float | None
     active_units: int
 
     @property

@@ -36,16 +36,22 @@ def table_baseline(data: Data, latent_dim: int) -> TableBaseline:
     )
     numeric = tuple(i for i, c in enumerate(columns) if c.head == "gaussian")
     tree, weights = _levels(train, held_out, discrete, [len(columns[i].shares) for i in discrete])
-    factor, slope = _numbers(train, held_out, columns, numeric, latent_dim) if len(numeric) > 1 else (None, None)
+    factor, slope = _numbers(train, held_out, columns, numeric, latent_dim) if numeric else (None, None)
     return TableBaseline(columns, discrete, tree, numeric, factor, slope, weights)
 
 
 def _numbers(
     train: Batch, held_out: Batch, columns: tuple[ColumnModel, ...], numeric: tuple[int, ...], latent_dim: int
-) -> tuple[functional.MissingFactor, Tensor | None]:
-    """Factor analysis of the normal scores, after a regression on the condition where that is better on the validation rows."""
+) -> tuple[functional.MissingFactor | None, Tensor | None]:
+    """Factor analysis of the normal scores, after a regression on the condition where that is better on the validation rows.
+
+    One column alone has no factors: it is regressed on, or left to its marginal.
+    """
     scores, others = (scores_in(rows.x, columns, numeric) for rows in (train, held_out))
-    factor, value = _best_factor(scores, others, latent_dim)
+    if len(numeric) == 1:
+        factor, value = None, float(torch.distributions.Normal(0.0, 1.0, False).log_prob(others).nansum())
+    else:
+        factor, value = _best_factor(scores, others, latent_dim)
     if not _is_given(train, held_out):
         return factor, None
     slope = functional.regress(partial(_blocks, train.context, scores))  # type: ignore[arg-type]
@@ -89,6 +95,10 @@ def _levels(
 
 def _best_factor(train: Tensor, held_out: Tensor, latent_dim: int) -> tuple[functional.MissingFactor, float]:
     """Factor analysis with the number of factors that is best on the validation rows, and its value there."""
+    if train.shape[1] == 1:
+        mean, noise = train.nanmean(0), (train - train.nanmean(0)).square().nanmean(0)
+        only = functional.MissingFactor(mean, torch.zeros(1, 1, dtype=train.dtype), noise.clamp_min(1e-12))
+        return only, float(only.log_prob(held_out).sum())
     most = min(latent_dim, train.shape[1] - 1, MOST_FACTORS)
     sizes = sorted({1, 2, 3, 5, 7, most} & set(range(1, most + 1)))
     models = [functional.factor_with_missing(train, size) for size in sizes]

@@ -120,7 +120,7 @@ def _shades(count: int) -> list[tuple[float, float, float]]:
 
 def _height(point: RatePoint, linear: Mapping[int, Sequence[LinearCode]]) -> float:
     """Distortion: squared error, or nats where there is no sigma."""
-    return point.sse if linear else point.reconstruction_nats
+    return point.sse if linear and point.sse is not None else point.reconstruction_nats
 
 
 def _draw_curve(

@@ -29,7 +29,7 @@ class TableBaseline:
         discrete: columns of the tree.
         tree: the tree; `None` for fewer than two such columns.
         numeric: columns of the factor analysis.
-        factor: the factor analysis; `None` for fewer than two such columns.
+        factor: the factor analysis; of one column a normal distribution after the regression, and `None` without one.
         slope: regression of the normal scores on the condition, `[K, numeric]`; `None` without one.
         weights: logistic regression of each discrete column on the condition, `[K + 1, levels]`; empty without one, or with a tree.
     """
@@ -54,11 +54,17 @@ class TableBaseline:
         if self.tree is not None:
             parts.append(f"a Chow-Liu tree of {len(self.discrete)} columns")
         if self.weights:
-            parts.append(f"logistic regressions of {len(self.discrete)} columns on the condition")
+            many = len(self.discrete) > 1
+            words = (
+                f"logistic regressions of {len(self.discrete)} columns" if many else "logistic regression of 1 column"
+            )
+            parts.append(f"{words} on the condition")
         if self.factor is not None:
             count = self.factor.weight.shape[1]
             parts.append(
-                f"factor analysis of {len(self.numeric)} columns with {count} {'factor' if count == 1 else 'factors'}"
+                "regression of 1 column on the condition"
+                if len(self.numeric) == 1
+                else f"factor analysis of {len(self.numeric)} columns with {count} {'factor' if count == 1 else 'factors'}"
                 + ("" if self.slope is None else " after regression on the condition")
             )
         if rest:

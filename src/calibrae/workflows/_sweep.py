@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -355,7 +354,7 @@ def _rate_point(folder: Path, point: Point, factory: Factory | None) -> RatePoin
         elbos=summary.elbos,
         kl_nats=summary.kl or 0.0,
         reconstruction_nats=summary.nll,
-        sse=math.nan if summary.mse is None else summary.mse * data.spec.data_dim,
+        sse=None if summary.mse is None else summary.mse * data.spec.data_dim,
         active_units=model.latent_dim if variance is None else int(active_latents(variance).sum()),
     )
 
