@@ -24,8 +24,9 @@ HEAD_OF: dict[str, Head] = {
     "binary": "bernoulli",
     "zero-inflated": "hurdle",
 }
-MOST_KNOTS, OUTERMOST = 25, 3.0  # of a transform, and the largest normal score among them
-A_KNOT = 25  # training values for each
+OUTERMOST = 3.0  # largest normal score among the knots of a transform
+FEW_KNOTS, MOST_KNOTS = 25, 49
+A_KNOT, A_FURTHER_KNOT = 25, 100  # training values for each of the few knots, and for each of more
 PRIOR_COUNT = 0.5  # added to the count of every level, so that none is impossible
 SEED = 0
 
@@ -124,7 +125,8 @@ def _of_numbers(
 
 def _line(values: Array) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Increasing broken line from values to normal scores: quantiles at equal distances of the score."""
-    count = int(np.clip(len(values) // A_KNOT, 2, MOST_KNOTS))
+    few, many = min(len(values) // A_KNOT, FEW_KNOTS), min(len(values) // A_FURTHER_KNOT, MOST_KNOTS)
+    count = max(few, many, 2)
     if count < 3:
         mean, std = float(values.mean()), float(values.std()) or 1.0
         return (mean - std, mean + std), (-1.0, 1.0)
