@@ -21,6 +21,13 @@ from ._table_baseline import MOST_FEATURES, table_baseline
 
 ROWS = 4096
 CHOSEN_ON = 2000  # validation examples that choose the number of latents
+NO_DENSITY = "there is no closed-form baseline: probabilistic PCA is a density, and this likelihood gives probabilities"
+UNKNOWN = "there is no closed-form baseline: the data that the model was trained on are not known here"
+
+
+def unknown_baseline(model: VAE, data: Data) -> str:
+    """Reason why a model without known training data has no baseline."""
+    return UNKNOWN if model.likelihood.is_density or data.spec.columns else NO_DENSITY
 
 
 def training_spectrum(data: Data, latent_dim: int, slope: Tensor | None = None) -> functional.Spectrum:
@@ -71,9 +78,7 @@ def training_baseline(model: VAE, data: Data) -> tuple[LinearBaseline | TableBas
         unknown = f"the baseline does not know the condition, which has {model.context_dim} features (a regression takes {MOST_FEATURES})"
         return table_baseline(data, model.latent_dim), (unknown,) if model.context_dim > MOST_FEATURES else ()
     if not model.likelihood.is_density:
-        return None, (
-            "there is no closed-form baseline: probabilistic PCA is a density, and this likelihood gives probabilities",
-        )
+        return None, (NO_DENSITY,)
     slopes = [functional.regress(lambda: _pairs(data))] if model.context_dim else []
     try:
         found = [_fitted(model, data, slope) for slope in (*slopes, None)]

@@ -20,7 +20,7 @@ from ..functional import error_of_mean
 from ..latents import exact_kl
 from ..models import VAE, ELBOSummary, Scorer, TableBaseline, evaluating, seeded, summarise
 from ._advice import verdict
-from ._baseline import baseline_notes, log_likelihoods, training_baseline
+from ._baseline import baseline_notes, log_likelihoods, training_baseline, unknown_baseline
 from ._bounds import effective_remark, is_reliable, split_bounds
 from ._importance import ImportanceSummary
 from ._record import Evaluation
@@ -157,7 +157,7 @@ def _baseline(
     model: VAE, data: Data, given: Baseline | Literal["train", "unknown"]
 ) -> tuple[Baseline | None, tuple[str, ...]]:
     if given == "unknown":
-        return None, ("there is no closed-form baseline: the data that the model was trained on are not known here",)
+        return None, (unknown_baseline(model, data),)
     return training_baseline(model, data) if given == "train" else (given, baseline_notes(given))
 
 
