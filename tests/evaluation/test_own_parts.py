@@ -309,7 +309,7 @@ def test_a_model_without_a_run_is_evaluated_on_the_rows_as_they_are(own_loop):
     exact = torch.distributions.MultivariateNormal(bias, covariance).log_prob(x.double()).mean()
     assert record.log_likelihood_nats == pytest.approx(float(exact), abs=0.1)
     assert record.ppca_log_likelihood_nats is None
-    assert any("a model without a run" in note for note in record.notes)
+    assert any("the data that the model was trained on are not known here" in note for note in record.notes)
 
 
 def test_a_model_without_a_run_takes_what_fit_takes(own_loop, tmp_path):
