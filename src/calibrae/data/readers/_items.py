@@ -296,9 +296,7 @@ def example(item: Any) -> tuple[Any, tuple[str, ...]]:
         ([1.0, 2.0], ())
     """
     if isinstance(item, Mapping):
-        keys = [
-            key for key in KEYS if key in item and not _is_number(item[key])
-        ]  # a number is a column, whatever its name
+        keys = [key for key in KEYS if key in item and not _is_number(item[key])]  # a number is a column
         if keys:
             return item[keys[0]], ()
         if item and all(_is_number(value) for value in item.values()):
