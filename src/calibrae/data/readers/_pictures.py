@@ -364,13 +364,13 @@ def _on_white(picture: Image.Image) -> tuple[Image.Image, bool]:
 
 
 def has_more_bits(picture: Image.Image) -> bool:
-    """Tell whether Pillow cuts the channels of this picture, whose pixels are not loaded yet, from more than 8 bits to 8.
+    """Tell whether Pillow cuts the channels of this picture from more than 8 bits to 8.
 
-    Pillow keeps how each tile is stored: a raw mode such as `RGB;16B`, or, for PPM, the largest value.
+    Until the pixels are loaded Pillow keeps how each tile is stored: a raw mode such as `RGB;16B`, or, for PPM, the largest value.
     """
     if picture.mode.startswith(("I", "F")):
         return False
-    stored = [tile[3] for tile in getattr(picture, "tile", ())]
+    stored = [tile[3] for tile in picture.info.get("tiles as stored", getattr(picture, "tile", ()))]
     each = itertools.chain.from_iterable(how if isinstance(how, tuple) else (how,) for how in stored)
     is_ppm = picture.format == "PPM"
     return any(

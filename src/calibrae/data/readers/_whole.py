@@ -58,11 +58,12 @@ class Whole:
 
 
 def load_pictures(item: Any) -> None:
-    """Decode the pictures of an item, which Pillow would do later, where no item is named."""
+    """Decode the pictures of an item, which Pillow would do later, where no item is named. How they are stored is kept for `has_more_bits`."""
     parts = item.values() if isinstance(item, Mapping) else item if isinstance(item, tuple | list) else (item,)
     for part in parts:
         if hasattr(part, "getbands") and hasattr(part, "load"):
             try:
+                part.info.setdefault("tiles as stored", list(getattr(part, "tile", ())))
                 part.load()
             except Exception:
                 part.close()
