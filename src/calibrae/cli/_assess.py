@@ -26,7 +26,7 @@ from ._options import (
     reading,
     split_of,
 )
-from ._print import is_first, print_findings, print_json, progress, say_notes
+from ._print import is_first, long_work, print_findings, print_json, say_notes
 
 SHOWN = 10
 
@@ -120,7 +120,7 @@ def _scored(
     """Scores, and what an alarm says of them if one was asked for."""
     from ..workflows import score, watch
 
-    with progress() as tick:
+    with long_work() as tick:
         if false_alarms is None:
             return score(run, data, split=split_of(split, data), limit=limit, tick=tick, **how), None
         require_all(limit)
@@ -144,7 +144,7 @@ def diagnose(
     """Find faults of a run, most important first, and what to try."""
     from ..workflows import diagnose as diagnose_run
 
-    with progress() as tick:
+    with long_work() as tick:
         options = reading(run, size, resize, skip_broken, header)
         found = diagnose_run(run, data, split=check_split(split), seed=seed, options=options, device=device, tick=tick)
     if json:

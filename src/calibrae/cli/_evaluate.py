@@ -22,7 +22,7 @@ from ._options import (
     check_split,
     reading,
 )
-from ._print import print_json, progress
+from ._print import long_work, print_json
 
 
 def evaluate(
@@ -70,7 +70,7 @@ def evaluate(
         if full
         else partial(evaluate_run, importance_samples=importance_samples)
     )
-    with progress() as tick:
+    with long_work() as tick:
         found = assess(
             run, data, split=check_split(split), seed=seed, batch_size=batch_size, limit=limit,
             options=reading(run, size, resize, skip_broken, header), device=device, tick=tick,

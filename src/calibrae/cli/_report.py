@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ._options import JsonFlag, Seed, check_split
-from ._print import print_json, progress
+from ._print import long_work, print_json
 
 
 def report(
@@ -32,7 +32,7 @@ def report(
     chosen = check_split(split)
     if chosen == "all":
         raise typer.BadParameter("--split must be train, validation or test for a report; got 'all'.")
-    with progress() as tick:
+    with long_work() as tick:
         if len(runs) > 1:
             place = compare(runs, out, split=chosen, seed=seed, tick=tick)
         else:
