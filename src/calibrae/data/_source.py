@@ -48,8 +48,8 @@ class DataOptions:
         validation_fraction: share of the training examples (at most 5,000), where no validation set is given.
         test_fraction: share of all examples (at most 10,000), where no test set is given.
         split_seed: seed of those splits.
-        columns: type of a column by its name (of a condition too: `real` for a number, `categorical` for classes), where the guess is wrong: `real`, `heavy-tailed`, `positive`, `count`, `ordinal`,
-            `categorical`, `binary`, `zero-inflated`, `date` or `leave-out`. The table is then read as one of mixed columns.
+        columns: type of a column by its name, where the guess is wrong: `real`, `heavy-tailed`, `positive`, `count`, `ordinal`,
+            `categorical`, `binary`, `zero-inflated`, `date` or `leave-out`; of a condition `real` or `categorical`. The table is then read as one of mixed columns.
         missing: further words that mean a missing cell, beside blanks, `?`, `NA`, `NaN`, `null` and `none`.
         stream: read shards (Parquet, or tar files of WebDataset) where they lie, a part at a time; only what is held out is copied.
     """
