@@ -50,12 +50,12 @@ test: lint  ## all checks and all tests, the slow ones too
 
 oldest:  ## all tests with the oldest version of each package (torch 2.6: gigabytes are downloaded)
 	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
-	.venv-oldest/bin/python -m pip install --quiet --constraint constraints-oldest.txt --editable '.[all]' pytest pytest-xdist hypothesis sympy polars
+	.venv-oldest/bin/python -m pip install --quiet --constraint constraints-oldest.txt --editable '.[all]' pytest pytest-xdist hypothesis sympy polars ipykernel nbclient
 	.venv-oldest/bin/python -m pytest -n $(TEST_WORKERS)
 
 newest:  ## all tests with the newest version of each package and of Python: make newest PYTHON=python3.13
 	test -x .venv-newest/bin/python || $(PYTHON) -m venv .venv-newest
-	.venv-newest/bin/python -m pip install --quiet --upgrade --editable '.[all]' pytest pytest-xdist hypothesis sympy polars
+	.venv-newest/bin/python -m pip install --quiet --upgrade --editable '.[all]' pytest pytest-xdist hypothesis sympy polars ipykernel nbclient
 	.venv-newest/bin/python -m pytest -n $(TEST_WORKERS)
 
 quick: $(STAMP)  ## the fast tests alone

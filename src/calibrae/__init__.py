@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from . import latents as latents
     from . import networks as networks
     from . import testing as testing
+    from ._progress import watched as watched
     from ._registry import component as component
     from ._types import Batch as Batch
     from ._types import World as World
@@ -77,6 +78,7 @@ _HOME = {
     "component": "_registry",
     "Batch": "_types",
     "World": "_types",
+    "watched": "_progress",
     "BernoulliLikelihood": "likelihoods",
     "GaussianLikelihood": "likelihoods",
     "HeteroscedasticGaussianLikelihood": "likelihoods",

@@ -1,15 +1,11 @@
-"""Readings that somebody watches, and the bar that people see."""
-
-import io
-import sys
+"""Readings that somebody watches."""
 
 import numpy as np
-import pytest
 import torch
 from PIL import Image
 
-from calibrae.data import DataOptions, load_data, watched
-from calibrae.workflows._reading import reading_bar
+from calibrae._progress import watched
+from calibrae.data import DataOptions, load_data
 
 SIZE = 300
 
@@ -31,7 +27,7 @@ def test_pictures_and_items_are_counted_to_their_end(tmp_path):
     write_pictures(tmp_path)
     for data in (tmp_path, Items()):
         found = []
-        with watched(lambda done, total, found=found: found.append((done, total))):
+        with watched(lambda *told, found=found: found.append(told[1:])):
             load_data(data)
         assert found[-1] == (SIZE, SIZE)
         assert [done for done, _ in found] == sorted(done for done, _ in found)
@@ -42,7 +38,7 @@ def test_parts_are_counted_on(tmp_path):
         (tmp_path / part).mkdir()
         write_pictures(tmp_path / part)
     found = []
-    with watched(lambda done, total: found.append((done, total))):
+    with watched(lambda *told: found.append(told[1:])):
         load_data(tmp_path)
     assert found[-1] == (2 * SIZE, 2 * SIZE)
 
@@ -62,21 +58,3 @@ def test_nobody_looks_on_after_the_context():
         pass
     load_data(Items(), DataOptions(split_seed=5))
     assert not found
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-@pytest.mark.parametrize(
-    ("stream", "show", "is_seen"), [(Terminal, True, True), (Terminal, False, False), (io.StringIO, True, False)]
-)
-def test_a_terminal_shows_how_far_the_reading_is(monkeypatch, stream, show, is_seen):
-    monkeypatch.setattr(sys, "stderr", stream())
-    monkeypatch.setenv("TERM", "xterm")
-    with reading_bar(show=show):
-        load_data(Items())
-    said = sys.stderr.getvalue()
-    assert (f"{SIZE}/{SIZE}" in said) == is_seen
-    assert bool(said) == is_seen

@@ -145,7 +145,7 @@ class Deadline:
     def __init__(self, say: Any = None, minutes: float = MINUTES) -> None:
         self.until, self.minutes, self.say = time.monotonic() + 60.0 * minutes, minutes, say
 
-    def __call__(self, stage: str, done: int, total: int) -> None:
+    def __call__(self, stage: str, done: int, total: int | None) -> None:
         """One step is done.
 
         Raises:
@@ -156,7 +156,7 @@ class Deadline:
                 f"an answer may take {self.minutes:g} minutes; {stage} takes longer. Use the command line."
             )
         if self.say is not None:
-            self.say(min(1.0, done / max(1, total)), desc=stage)
+            self.say(min(1.0, done / max(1, total or done)), desc=stage)
 
 
 def picture(draw: Callable[[Path], object]) -> Any:

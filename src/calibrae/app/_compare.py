@@ -10,6 +10,7 @@ from typing import Any, final
 
 import gradio as gr
 
+from .._progress import watched
 from ..errors import ArgumentError
 from ..evaluation import number
 from ..figures import save_overlay
@@ -71,11 +72,11 @@ class ComparePage:
     def _compare(self, names: list[str], split: Any, progress: gr.Progress = gr.Progress()) -> str:  # noqa: B008 (Gradio's way)
         chosen = [subject_of(self.bench, name, split, 0).run for name in _some(names)]
         place = self.bench.folder / PAGES / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(3).hex()}.html"
-        tick = Deadline(progress)
-        if len(chosen) == 1:
-            report(chosen[0], place, split=split, tick=tick)
-        else:
-            compare(chosen, place, split=split, tick=tick)
+        with watched(Deadline(progress)):
+            if len(chosen) == 1:
+                report(chosen[0], place, split=split)
+            else:
+                compare(chosen, place, split=split)
         _forget_old(place.parent)
         title = html.escape(f"Comparison of {', '.join(names)}" if len(names) > 1 else f"Report on {names[0]}")
         link = f"/pages/{place.name}"

@@ -10,6 +10,7 @@ from typing import Any, final
 
 import gradio as gr
 
+from .._progress import watched
 from ..errors import ArgumentError
 from ..workflows import Scores, draw_scores, save_scores_csv, score
 from ._bench import HEAVY, Bench, Deadline, RunPicker, answered, image, picture, shown, whole
@@ -50,7 +51,8 @@ class ScorePage:
         run = subject_of(self.bench, name, "test", seed).run
         data = self.bench.data_place(named, files, run=run.path) if files or named.strip() else None
         k, chosen = whole(samples, "the number of samples", 1, 5000), whole(seed, "the seed", 0, 2**31 - 1)
-        found = score(run, data, importance_samples=k, seed=chosen, tick=Deadline(progress))
+        with watched(Deadline(progress)):
+            found = score(run, data, importance_samples=k, seed=chosen)
         order = found.ordered(corrected=less)  # refused here where no example has a length
         try:
             drawn = picture(lambda path: draw_scores(found, run.data.source.columns, path, corrected=less))

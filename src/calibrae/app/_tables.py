@@ -10,6 +10,7 @@ from typing import Any, final
 import gradio as gr
 import numpy as np
 
+from .._progress import watched
 from ..errors import ArgumentError
 from ..workflows import Run, Watch, impute, save_rows, save_rows_over_data, save_scores_csv, synthesise, watch
 from ._bench import HEAVY, Bench, Deadline, RunPicker, answered, image, picture, shown, whole
@@ -92,7 +93,8 @@ class TablesPage:
     def _watch(self, name: str | None, seed: float, named: str, files: list[str] | None, rate: float, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008  # fmt: skip
         run = self._run(name, seed)
         data, chosen = self._data(run, named, files), whole(seed, "the seed", 0, 2**31 - 1)
-        seen = watch(run, data, false_alarm_rate=float(rate), seed=chosen, tick=Deadline(progress))
+        with watched(Deadline(progress)):
+            seen = watch(run, data, false_alarm_rate=float(rate), seed=chosen)
         count = int(seen.alarms.sum())
         lines = [
             f"**{count:,} of {len(seen.alarms):,} rows raise the alarm**; of ordinary rows at most {seen.rate:.2%} do, by {seen.calibrated_on:,} "

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .._launched import is_first
 from ._alarm import alarm_columns, alarm_facts, alarm_words, require_all
 from ._options import (
     ArraysOption,
@@ -26,7 +27,7 @@ from ._options import (
     reading,
     split_of,
 )
-from ._print import is_first, long_work, print_findings, print_json, say_notes
+from ._print import print_findings, print_json, say_notes
 
 SHOWN = 10
 
@@ -118,14 +119,15 @@ def _scored(
     corrected: bool,
 ) -> tuple[Any, Any]:
     """Scores, and what an alarm says of them if one was asked for."""
+    from ..acceleration import retain_freed_memory
     from ..workflows import score, watch
 
-    with long_work() as tick:
+    with retain_freed_memory():
         if false_alarms is None:
-            return score(run, data, split=split_of(split, data), limit=limit, tick=tick, **how), None
+            return score(run, data, split=split_of(split, data), limit=limit, **how), None
         require_all(limit)
         part = None if split is None else check_split(split)
-        seen = watch(run, data, split=part, false_alarm_rate=false_alarms, corrected=corrected, tick=tick, **how)
+        seen = watch(run, data, split=part, false_alarm_rate=false_alarms, corrected=corrected, **how)
         return seen.scores, seen
 
 
@@ -142,11 +144,12 @@ def diagnose(
     json: JsonFlag = False,
 ) -> None:
     """Find faults of a run, most important first, and what to try."""
+    from ..acceleration import retain_freed_memory
     from ..workflows import diagnose as diagnose_run
 
-    with long_work() as tick:
+    with retain_freed_memory():
         options = reading(run, size, resize, skip_broken, header)
-        found = diagnose_run(run, data, split=check_split(split), seed=seed, options=options, device=device, tick=tick)
+        found = diagnose_run(run, data, split=check_split(split), seed=seed, options=options, device=device)
     if json:
         print_json({"findings": [asdict(finding) for finding in found]})
     else:

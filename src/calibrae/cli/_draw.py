@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .._launched import is_first
 from ._options import (
     ArraysOption,
     ConditionOption,
@@ -27,7 +28,7 @@ from ._options import (
     reading,
     split_of,
 )
-from ._print import is_first, print_json, say_notes
+from ._print import print_json, say_notes
 from ._rows import sample_rows
 
 Columns = Annotated[int, typer.Option(help="Columns of the grid.", min=1)]

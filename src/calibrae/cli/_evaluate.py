@@ -22,7 +22,7 @@ from ._options import (
     check_split,
     reading,
 )
-from ._print import long_work, print_json
+from ._print import print_json
 
 
 def evaluate(
@@ -56,6 +56,7 @@ def evaluate(
     json: JsonFlag = False,
 ) -> None:
     """Compute the exact ELBO of a run in nats, beside bits/dim and the closed-form baseline."""
+    from ..acceleration import retain_freed_memory
     from ..workflows import evaluate as evaluate_run
     from ..workflows import evaluate_full
 
@@ -70,10 +71,10 @@ def evaluate(
         if full
         else partial(evaluate_run, importance_samples=importance_samples)
     )
-    with long_work() as tick:
+    with retain_freed_memory():
         found = assess(
             run, data, split=check_split(split), seed=seed, batch_size=batch_size, limit=limit,
-            options=reading(run, size, resize, skip_broken, header), device=device, tick=tick,
+            options=reading(run, size, resize, skip_broken, header), device=device,
         )  # fmt: skip
     if json:
         print_json(found.to_dict())

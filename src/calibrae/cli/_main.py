@@ -10,9 +10,9 @@ import typer
 import typer.core
 
 from .. import errors
+from .._launched import is_first
 from .._optional import missing_extra
 from . import _app, _assess, _audit, _beta, _bits, _cache, _draw, _evaluate, _report, _rows, _runs, _sweep, _train
-from ._print import is_first
 
 USAGE_ERROR, INTERRUPTED = 2, 130
 NEGATIVE_NUMBERS = {"ignore_unknown_options": True}  # -2676.1 is a value and no option

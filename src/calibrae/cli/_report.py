@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ._options import JsonFlag, Seed, check_split
-from ._print import long_work, print_json
+from ._print import print_json
 
 
 def report(
@@ -26,17 +26,18 @@ def report(
     json: JsonFlag = False,
 ) -> None:
     """Write a report of a run, one HTML file: its numbers, pictures, and what to try next. Several runs are compared."""
+    from ..acceleration import retain_freed_memory
     from ..workflows import compare
     from ..workflows import report as write_report
 
     chosen = check_split(split)
     if chosen == "all":
         raise typer.BadParameter("--split must be train, validation or test for a report; got 'all'.")
-    with long_work() as tick:
+    with retain_freed_memory():
         if len(runs) > 1:
-            place = compare(runs, out, split=chosen, seed=seed, tick=tick)
+            place = compare(runs, out, split=chosen, seed=seed)
         else:
-            place = write_report(runs[0], out, split=chosen, seed=seed, tick=tick)
+            place = write_report(runs[0], out, split=chosen, seed=seed)
     if json:
         print_json({"report": str(place)})
     else:

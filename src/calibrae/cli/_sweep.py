@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ._options import JsonFlag
-from ._print import print_json, progress
+from ._print import print_json
 from ._train import read_options
 
 SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -43,11 +43,10 @@ def sweep(
     from ..workflows import run_sweep
 
     axes, words = _split({"beta": beta, "sigma": sigma, "latent_dim": latent_dim})
-    with progress() as tick:
-        found = run_sweep(
-            _request(data, out, [*words, *context.args], axes), axes, trials=trials, jobs=jobs, storage=storage, take_over=take_over,
-            say=lambda text: typer.echo(text, err=True), tick=tick,
-        )  # fmt: skip
+    found = run_sweep(
+        _request(data, out, [*words, *context.args], axes), axes, trials=trials, jobs=jobs, storage=storage, take_over=take_over,
+        say=lambda text: typer.echo(text, err=True),
+    )  # fmt: skip
     if json:
         print_json(found.to_dict() | {"sweep": str(found.path)})
     else:

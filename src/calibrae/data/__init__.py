@@ -30,7 +30,6 @@ from ._source import counted as counted
 from ._source import listed as listed
 from ._view import View as View
 from ._view import in_batches as in_batches
-from ._watched import watched as watched
 from .readers import KEPT as KEPT
 from .readers import NAMES as NAMES
 from .readers import is_frame as is_frame

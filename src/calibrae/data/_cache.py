@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from .._progress import READING, seen
 from ..errors import DataError
 from ._cache_room import WRITING, cache_root, make_room
 from ._mapped import in_memory_if_small, releasing
 from ._source import Array, Part
-from ._watched import seen
 
 CHUNK = 1 << 22
 INDEX = "index.json"
@@ -241,7 +241,7 @@ def _write_blocks(
         digest.update(f"{block.dtype}{block.shape}".encode())
         digest.update(block.data)
         count, row_shape = count + len(block), block.shape[1:]
-        seen(before + count, total)
+        seen(READING, before + count, total)
     return {"shape": [count, *row_shape] if count else [], "dtype": "" if dtype is None else dtype.str}
 
 

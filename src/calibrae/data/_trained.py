@@ -190,7 +190,7 @@ def _require_on(raw: Raw, lattices: Sequence[Lattice], schema: Schema) -> None:
                     holds = "floats" if array.dtype.kind == "f" else "integers"
                     raise DataError(
                         f"{raw.name} holds {holds}; the model was trained on {'integers' if schema.is_whole else 'values'}, "
-                        f"{schema.levels} of them from {lattice.low:g} to {top:g}; got {float(values[astray][0]):g}. Convert the data."
+                        f"which as {holds} are {schema.levels} values from {lattice.low:g} to {top:g} in steps of {lattice.step:g}; got {float(values[astray][0]):g}. Convert the data."
                     )
 
 

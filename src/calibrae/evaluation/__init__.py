@@ -49,4 +49,3 @@ from ._score import attribute as attribute
 from ._sources import Ring as Ring
 from ._sources import sample_ppca as sample_ppca
 from ._spectrum import data_spectrum as data_spectrum
-from ._ticks import Tick as Tick

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from .._noise import mixed_seed
+from .._progress import counter
 from .._types import ALONE, AnySplit, Batch, World
 from ..acceleration import in_double
 from ..data import Data, RowCache
@@ -19,7 +20,6 @@ from ..errors import NoDensityError
 from ..models import VAE, evaluating, sample_latents
 from ..objectives import NO_PRIOR
 from ._importance import ImportanceSummary, importance_weighted
-from ._ticks import Tick, ticker
 
 POOR_EFFECTIVE_SAMPLES = 10.0
 PRIOR_STREAM = 13
@@ -36,7 +36,6 @@ def split_bounds(
     seed: int = 0,
     batch_size: int = 512,
     limit: int | None = None,
-    tick: Tick | None = None,
     world: World = ALONE,
 ) -> ImportanceSummary:
     """The importance-weighted bound of each example of a split; finished blocks of an interrupted call are not computed again.
@@ -50,7 +49,6 @@ def split_bounds(
         seed: seed of all noise.
         batch_size: examples read at once; does not change the numbers.
         limit: so many examples only, evenly spaced.
-        tick: called with a stage, how much is done and how much there is, for a progress bar.
         world: processes that share the examples.
     """
     n = len(data.positions(split, limit))
@@ -70,7 +68,7 @@ def split_bounds(
     )
     with RowCache(identity) as kept:
         share = mine.stop - mine.start
-        step = ticker(tick, f"log p(x), K = {samples}", share)
+        step = counter(f"log p(x), K = {samples}", share)
         found = importance_weighted(model, batches, samples, seed, step, fewer=fewer, kept=kept, examples=share)
     return found.over(world)
 

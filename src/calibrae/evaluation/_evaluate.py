@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .. import functional
 from .._noise import ExampleNoise, mixed_seed
+from .._progress import counter
 from .._types import ALONE, AnySplit, DataSpec, World
 from ..data import Data, counted, listed
 from ..errors import ArgumentError, DataError
@@ -24,7 +25,6 @@ from ._baseline import baseline_notes, log_likelihoods, training_baseline, unkno
 from ._bounds import effective_remark, is_reliable, split_bounds
 from ._importance import ImportanceSummary
 from ._record import Evaluation
-from ._ticks import Tick, ticker
 from ._weigh import draws_itself
 
 LATENT_STREAM = 6
@@ -44,7 +44,6 @@ def evaluate_model(
     baseline: Baseline | Literal["train", "unknown"] = "train",
     history: Sequence[Mapping[str, float]] = (),
     summary: ELBOSummary | None = None,
-    tick: Tick | None = None,
     world: World = ALONE,
 ) -> Evaluation:
     """Compute the ELBO, its parts, bits per dimension, the closed-form baseline and, if asked, the importance-weighted bound.
@@ -63,7 +62,6 @@ def evaluate_model(
         baseline: closed-form model of the model's training examples; `unknown` for none; by default it is fitted on the training split of `data`.
         history: rows of the run's `history.csv`, which the advice looks at.
         summary: ELBO and terms that `summarise_split` found for this split, seed and limit, in place of another pass.
-        tick: called with a stage, how much is done and how much there is, for a progress bar.
         world: processes that share the examples; each of them gets the whole record.
 
     Raises:
@@ -76,9 +74,7 @@ def evaluate_model(
             f"batch_size and limit must be positive and importance_samples not negative; got {batch_size}, {limit}, "
             f"{importance_samples}."
         )
-    summary = summary or summarise_split(
-        model, data, split, seed=seed, batch_size=batch_size, limit=limit, tick=tick, world=world
-    )
+    summary = summary or summarise_split(model, data, split, seed=seed, batch_size=batch_size, limit=limit, world=world)
     _require_finite(summary, data, split, limit)
     linear, notes = world.from_first(partial(_baseline, model, data, baseline))
     notes = (*_assumptions(model, data, split), *notes)
@@ -93,7 +89,6 @@ def evaluate_model(
             seed=seed,
             batch_size=batch_size,
             limit=limit,
-            tick=tick,
             world=world,
         )
         notes = notes if is_reliable(weighted) else (*notes, effective_remark(weighted))
@@ -114,7 +109,6 @@ def summarise_split(
     seed: int = 0,
     batch_size: int = 512,
     limit: int | None = None,
-    tick: Tick | None = None,
     world: World = ALONE,
 ) -> ELBOSummary:
     """The ELBO and its terms on a split. Models of one latent size see the same noise, so their differences have small errors.
@@ -126,7 +120,6 @@ def summarise_split(
         seed: seed of the dequantisation and latent noise.
         batch_size: examples at once.
         limit: so many examples only, evenly spaced.
-        tick: called with a stage, how much is done and how much there is, for a progress bar.
         world: processes that share the examples.
     """
     noise = ExampleNoise("normal", (model.latent_dim,), mixed_seed(seed, LATENT_STREAM))
@@ -138,7 +131,7 @@ def summarise_split(
         mixed_seed(seed, LATENT_STREAM, 1)
     )  # for a posterior that draws its own samples
     with seeded(own, model.device):
-        step = ticker(tick, "ELBO", mine.stop - mine.start)
+        step = counter("ELBO", mine.stop - mine.start)
         return summarise(model, batches, noise.rows, step, Scorer(model, mine.stop - mine.start, size), world)
 
 

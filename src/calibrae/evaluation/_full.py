@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, final
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .. import functional
 from .._noise import ExampleNoise, mixed_seed
+from .._progress import counter
 from .._types import Batch
 from ..data import Data
 from ..errors import ArgumentError
@@ -23,7 +24,6 @@ from ._evaluate import summarise_split
 from ._importance import ImportanceSummary
 from ._latents import LatentDiagnosis, diagnose_latents
 from ._record import Evaluation, number, plain
-from ._ticks import Tick, ticker
 
 FULL_STREAM = 9
 BETTER = "use the annealed number"
@@ -174,7 +174,6 @@ def evaluate_further(
     *,
     settings: FullSettings | None = None,
     batch_size: int = 512,
-    tick: Tick | None = None,
 ) -> FullEvaluation:
     """All that takes longer than an ELBO, on the split and with the seed of an evaluation.
 
@@ -184,16 +183,15 @@ def evaluate_further(
         evaluation: evaluation of this model on these data.
         settings: how much work.
         batch_size: examples at once; does not change the numbers.
-        tick: called with a stage, how much is done and how much there is, for a progress bar.
 
     Raises:
         NoDensityError: for a plain autoencoder.
         ScaleNotFixedError: if an optimal scale was not fixed on the training set.
     """
-    job = _Job(model, data, evaluation, settings or FullSettings(), data.rows_at_once(batch_size), tick)
+    job = _Job(model, data, evaluation, settings or FullSettings(), data.rows_at_once(batch_size))
     fewest, annealed = job.annealed()
     contexts = None if model.context_dim == 0 else data.gather(job.split, range(fewest)).context
-    both = bidirectional(model, fewest, job.settings.annealed, job.seed, job.steps("both ways", fewest), contexts)
+    both = bidirectional(model, fewest, job.settings.annealed, job.seed, counter("both ways", fewest), contexts)
     calibrated, notes = job.calibration()
     return FullEvaluation(
         evaluation=evaluation,
@@ -201,7 +199,7 @@ def evaluate_further(
         simulated=both,
         examples=job.n,
         calibration=calibrated,
-        latents=diagnose_latents(model, job.batches(), job.seed, job.steps("latents", job.n)),
+        latents=diagnose_latents(model, job.batches(), job.seed, counter("latents", job.n)),
         notes=notes,
     )
 
@@ -216,7 +214,6 @@ class _Job:
     evaluation: Evaluation
     settings: FullSettings
     rows: int
-    tick: Tick | None
 
     @property
     def split(self) -> Any:
@@ -234,9 +231,6 @@ class _Job:
     def batches(self, limit: int | None = None) -> Iterator[Batch]:
         return self.data.batches(self.split, self.rows, self.seed, limit)
 
-    def steps(self, stage: str, total: int) -> Callable[[int], None] | None:
-        return ticker(self.tick, stage, total)
-
     def bounds(self) -> list[Estimate]:
         """The ELBO and the importance-weighted bounds of the same examples."""
         few = min(self.settings.examples, self.n)
@@ -251,7 +245,7 @@ class _Job:
         few, how = min(self.settings.annealed_examples, self.n), self.settings.annealed
         largest = max(self.settings.importance_samples)
         weighted = self._weighted(few, (largest,))
-        found = annealed_importance(self.model, self.batches(few), how, self.seed, self.steps("annealing", few))
+        found = annealed_importance(self.model, self.batches(few), how, self.seed, counter("annealing", few))
         remark = f"{how.temperatures} temperatures, acceptance {float(found.acceptance.mean()):.2f}"
         return few, [
             self._elbo_of(few),
@@ -263,14 +257,14 @@ class _Job:
         """Calibration of the density, or why there is none."""
         noise = ExampleNoise("normal", (self.model.latent_dim,), mixed_seed(self.seed, FULL_STREAM))
         try:
-            steps = self.steps("calibration", self.n)
+            steps = counter("calibration", self.n)
             return calibration(self.model, self.batches(), noise.rows, steps, seed=self.seed), ()
         except ArgumentError as error:
             return None, (str(error),)
 
     def _weighted(self, few: int, samples: tuple[int, ...]) -> ImportanceSummary:
         return split_bounds(
-            self.model, self.data, self.split, max(samples), fewer=samples, seed=self.seed, batch_size=self.rows, limit=few, tick=self.tick
+            self.model, self.data, self.split, max(samples), fewer=samples, seed=self.seed, batch_size=self.rows, limit=few
         )  # fmt: skip
 
     def _elbo_of(self, few: int) -> Estimate:

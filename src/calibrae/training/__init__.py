@@ -1,5 +1,6 @@
 """The training loop, its steps, checkpoints and devices."""
 
+from ._bars import progress_bar as progress_bar
 from ._budget import Budget as Budget
 from ._checkpoint import Keeper as Keeper
 from ._checkpoint import TrainState as TrainState

@@ -5,10 +5,9 @@ from __future__ import annotations
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, final
+from typing import final
 
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+from ._bars import AbstractBar, open_bar
 
 REFRESH_EVERY = 5  # steps between two looks at the running means
 
@@ -88,6 +87,17 @@ def columns_of(terms: Mapping[str, float]) -> list[Column]:
     return [column for column in COLUMNS if column[0] in terms and (column[0] != "loss" or differs)]
 
 
+def has_row(epoch: int) -> bool:
+    """Tell whether an epoch has a row in the table.
+
+    Examples:
+        >>> from calibrae.training._progress import has_row
+        >>> [epoch for epoch in range(1, 301) if has_row(epoch)][18:]
+        [19, 20, 30, 40, 50, 60, 70, 80, 90, 100, 110, 120, 130, 140, 150, 160, 170, 180, 190, 200, 300]
+    """
+    return epoch % (1 if epoch <= 20 else 10 if epoch <= 200 else 100) == 0
+
+
 def format_terms(terms: Mapping[str, float]) -> str:
     """Format the terms that matter, on one line that is short enough for a bar.
 
@@ -110,7 +120,9 @@ def format_terms(terms: Mapping[str, float]) -> str:
 
 @final
 class Bar(AbstractReporter):
-    """A live bar on a terminal and a table with a row an epoch, on standard error: 80 characters wide at most.
+    """A live bar and a table with a row an epoch, on a terminal or in a notebook; the table alone, on standard error, elsewhere.
+
+    Of a long run not every epoch has a row: all up to 20, each tenth up to 200, each hundredth beyond; `history.csv` has them all.
 
     Args:
         verbose: also tell what only those need who ask how it is done.
@@ -118,35 +130,22 @@ class Bar(AbstractReporter):
 
     def __init__(self, *, verbose: bool = False) -> None:
         self.verbose = verbose
-        self._progress: Progress | None = None
-        self._task: TaskID | None = None
+        self._bar: AbstractBar | None = None
+        self._total = 0
         self._explained = False
         self._columns: list[Column] = []
 
     def start(self, total_steps: int, done: int) -> None:
-        if not sys.stderr.isatty():
-            return
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._progress = Progress(
-            BarColumn(bar_width=10),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TimeRemainingColumn(compact=True),
-            TextColumn("{task.description}"),
-            console=Console(stderr=True),
-            transient=True,
-        )
-        self._task = self._progress.add_task("", total=total_steps, completed=done)
-        self._progress.start()
+        self._total, self._bar = total_steps, open_bar()
+        if self._bar is not None:
+            self._bar.show("", done, total_steps)
 
     def retarget(self, total_steps: int) -> None:
-        if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, total=total_steps)
+        self._total = total_steps
 
     def step(self, step: int, terms: Mapping[str, float]) -> None:
-        if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, completed=step, description=format_terms(terms))
+        if self._bar is not None:
+            self._bar.show("", step, self._total, format_terms(terms))
 
     def epoch(self, row: Mapping[str, float], best: bool) -> None:
         terms = {name.removeprefix("validation_"): v for name, v in row.items() if name.startswith("validation_")}
@@ -159,6 +158,8 @@ class Bar(AbstractReporter):
             self._columns = needed
             heads = "".join(f"  {head:>{width}}" for _, head, width, _ in self._columns)
             self.say(f"validation after each epoch, in nats:\nepoch     time{heads}")
+        if not has_row(int(row["epoch"])):
+            return
         cells = "".join(f"  {terms[name]:>{width}.{digits}f}" for name, _, width, digits in self._columns)
         self.say(f"{row['epoch']:>5.0f} {row['seconds']:>6.0f} s{cells}" + ("  best" if best else ""))
 
@@ -167,12 +168,12 @@ class Bar(AbstractReporter):
             self.say(text)
 
     def say(self, text: str) -> None:
-        if self._progress is not None:
-            self._progress.console.print(text, highlight=False, markup=False)
+        if self._bar is not None:
+            self._bar.write(text)
         else:
             print(text, file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

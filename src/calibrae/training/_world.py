@@ -17,6 +17,7 @@ from torch import Tensor
 from torch import distributed as dist
 from torch.distributed import distributed_c10d
 
+from .._launched import LAUNCHED
 from .._types import ALONE, World
 from ..acceleration import find_device
 from ..errors import TOLD, RunError, first_line
@@ -30,7 +31,6 @@ T = TypeVar("T")
 PATIENCE = 60.0  # seconds for which a process waits for others to come to a call
 TOGETHER, APART = "together", "apart"
 _MEETINGS = itertools.count()
-LAUNCHED = frozenset({"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"})  # what torchrun sets
 RESTARTS = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
 
 

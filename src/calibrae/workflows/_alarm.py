@@ -13,8 +13,9 @@ from torch import Tensor
 from .._types import AnySplit
 from ..data import DataOptions
 from ..errors import ArgumentError, RunError
-from ..evaluation import Tick, Typical, alarm_threshold, conformal_p_values
+from ..evaluation import Typical, alarm_threshold, conformal_p_values
 from ..runs import RunFolder, checksum, load_tensors, save_tensors
+from ..training import progress_bar
 from ._assess import Scores, score
 from ._run import Run, open_run
 
@@ -93,6 +94,7 @@ class Watch:
     drift: str
 
 
+@progress_bar()
 def watch(
     run: str | Path | Run,
     data: Any = None,
@@ -104,7 +106,6 @@ def watch(
     seed: int = 0,
     options: DataOptions | None = None,
     device: str = "auto",
-    tick: Tick | None = None,
 ) -> Watch:
     r"""Raise an alarm for unusual examples, at a stated rate of false alarms.
 
@@ -125,7 +126,6 @@ def watch(
         seed: seed of all noise.
         options: how to read the data.
         device: where to compute.
-        tick: called as work proceeds.
 
     Raises:
         ArgumentError: if the rate cannot be kept with so few calibration rows, or the run's own test rows are to be judged.
@@ -135,7 +135,7 @@ def watch(
         raise ArgumentError(
             "the rows of the test split calibrate the alarm, so it says nothing of them. Pass other data."
         )
-    alarm = stored_alarm(opened, importance_samples, corrected=corrected, seed=seed, device=device, tick=tick)
+    alarm = stored_alarm(opened, importance_samples, corrected=corrected, seed=seed, device=device)
     threshold = alarm_threshold(alarm.calibration, false_alarm_rate)
     count = len(alarm.calibration)
     if threshold == float("inf"):
@@ -151,7 +151,6 @@ def watch(
         seed=seed,
         options=options,
         device=device,
-        tick=tick,
     )
     p_values = alarm.p_values(found)
     parts = found.attribution.per_element if alarm.columns is not None else None
@@ -167,7 +166,6 @@ def stored_alarm(
     corrected: bool = False,
     seed: int = 0,
     device: str = "auto",
-    tick: Tick | None = None,
 ) -> Alarm:
     """The alarm of a run, calibrated once and stored with it; anew for another model, other data, another seed or other `K`.
 
@@ -177,7 +175,6 @@ def stored_alarm(
         corrected: whether to judge by `-log p(x)` less the complexity of an example.
         seed: seed of all noise.
         device: where to compute.
-        tick: called as work proceeds.
     """
     facts = {
         "samples": str(importance_samples),
@@ -189,7 +186,7 @@ def stored_alarm(
     known = _load(run.folder, facts)
     if known is not None:
         return known
-    how: dict[str, Any] = {"importance_samples": importance_samples, "device": device, "tick": tick}
+    how: dict[str, Any] = {"importance_samples": importance_samples, "device": device}
     typical = score(run, split="validation", seed=seed + 1, **how)
     calibration = score(run, split="test", seed=seed + 2, **how)
     alarm = _calibrated(typical, calibration, importance_samples, corrected=corrected)

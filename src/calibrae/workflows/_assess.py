@@ -25,7 +25,6 @@ from ..evaluation import (
     Finding,
     FullEvaluation,
     FullSettings,
-    Tick,
     attribute,
     compressed_nats,
     evaluate_further,
@@ -37,6 +36,7 @@ from ..evaluation import (
 from ..figures import save_calibration, save_latents, save_scores
 from ..models import VAE
 from ..runs import replace_text
+from ..training import progress_bar
 from ._evaluate import Opened, open_together
 from ._evidence import gather
 from ._run import Run
@@ -117,6 +117,7 @@ def _full_settings(
 
 
 @names_missing
+@progress_bar()
 def evaluate_full(
     run: str | Path | Run | VAE,
     data: Any = None,
@@ -134,7 +135,6 @@ def evaluate_full(
     condition: Any = None,
     device: str = "auto",
     pictures: bool = True,
-    tick: Tick | None = None,
 ) -> FullEvaluation:
     """Every estimate of a run's likelihood, the calibration of its sigma and the diagnosis of its latents.
 
@@ -157,7 +157,6 @@ def evaluate_full(
         device: where to compute, to which the model is moved; `auto`: where the model of a `Run`, or `model`, is; else on a
             CUDA device, if one can be used.
         pictures: whether to draw.
-        tick: called as work proceeds, for a progress bar.
 
     Raises:
         CalibraeError: if the run, the data or a number is not usable, saying what to do.
@@ -173,7 +172,6 @@ def evaluate_full(
         limit=limit,
         baseline=opened.baseline,
         history=opened.history,
-        tick=tick,
     )
     first = replace(first, notes=(*first.notes, *opened.notes(split)))
     if first.elbo_nats is None:
@@ -181,7 +179,7 @@ def evaluate_full(
             "a plain autoencoder has no density, so there is nothing to estimate beyond its error. Drop --full."
         )
     settings = _full_settings(examples, importance_samples, annealed_examples, temperatures)
-    found = evaluate_further(trained, use, first, settings=settings, batch_size=batch_size, tick=tick)
+    found = evaluate_further(trained, use, first, settings=settings, batch_size=batch_size)
     if pictures and path is not None:
         if found.calibration is not None:
             save_calibration(found.calibration.overall.pit, found.calibration.element_spread, path / "calibration.png")
@@ -191,6 +189,7 @@ def evaluate_full(
 
 
 @names_missing
+@progress_bar()
 def diagnose(
     run: str | Path | Run | VAE,
     data: Any = None,
@@ -201,7 +200,6 @@ def diagnose(
     options: DataOptions | None = None,
     condition: Any = None,
     device: str = "auto",
-    tick: Tick | None = None,
 ) -> list[Finding]:
     """Find faults of a run, most important first, and what to try; empty if nothing is.
 
@@ -215,16 +213,16 @@ def diagnose(
         condition: condition of other data.
         device: where to compute, to which the model is moved; `auto`: where the model of a `Run`, or `model`, is; else on a
             CUDA device, if one can be used.
-        tick: called as work proceeds, for a progress bar.
 
     Raises:
         CalibraeError: if the run or the data is not usable, saying what to do.
     """
     opened = Opened(run, data, options, model, device, condition)
-    return findings(gather(opened, split, seed, tick))
+    return findings(gather(opened, split, seed))
 
 
 @names_missing
+@progress_bar()
 def score(
     run: str | Path | Run | VAE,
     data: Any = None,
@@ -237,7 +235,6 @@ def score(
     options: DataOptions | None = None,
     condition: Any = None,
     device: str = "auto",
-    tick: Tick | None = None,
 ) -> Scores:
     """`-log p(x)` of each example, and where it comes from: high for what the model has not learnt to expect.
 
@@ -253,7 +250,6 @@ def score(
         condition: condition of other data.
         device: where to compute, to which the model is moved; `auto`: where the model of a `Run`, or `model`, is; else on a
             CUDA device, if one can be used.
-        tick: called as work proceeds, for a progress bar.
 
     Raises:
         CalibraeError: if the run, the data or a number is not usable, saying what to do.
@@ -263,9 +259,7 @@ def score(
     opened, world = open_together(call, chosen, run, data, options, model, device, condition)
     trained, use = opened.model, opened.data
     names = use.names(chosen, limit)
-    bound = split_bounds(
-        trained, use, chosen, importance_samples, seed=seed, limit=limit, tick=tick, world=world
-    ).log_likelihood
+    bound = split_bounds(trained, use, chosen, importance_samples, seed=seed, limit=limit, world=world).log_likelihood
     bound, far = _with_prior(trained, use, chosen, bound, importance_samples, seed=seed, limit=limit)
     levels = use.spec.density_levels
     bits = None if levels is None else functional.bits_per_dim(-bound, use.spec.data_dim, levels)

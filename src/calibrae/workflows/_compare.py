@@ -15,11 +15,12 @@ from torch import Tensor
 from .._optional import names_missing
 from .._types import Split
 from ..errors import ArgumentError
-from ..evaluation import Evaluation, Tick, evaluate_model, number, summarise_split
+from ..evaluation import Evaluation, evaluate_model, number, summarise_split
 from ..figures import save_overlay
 from ..figures.page import Figure, Page, Section, Table, packed, render
 from ..functional import error_of_mean
 from ..runs import replace_text
+from ..training import progress_bar
 from ._draw import examples, reconstruct, save_picture
 from ._evaluate import Opened
 from ._run import Run, open_run
@@ -45,13 +46,13 @@ class _Entry:
 
 
 @names_missing
+@progress_bar()
 def compare(
     runs: Sequence[str | Path | Run],
     out: str | Path | None = None,
     *,
     split: Split = "test",
     seed: int = 0,
-    tick: Tick | None = None,
 ) -> Path:
     """Write a report on several runs: differences in settings, paired differences of the ELBO, the same examples through each.
 
@@ -60,7 +61,6 @@ def compare(
         out: place of the file; by default `comparison.html` beside the first run.
         split: split that the numbers are of.
         seed: seed of all noise, the same for all runs.
-        tick: called as work proceeds, for a progress bar.
 
     Returns:
         Place of the file.
@@ -78,7 +78,7 @@ def compare(
     if len(runs) < 2:
         raise ArgumentError(f"a comparison needs two runs at least; got {len(runs)}.")
     opened = [run if isinstance(run, Run) else open_run(run) for run in runs]
-    entries = [_entry(name, run, split, seed, tick) for name, run in zip(_names(opened), opened, strict=True)]
+    entries = [_entry(name, run, split, seed) for name, run in zip(_names(opened), opened, strict=True)]
     place = Path(out) if out is not None else opened[0].folder.path.resolve().parent / NAME
     place.parent.mkdir(parents=True, exist_ok=True)
     replace_text(place, render(_page(entries, split)))
@@ -91,9 +91,9 @@ def _names(runs: Sequence[Run]) -> list[str]:
     return short if len(set(short)) == len(short) else [str(run.folder.path) for run in runs]
 
 
-def _entry(name: str, run: Run, split: Split, seed: int, tick: Tick | None) -> _Entry:
+def _entry(name: str, run: Run, split: Split, seed: int) -> _Entry:
     subject = Opened(run, None, None, None, "auto")
-    summary = summarise_split(subject.model, subject.data, split, seed=seed, tick=tick)
+    summary = summarise_split(subject.model, subject.data, split, seed=seed)
     record = evaluate_model(
         subject.model,
         subject.data,

@@ -15,6 +15,7 @@ from pathlib import Path
 from threading import Event, Lock
 from typing import Any, final
 
+from .._progress import seen
 from ..errors import RunError
 from ..runs import RunFolder
 from ..training import Stopped, interruptible
@@ -26,7 +27,6 @@ LOOKS_EVERY = 0.2  # seconds
 GRACE = 30.0  # seconds that an interrupted run has to write what it has
 
 Say = Callable[[str], None]
-Tick = Callable[[str, int, int], None]
 
 
 def cores() -> int:
@@ -62,7 +62,7 @@ class Crew:
         self._stop = Event()
         self._fatal: str | None = None
 
-    def work(self, tick: Tick | None) -> None:
+    def work(self) -> None:
         """Train until nothing is left to begin.
 
         Raises:
@@ -81,8 +81,7 @@ class Crew:
                             self.study.beat()
                     if interrupt.is_set():
                         raise Stopped("", interrupt.code)
-                    if tick is not None:
-                        tick("epochs", *self._progress())
+                    seen("epochs", *self._progress())
             finally:
                 self._stop.set()
         for worker in workers:

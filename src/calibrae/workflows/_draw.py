@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .._noise import ExampleNoise
+from .._progress import counter
 from .._types import AnySplit, Batch
 from ..acceleration import AutoCompiled
 from ..data import Data
@@ -22,7 +23,7 @@ from ..latents import log_std_of, reparameterise
 from ..likelihoods import mean_of_data
 from ..models import VAE, evaluating, interpolation, mean_of, sample_latents, summarise, traversal
 from ..runs import replace_file
-from ..training import meet
+from ..training import meet, progress_bar
 from ._over import save_rows_over_data
 from ._run import Run
 from ._stored import run_preparation
@@ -79,6 +80,7 @@ def sample(model: VAE, n: int, contexts: Tensor | None = None, *, noise: bool = 
         return torch.cat([drawn(start).cpu() for start in range(0, n, AT_ONCE)])
 
 
+@progress_bar()
 def encode(
     model: VAE,
     data: Data,
@@ -121,8 +123,11 @@ def encode(
     found = AutoCompiled(codes, model.device, count // world.size // size, label="encoding")
     with evaluating(model):
         batches = (batch.to(model.device) for batch in data.batches(split, size, seed, world=world))
-        own = torch.cat([found(b.x, drawn.rows(b.index).to(b.x), b.context).cpu() for b in batches])  # type: ignore[arg-type]
-    everywhere: Tensor = world.rows(own)
+        own, step = list[Tensor](), counter("encoding", len(range(count)[world.part(count)]))
+        for b in batches:
+            own.append(found(b.x, drawn.rows(b.index).to(b.x), b.context).cpu())  # type: ignore[arg-type]
+            step(len(b))
+    everywhere: Tensor = world.rows(torch.cat(own))
     return everywhere
 
 

@@ -11,10 +11,10 @@ from .._types import AnySplit, World
 from ..acceleration import find_device
 from ..data import Data, DataOptions, Preparation, Schema, load_data, names_of, open_source
 from ..errors import ArgumentError
-from ..evaluation import Evaluation, Tick, digest_of, evaluate_model
+from ..evaluation import Evaluation, digest_of, evaluate_model
 from ..models import VAE
 from ..runs import RunFolder, load_baseline
-from ..training import join_world, local_device, meet
+from ..training import join_world, local_device, meet, progress_bar
 from ._run import Run, load
 from ._stored import about_new_data, run_data, stored_data
 
@@ -136,6 +136,7 @@ def _range_of(schema: Schema) -> tuple[float, float]:
 
 
 @names_missing
+@progress_bar()
 def evaluate(
     run: str | Path | Run | VAE,
     data: Any = None,
@@ -149,7 +150,6 @@ def evaluate(
     options: DataOptions | None = None,
     condition: Any = None,
     device: str = "auto",
-    tick: Tick | None = None,
 ) -> Evaluation:
     """Compute the exact numbers of a trained run, or of a model that was trained in a loop of your own.
 
@@ -167,7 +167,6 @@ def evaluate(
         condition: condition of other data.
         device: where to compute, to which the model is moved; `auto`: where the model of a `Run`, or `model`, is; else on a
             CUDA device, if one can be used.
-        tick: called as work proceeds, for a progress bar.
 
     Returns:
         A record. `print` shows its table; `.to_dict()` has plain types.
@@ -188,7 +187,6 @@ def evaluate(
         limit=limit,
         baseline=opened.baseline,
         history=opened.history,
-        tick=tick,
         world=world,
     )
     return replace(found, notes=(*found.notes, *opened.notes(split)))

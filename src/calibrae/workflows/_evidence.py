@@ -10,26 +10,25 @@ from .._noise import ExampleNoise, mixed_seed
 from .._types import Split
 from ..data import Data
 from ..errors import ArgumentError
-from ..evaluation import Evidence, Outside, Tick, calibration, diagnose_latents, evaluate_model
+from ..evaluation import Evidence, Outside, calibration, diagnose_latents, evaluate_model
 from ._evaluate import Opened
 
 ASSESS_STREAM = 11
 EXAMPLES = 5000  # of each split that a diagnosis looks at
 
 
-def gather(opened: Opened, split: Split, seed: int = 0, tick: Tick | None = None) -> Evidence:
+def gather(opened: Opened, split: Split, seed: int = 0) -> Evidence:
     """Evaluate a split beside as many training examples, its calibration and its latents.
 
     Args:
         opened: model and data.
         split: split that is taken as test data.
         seed: seed of all noise.
-        tick: called as work proceeds, for a progress bar.
     """
     trained, use, baseline = opened.model, opened.data, opened.baseline
     rows = use.rows_at_once(512)
     test = evaluate_model(
-        trained, use, split=split, seed=seed, limit=EXAMPLES, baseline=baseline, history=opened.history, tick=tick
+        trained, use, split=split, seed=seed, limit=EXAMPLES, baseline=baseline, history=opened.history
     )
     train = evaluate_model(trained, use, split="train", seed=seed, limit=EXAMPLES, baseline=baseline)
     noise = ExampleNoise("normal", (trained.latent_dim,), mixed_seed(seed, ASSESS_STREAM))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .._types import Split
 from ..errors import CalibraeError, first_line
-from ..evaluation import Evidence, Tick, attribute, linear_curve, split_bounds, training_spectrum
+from ..evaluation import Evidence, attribute, linear_curve, split_bounds, training_spectrum
 from ..figures import save_calibration, save_curves, save_latents, save_marginals, save_rate, save_scores, shrunk
 from ..figures.page import Figure, Section, Table, curves_plot, packed
 from ..functional import beta_in_conventions
@@ -38,11 +38,10 @@ class Exhibits:
         evidence: its numbers.
         split: split that is shown.
         seed: seed of all noise.
-        tick: called as work proceeds.
     """
 
-    def __init__(self, run: Run, evidence: Evidence, split: Split, seed: int, tick: Tick | None = None) -> None:
-        self.run, self.evidence, self.split, self.seed, self.tick = run, evidence, split, seed, tick
+    def __init__(self, run: Run, evidence: Evidence, split: Split, seed: int) -> None:
+        self.run, self.evidence, self.split, self.seed = run, evidence, split, seed
         self.model, self.data = run.model, run.data
         self.names = self.data.source.columns
         self.is_table = len(self.data.spec.data_shape) == 1
@@ -314,7 +313,7 @@ class Exhibits:
         if not self.model.is_probabilistic:
             return None
         return split_bounds(
-            self.model, self.data, self.split, SCORE_SAMPLES, seed=self.seed, limit=SCORED, tick=self.tick
+            self.model, self.data, self.split, SCORE_SAMPLES, seed=self.seed, limit=SCORED
         ).log_likelihood
 
     def _chosen(self) -> Tensor:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..data.tables import stored_rows
 from ..errors import ArgumentError
+from ..training import progress_bar
 from ._over import stored_of
 from ._run import Run
 
@@ -65,6 +66,7 @@ class Fidelity:
         return asdict(self)
 
 
+@progress_bar()
 def fidelity(run: Run, rows: Any) -> Fidelity:
     """Compare synthetic rows with the held-out (test) rows of the run's table.
 

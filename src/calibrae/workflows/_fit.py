@@ -28,12 +28,12 @@ from ..training import (
     in_turn,
     join_world,
     local_device,
+    progress_bar,
     trainable_parameters,
     was_restarted,
 )
 from ._announce import announce
 from ._draw import draw_run
-from ._reading import reading_bar
 from ._records import StoredRequest, keep_numbers, stored_request, write_again, write_end, write_start
 from ._run import Run
 from ._stored import require_same, run_condition, run_preparation, stored_data
@@ -155,14 +155,14 @@ def fit(
         if resume:
             stored = stored_request(RunFolder(place))
             chosen = _settings({**stored.training, "max_minutes": None, **asked})  # a limit is of one part of a run
-            with reading_bar(show=not quiet and world.is_first):
+            with progress_bar(show=not quiet and world.is_first):
                 ready = in_turn(partial(_resumed_data, place, data, options, condition, stored), world)
             goal = _resumed_objective(stored, chosen_objective, model)
             stored.require_model(model)
             world.from_first(partial(write_again, RunFolder(place), ready, chosen))
         else:
             chosen = _settings(asked)
-            with reading_bar(show=not quiet and world.is_first):
+            with progress_bar(show=not quiet and world.is_first):
                 ready = in_turn(partial(load_data, data, options, condition=condition), world)
             goal = chosen_objective or model.objective
         chosen = replace(chosen, device=local_device(chosen.device, world))

@@ -13,9 +13,10 @@ from .._optional import names_missing
 from .._types import Finding, Split
 from ..data import KEPT
 from ..errors import RunError
-from ..evaluation import Evidence, Tick, findings, number
+from ..evaluation import Evidence, findings, number
 from ..figures.page import Advice, Figure, Page, Section, Table, packed, render
 from ..runs import replace_text
+from ..training import progress_bar
 from ._evaluate import Opened
 from ._evidence import gather
 from ._exhibits import Exhibits
@@ -27,13 +28,13 @@ HIGHLIGHTS, WIDEST = 6, 640
 
 
 @names_missing
+@progress_bar()
 def report(
     run: str | Path | Run,
     out: str | Path | None = None,
     *,
     split: Split = "test",
     seed: int = 0,
-    tick: Tick | None = None,
 ) -> Path:
     """Write a report of a run: one HTML file that needs no network, with its numbers, pictures, and what to try next.
 
@@ -42,7 +43,6 @@ def report(
         out: place of the file; by default `report.html` in the run's folder.
         split: split that the numbers are of.
         seed: seed of all noise.
-        tick: called as work proceeds, for a progress bar.
 
     Returns:
         Place of the file.
@@ -60,8 +60,8 @@ def report(
         raise RunError("a report is of a run on disk. Train with `fit` or `calibrae train`.")
     place = Path(out) if out is not None else opened.path / NAME
     subject = Opened(opened, None, None, None, "auto")
-    evidence = gather(subject, split, seed, tick)
-    page = _page(opened, evidence, Exhibits(opened, evidence, split, seed, tick))
+    evidence = gather(subject, split, seed)
+    page = _page(opened, evidence, Exhibits(opened, evidence, split, seed))
     place.parent.mkdir(parents=True, exist_ok=True)
     replace_text(place, render(page))
     return place

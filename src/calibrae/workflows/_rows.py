@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .._noise import mixed_seed
+from .._progress import counter
 from .._types import AnySplit
 from ..data import Data, Schema, is_frame, listed
 from ..data.tables import CameTable, as_frame, fill, in_table_units, not_given_back, rows_of, stored_cell, table_as_came
@@ -21,6 +22,7 @@ from ..errors import ArgumentError
 from ..likelihoods import MixedRow
 from ..models import evaluating, sample_data, sample_latents, seeded
 from ..runs import replace_file, replace_text
+from ..training import progress_bar
 from ._conditions import conditions_of_rows
 from ._draw import sample
 from ._run import Run
@@ -55,6 +57,7 @@ class Synthetic:
     notes: tuple[str, ...]
 
 
+@progress_bar()
 def synthesise(
     run: Run, n: int, *, given: Mapping[str, Any] | None = None, condition: Any = None, seed: int = 0
 ) -> Synthetic:
@@ -155,6 +158,7 @@ class Imputation:
     notes: tuple[str, ...]
 
 
+@progress_bar()
 def impute(
     run: Run, data: Any = None, *, split: AnySplit = "all", draws: int = 0, samples: int = 200, seed: int = 0
 ) -> Imputation:
@@ -248,6 +252,7 @@ def _filled(
     outcomes: list[list[np.ndarray]] = [[] for _ in range(max(1, draws))]
     effective = []
     with evaluating(model), seeded(torch.Generator().manual_seed(mixed_seed(seed, 11)), model.device):
+        step = counter("filling", len(data.positions(split)))
         for batch in data.batches(split, AT_ONCE, seed):
             batch = batch.to(model.device)
             drawn = model.draw(batch, samples)
@@ -258,6 +263,7 @@ def _filled(
             assert isinstance(drawn.px, MixedRow)
             for i, x in enumerate(_outcomes(drawn.px, drawn.z, weights, draws, model, batch.context)):
                 outcomes[i].append((x.double().cpu() * preparation.scale + preparation.shift).numpy())
+            step(len(batch))
     return [np.concatenate(parts) for parts in outcomes], np.concatenate(effective)
 
 

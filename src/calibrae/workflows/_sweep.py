@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, final
 
 from .._optional import names_missing
+from .._progress import seen
 from .._registry import describe
 from .._types import Shared, Split
 from ..acceleration import find_device
@@ -21,8 +22,8 @@ from ..likelihoods import Likelihood
 from ..networks import NetworkOptions
 from ..objectives import Objective
 from ..runs import RunFolder, replace_json
-from ..training import Stopped, TrainSettings
-from ._crew import Crew, Say, Tick, cores
+from ..training import Stopped, TrainSettings, progress_bar
+from ._crew import Crew, Say, cores
 from ._job import Factory, Job, made, pack, require_factory
 from ._run import load
 from ._stored import run_data
@@ -216,6 +217,7 @@ def named_data(data: str | Path) -> str:
     return str(Path(data).resolve())
 
 
+@progress_bar()
 def run_sweep(
     request: TrainRequest,
     axes: Mapping[str, str | float | Sequence[float]],
@@ -226,7 +228,6 @@ def run_sweep(
     storage: str | None = None,
     take_over: bool = False,
     say: Say | None = None,
-    tick: Tick | None = None,
 ) -> Sweep:
     """Run a sweep of what all its points have in common; see `sweep`.
 
@@ -239,7 +240,6 @@ def run_sweep(
         storage: address of a database.
         take_over: take points that another machine holds.
         say: told what happens, a line at a time.
-        tick: called as work proceeds, for a progress bar.
     """
     if not axes:
         raise ArgumentError(
@@ -261,12 +261,12 @@ def run_sweep(
     crew = Crew(study, request, factory, out / "points", at_once, say or (lambda _: None))
     crew.say(_said_at_start(study, at_once))
     try:
-        crew.work(tick)
+        crew.work()
     except KeyboardInterrupt as interrupt:
         message = f"stopped; {len(study.done())} points are done, the others keep what they have. To go on, give the same command again"
         crew.say(message)
         raise Stopped(message, getattr(interrupt, "code", 130)) from None
-    found = _compared(out, study.done(), tick, factory)
+    found = _compared(out, study.done(), factory)
     result = Sweep(out, *found, crew.failed, study.held())
     replace_json(out / "sweep.json", result.to_dict())
     if result.points:
@@ -325,14 +325,13 @@ def _said_at_start(study: Study, at_once: int) -> str:
 
 
 def _compared(
-    out: Path, done: Sequence[Point], tick: Tick | None, factory: Factory | None
+    out: Path, done: Sequence[Point], factory: Factory | None
 ) -> tuple[list[RatePoint], dict[int, list[LinearCode]], Recommendation | None]:
     """Every trained point on the validation split, the linear curves, and the recommendation."""
     points = []
     for number, point in enumerate(done, 1):
         points.append(_rate_point(out / "points" / point.name, point, factory))
-        if tick is not None:
-            tick("comparing", number, len(done))
+        seen("comparing", number, len(done))
     if not points:
         return [], {}, None
     spectrum, data = None, run_data(out / "points" / done[0].name)

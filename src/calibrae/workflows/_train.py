@@ -16,9 +16,8 @@ from ..models import PRESETS, VAE, ModelConfig, build, build_from_config, seeded
 from ..networks import NETWORKS, NetworkOptions
 from ..objectives import BetaELBO, Objective
 from ..runs import RunFolder
-from ..training import FREE_ON_RESUME, Bar, TrainSettings, in_turn, join_world, was_restarted
+from ..training import FREE_ON_RESUME, Bar, TrainSettings, in_turn, join_world, progress_bar, was_restarted
 from ._fit import SETTINGS, fit
-from ._reading import reading_bar
 from ._records import OWN, StoredRequest, plainly, stored_request
 from ._report import report
 from ._run import Run
@@ -160,7 +159,7 @@ class TrainRequest:
         """
         world = join_world(self.settings.device)
         world.from_first(partial(RunFolder.require_free, self.out, overwrite=self.overwrite))
-        with reading_bar(show=world.is_first):
+        with progress_bar(show=world.is_first):
             data = in_turn(partial(load_data, self.data, self.options), world)
         model = self.compose(data.spec, 0 if data.condition is None else data.condition.dim)
         settings: dict[str, Any] = {name: getattr(self.settings, name) for name in SETTINGS}
