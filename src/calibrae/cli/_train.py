@@ -72,7 +72,10 @@ def train(
     batch_size: Annotated[int, typer.Option(help="Batch size.")] = 64,
     micro_batches: Annotated[int, typer.Option(help="Pieces that a batch is cut into, to save memory.")] = 1,
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 4e-3,
-    weight_decay: Annotated[float, typer.Option(help="AdamW weight decay.")] = 0.1,
+    weight_decay: Annotated[
+        float | None,
+        typer.Option(help="AdamW weight decay; by default 0.1, and 0 for a linear network.", show_default=False),
+    ] = None,
     lr_warmup: Annotated[float, typer.Option(help="Share of all steps over which the learning rate rises.")] = 0.05,
     grad_clip_norm: Annotated[
         float, typer.Option(help="Largest gradient norm, in nats per dimension; 0 for none.")

@@ -19,6 +19,7 @@ ENTRY_RATE, ENTRY_STEPS = (
     0.02,
     20,
 )  # of one of many entries, each with few residuals: the least rate, and steps that a short run spends
+WEIGHT_DECAY = 0.1  # of matrices
 BETAS = (0.9, 0.99)  # runs are short: a longer memory of squared gradients would hold the steps of the start back
 
 
@@ -97,6 +98,23 @@ def scale_rate(entries: int, total_steps: int) -> float:
     return min(SCALE_RATE, max(ENTRY_RATE, ENTRY_STEPS / max(1, total_steps)))
 
 
+def weight_decay(model: VAE, settings: TrainSettings) -> float:
+    """Weight decay of a model's matrices: as asked for; else none for a linear network, and 0.1 for others.
+
+    The optimum of a linear network is that of probabilistic PCA, and decay would move it.
+
+    Examples:
+        >>> from calibrae.models import build
+        >>> models = [build("sigma-vae", data_shape=(1, 8, 8), latent_dim=2, network=name) for name in ("mlp", "linear")]
+        >>> [weight_decay(model, TrainSettings()) for model in models], weight_decay(models[1], TrainSettings(weight_decay=0.3))
+        ([0.1, 0.0], 0.3)
+    """
+    if settings.weight_decay is not None:
+        return settings.weight_decay
+    is_linear = model.config is not None and model.config.parts.get("network") == "linear"
+    return 0.0 if is_linear else WEIGHT_DECAY
+
+
 def build_optimisers(model: VAE, settings: TrainSettings, total_steps: int = 1000) -> list[torch.optim.Optimizer]:
     """Build AdamW over the networks (matrices decay, biases do not), and a learned scale's own optimiser.
 
@@ -111,7 +129,7 @@ def build_optimisers(model: VAE, settings: TrainSettings, total_steps: int = 100
     parameters, scale = trainable_parameters(model), model.likelihood.scale
     own = None if scale is None else scale.parameter
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay(model, settings)},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     optimisers: list[torch.optim.Optimizer] = [

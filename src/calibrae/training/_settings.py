@@ -36,7 +36,8 @@ class TrainSettings:
         micro_batches: number of pieces that a batch is cut into to save memory. The loss is that of the whole batch: an optimal
             scale is first computed over all of them, at the cost of one more forward pass.
         lr: peak learning rate of AdamW.
-        weight_decay: AdamW's weight decay, for matrices (not for biases or the scale).
+        weight_decay: AdamW's weight decay, for matrices (not for biases or the scale); `None`: 0.1, and 0 for a linear network, whose
+            optimum decay would move.
         lr_warmup: share of all steps over which the learning rate rises; it then falls as a cosine to zero; in each round anew.
         grad_clip_norm: largest norm of the gradient of the loss in nats per data dimension; 0 for none.
         horizontal_flip: mirror training examples left to right at random. It changes what is modelled: not for digits or text.
@@ -62,7 +63,7 @@ class TrainSettings:
     batch_size: int = 64
     micro_batches: int = 1
     lr: float = 4e-3
-    weight_decay: float = 0.1
+    weight_decay: float | None = None
     lr_warmup: float = 0.05
     grad_clip_norm: float = 0.065
     horizontal_flip: bool = False
@@ -88,7 +89,7 @@ class TrainSettings:
         for name in ("batch_size", "micro_batches", "eval_batch_size", "keep"):
             self._require(name, "at least 1", getattr(self, name) >= 1)
         for name in ("weight_decay", "grad_clip_norm", "patience"):
-            self._require(name, "0 or more", getattr(self, name) >= 0)
+            self._require(name, "0 or more", (getattr(self, name) or 0) >= 0)
         for name in ("lr_warmup", "ema_decay"):
             self._require(name, "in [0, 1)", 0 <= getattr(self, name) < 1)
         self._require("lr", "a positive number", math.isfinite(self.lr) and self.lr > 0)

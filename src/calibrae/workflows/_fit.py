@@ -104,7 +104,7 @@ def fit(
         batch_size: examples per optimiser step.
         micro_batches: pieces that a batch is cut into to save memory.
         lr: peak learning rate of AdamW.
-        weight_decay: AdamW's weight decay.
+        weight_decay: AdamW's weight decay; by default 0.1, and 0 for a linear network.
         lr_warmup: share of all steps over which the learning rate rises.
         grad_clip_norm: largest norm of the gradient, in nats per data dimension; 0 for none.
         horizontal_flip: mirror training examples at random.
