@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import secrets
+import shutil
 import signal
 import socket
 import tempfile
@@ -21,6 +22,7 @@ from typing import Any
 from ..errors import ArgumentError, CalibraeError, MissingExtraError
 from ..workflows import Queue, forget_uploads
 
+PREFIX = "calibrae-app-"  # of temporary folders
 MOST = 4 << 30  # bytes of a request
 ADVANCE_EVERY = 0.5  # seconds
 EARLY = (
@@ -111,13 +113,14 @@ def serve(
     """
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that all is put in order then, too
-    with _bound(host, port) as bound, tempfile.TemporaryDirectory(prefix="calibrae-app-") as temporary:
+    with _bound(host, port) as bound, tempfile.TemporaryDirectory(prefix=PREFIX) as temporary:
         os.environ["GRADIO_TEMP_DIR"] = temporary  # what is sent lies where nobody else looks, and goes with the server
         token = None if _is_loopback(host) else secrets.token_urlsafe(24)
         hosts = None if token is None else _names_of(host)
         queue, ended = Queue(folder), threading.Event()
         app = workbench(folder, queue=queue, hosts=hosts, token=token, allow_audit=allow_audit)
         with queue.held():
+            _take_place_of(queue.folder / "temporary", temporary)
             forget_uploads(folder, [entry.arguments[1] for entry in queue.entries() if len(entry.arguments) > 1])
             runner = threading.Thread(target=_advance, args=(queue, ended), name="calibrae-queue", daemon=True)
             runner.start()
@@ -131,6 +134,15 @@ def serve(
             finally:
                 ended.set()
                 runner.join()
+
+
+def _take_place_of(note: Path, temporary: str) -> None:
+    """Remove the temporary folder of a server that was killed, which a note names, and note the one of this server."""
+    with suppress(OSError, ValueError):
+        left = Path(note.read_text(encoding="utf-8").strip())
+        if left.parent == Path(tempfile.gettempdir()) and left.name.startswith(PREFIX):
+            shutil.rmtree(left, ignore_errors=True)
+    note.write_text(temporary, encoding="utf-8")
 
 
 def _run(app: Any, bound: socket.socket) -> None:

@@ -73,7 +73,8 @@ class TablesPage:
     def _draw(self, name: str | None, count: float, given: str, seed: float) -> Any:
         run = self._run(name, seed)
         n, chosen = whole(count, "the number of rows", 1, MOST_ROWS), whole(seed, "the seed", 0, 2**31 - 1)
-        found = synthesise(run, n, given=_cells(given), seed=chosen)
+        with watched(Deadline()):
+            found = synthesise(run, n, given=_cells(given), seed=chosen)
         stored = run.table(found.rows).view("all")
         made: np.ndarray = stored.slice(0, len(stored)).double().numpy()
         drawn = picture(lambda path: save_rows_over_data(run.data, "test", made, path))
@@ -82,9 +83,11 @@ class TablesPage:
         return _said(lines, found.notes), drawn, _preview(found.rows), _file(found.rows, "rows.csv")
 
     @answered
-    def _fill(self, name: str | None, seed: float, named: str, files: list[str] | None) -> Any:
+    def _fill(self, name: str | None, seed: float, named: str, files: list[str] | None, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008  # fmt: skip
         run = self._run(name, seed)
-        found = impute(run, self._data(run, named, files), seed=whole(seed, "the seed", 0, 2**31 - 1))
+        data, chosen = self._data(run, named, files), whole(seed, "the seed", 0, 2**31 - 1)
+        with watched(Deadline(progress)):
+            found = impute(run, data, seed=chosen)
         middle = float(np.median(found.effective_samples))
         lines = [f"**{found.filled:,} cells filled** (median effective samples {middle:.0f})."]
         return _said(lines, found.notes), _preview(found.rows), _file(found.rows, "filled.csv")

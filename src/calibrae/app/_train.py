@@ -11,11 +11,12 @@ from typing import Any, final
 import gradio as gr
 
 from .._optional import names_missing
+from .._progress import watched
 from ..data import NAMES, Data, DataOptions, load_data
 from ..errors import ArgumentError, CalibraeError, RunError
 from ..figures.page import curves_plot
 from ..workflows import UNKNOWN, Progress, Training, draw_so_far, duration, examples, progress_of, save_picture
-from ._bench import LIGHT, QUIET, Bench, answered, command, image, picture, shown, whole
+from ._bench import LIGHT, QUIET, Bench, Deadline, answered, command, image, picture, shown, whole
 from ._options import Option, further_options, main_options, reading_options, train_arguments
 
 LOOK_EVERY = 1.5  # seconds
@@ -124,7 +125,8 @@ class TrainPage:
     @names_missing
     def _look(self, named: str, files: list[str] | None, *values: Any) -> Any:
         options = reading_options(self.options, values)
-        data = load_data(self.bench.data_place(named, files, options), DataOptions(**options))
+        with watched(Deadline()):
+            data = load_data(self.bench.data_place(named, files, options), DataOptions(**options))
         return _described(data), _previewed(data)
 
     @answered
