@@ -12,7 +12,18 @@ import numpy as np
 
 from .._progress import watched
 from ..errors import ArgumentError
-from ..workflows import Run, Watch, impute, save_rows, save_rows_over_data, save_scores_csv, synthesise, watch
+from ..workflows import (
+    Imputation,
+    Run,
+    Watch,
+    impute,
+    save_imputed,
+    save_rows,
+    save_rows_over_data,
+    save_scores_csv,
+    synthesise,
+    watch,
+)
 from ._bench import HEAVY, Bench, Deadline, RunPicker, answered, image, picture, shown, whole
 from ._subject import subject_of
 
@@ -90,7 +101,7 @@ class TablesPage:
             found = impute(run, data, seed=chosen)
         middle = float(np.median(found.effective_samples))
         lines = [f"**{found.filled:,} cells filled** (median effective samples {middle:.0f})."]
-        return _said(lines, found.notes), _preview(found.rows), _file(found.rows, "filled.csv")
+        return _said(lines, found.notes), _preview(found.rows), _filled(found)
 
     @answered
     def _watch(self, name: str | None, seed: float, named: str, files: list[str] | None, rate: float, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008  # fmt: skip
@@ -125,6 +136,10 @@ def _cells(text: str) -> dict[str, str]:
 
 def _place(name: str) -> Path:
     return Path(tempfile.mkdtemp(dir=os.environ.get("GRADIO_TEMP_DIR"))) / name
+
+
+def _filled(found: Imputation) -> Any:
+    return gr.update(value=str(save_imputed(found, _place("filled.csv"))), visible=True)
 
 
 def _file(rows: Any, name: str) -> Any:

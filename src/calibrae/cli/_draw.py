@@ -74,15 +74,18 @@ def _finish(
         reference: originals of reconstructions, on the model's scale.
         how: how to draw.
     """
-    from ..workflows import column_names, run_preparation, save_arrays, save_picture, whole_columns
+    from ..workflows import column_names, run_preparation, save_arrays, save_picture, save_rows_of, whole_columns
 
     preparation, names = run_preparation(run), column_names(run)
     place, written = _place(run, out, name), {}
     is_numbers = place.suffix.lower() in NUMBERS
     for kind, target in (("arrays", arrays), ("out", out if is_numbers else None)):
         if target:
-            whole = whole_columns(preparation.schema)
-            written[kind] = save_arrays(preparation.in_units(x), Path(target), names, examples, whole)
+            schema, units, at = preparation.schema, preparation.in_units(x), Path(target)
+            if schema is not None and schema.is_mixed and at.suffix.lower() != ".npy":
+                written[kind] = save_rows_of(schema, units, at, examples)
+            else:
+                written[kind] = save_arrays(units, at, names, examples, whole_columns(schema))
     if not is_numbers:
         shown = None if reference is None else preparation.restore(reference)
         written = {

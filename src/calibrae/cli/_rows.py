@@ -22,6 +22,10 @@ def given_cells(pairs: Sequence[str]) -> dict[str, str]:
     wrong = [pair for pair, (name, equals, _) in zip(pairs, split, strict=True) if not (name and equals)]
     if wrong:
         raise typer.BadParameter(f"--given must be COLUMN=VALUE; got {wrong[0]!r}.")
+    names = [name for name, _, _ in split]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise typer.BadParameter(f"--given must name a column once; {twice[0]} came {names.count(twice[0])} times.")
     return {name: value for name, _, value in split}
 
 
@@ -79,12 +83,16 @@ def impute(
     import numpy as np
 
     from ..workflows import impute as fill
-    from ..workflows import open_run, save_rows
+    from ..workflows import open_run, save_imputed
 
     place = Path(out)
     require_rows(place)
+    if place.exists() and Path(data).exists() and place.samefile(data):
+        raise typer.BadParameter(
+            f"--out must be another file than the table that is filled, which would be lost; got {out} for both."
+        )
     found = fill(open_run(run), data, draws=draws, samples=samples, seed=seed)
-    save_rows(found.rows, place)
+    save_imputed(found, place)
     say_notes(json, found.notes)
     middle = float(np.median(found.effective_samples))
     if json:

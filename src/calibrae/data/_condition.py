@@ -75,6 +75,7 @@ class Condition:
         """
         if self.kind == "several":
             return self._typed_cells(text)
+        text = text.removeprefix(f"{self.name}=")
         if self.kind == "classes":
             return text
         try:
@@ -83,6 +84,10 @@ class Condition:
             raise ArgumentError(
                 f"the condition must be {counted(self.dim, 'number')}, as in 1.5,2; got {text[:60]!r}."
             ) from None
+        if len(values) != self.dim:
+            raise ArgumentError(
+                f"the condition {self.name!r} must be {counted(self.dim, 'number')}, with a point as in 1.5; got {text[:60]!r}."
+            )
         return values[0] if len(values) == 1 else values
 
     def __call__(self, raw: Any) -> Tensor:

@@ -42,6 +42,7 @@ class Column:
         least: smallest value of a number.
         most: largest value of a number.
         atom: value that many rows share, of a zero-inflated column.
+        decimals: digits behind the point that suffice for all values; `None` where there is no such number up to six.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Column:
     least: float = field(default=0.0, compare=False)
     most: float = field(default=0.0, compare=False)
     atom: float = 0.0
+    decimals: int | None = field(default=None, compare=False)
 
 
 @final

@@ -154,6 +154,8 @@ class Raw:
         rate: samples a second of sounds.
         is_named: whether columns came with names; else each has that of its place.
         tables: Arrow table of each part as it came, where its columns are mixed.
+        separator: what parts the columns of a text file.
+        decimal: decimal point of its numbers.
     """
 
     name: str
@@ -173,6 +175,8 @@ class Raw:
     rate: int | None = None
     is_named: bool = True
     tables: Mapping[Part, Any] = field(default_factory=dict)
+    separator: str = ""
+    decimal: str = "."
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,9 @@ from ._report import report as report
 from ._rows import Imputation as Imputation
 from ._rows import Synthetic as Synthetic
 from ._rows import impute as impute
+from ._rows import save_imputed as save_imputed
 from ._rows import save_rows as save_rows
+from ._rows import save_rows_of as save_rows_of
 from ._rows import synthesise as synthesise
 from ._run import Run as Run
 from ._run import load as load

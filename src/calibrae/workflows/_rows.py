@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -17,7 +17,18 @@ from .._noise import mixed_seed
 from .._progress import counter
 from .._types import AnySplit
 from ..data import Data, Schema, is_frame, listed
-from ..data.tables import CameTable, as_frame, fill, in_table_units, not_given_back, rows_of, stored_cell, table_as_came
+from ..data.tables import (
+    CameTable,
+    as_frame,
+    fill,
+    fill_text,
+    in_table_units,
+    not_given_back,
+    rows_of,
+    stored_cell,
+    table_as_came,
+    written_cells,
+)
 from ..errors import ArgumentError
 from ..likelihoods import MixedRow
 from ..models import evaluating, sample_data, sample_latents, seeded
@@ -96,6 +107,9 @@ def synthesise(
                 "with other given cells, the conditions must be the same for all rows. Give one for each condition."
             )
         x, effective = _given(run, n, cells, contexts, seed)
+        beyond = _beyond(run, cells)
+        if beyond:
+            notes.append(f"outside what training had, where the model only guesses: {_told(run, beyond)}")
         if effective < max(FEW_EFFECTIVE, n / 10):
             notes.append(
                 f"the rows come from only {effective:.0f} effective latents: the given cells are rare, so the rows resemble each other"
@@ -133,10 +147,39 @@ def _given(run: Run, n: int, cells: Mapping[int, float], contexts: Tensor | None
             ]
         )
         weights = weights.double().softmax(0).cpu()
+        if bool(weights.isnan().any()):
+            raise ArgumentError(
+                f"no row of the model has {_told(run, cells)}: their probability is 0. Give values that training had."
+            )
         chosen = torch.multinomial(weights, n, replacement=True, generator=generator)
         px = model.decode(z[chosen], None if context is None else context[:n])
         drawn = sample_data(px, model.device, generator).cpu()
     return torch.where(x.isnan(), drawn, x.to(drawn)), float(1.0 / weights.square().sum())
+
+
+def _told(run: Run, cells: Mapping[int, float]) -> str:
+    """Given numbers beside their range in training."""
+    columns = run.preparation.spec.columns
+    fields = {} if run.preparation.schema is None else {field.name: field for field in run.preparation.schema.fields}
+    said = []
+    for i, number in cells.items():
+        field = fields[columns[i].name]
+        (value,) = written_cells(field, np.array([number]))
+        least, most = written_cells(field, np.array([field.least, field.most]))
+        said.append(f"{field.name}={value}" + (f" ({least} to {most} in training)" if field.most > field.least else ""))
+    return ", ".join(said)
+
+
+def _beyond(run: Run, cells: Mapping[int, float]) -> dict[int, float]:
+    """Given numbers outside the range of training."""
+    schema = run.preparation.schema
+    assert schema is not None
+    fields = [schema.fields[i] for i in cells]
+    return {
+        i: number
+        for (i, number), field in zip(cells.items(), fields, strict=True)
+        if field.most > field.least and not field.least <= number <= field.most
+    }
 
 
 @final
@@ -150,12 +193,16 @@ class Imputation:
         effective_samples: effective number of latents of each row, `[N]`.
         filled: number of cells that were filled.
         notes: sentences on each assumption.
+        text: rows of a text file as it had them, letter by letter, with its filled cells; `None` for other tables.
+        separator: what parts the columns of that file.
     """
 
     rows: Any
     effective_samples: np.ndarray
     filled: int
     notes: tuple[str, ...]
+    text: Any = None
+    separator: str = ","
 
 
 @progress_bar()
@@ -195,7 +242,8 @@ def impute(
     filled, effective = _filled(run, found, split if data is None else "all", draws, samples, seed)
     estimates = [in_table_units(schema, one) for one in filled]
     came = _own(schema, stored.numpy()) if data is None else table_as_came(schema, data)
-    rows, holes = _written(schema, came, estimates, draws), came.holes
+    rows, holes = _written(schema, came, estimates, draws, fill), came.holes
+    text = None if came.text is None else _written(schema, came, estimates, draws, fill_text)
     empty = came.left_empty() if data is not None else []
     weak = float((effective < FEW_EFFECTIVE).mean())
     out = not_given_back(schema)
@@ -224,7 +272,7 @@ def impute(
             f"{weak:.1%} of the rows rest on fewer than {FEW_EFFECTIVE:.0f} effective latents of {samples}: more --samples help"
         )
     frame = as_frame(rows, data if is_frame(data) else None)
-    return Imputation(frame, effective, int(holes.sum()), tuple(notes))
+    return Imputation(frame, effective, int(holes.sum()), tuple(notes), text, came.separator)
 
 
 def _own(schema: Schema, stored: np.ndarray) -> CameTable:
@@ -234,11 +282,17 @@ def _own(schema: Schema, stored: np.ndarray) -> CameTable:
     return CameTable(table, order, tuple(column.form for column in schema.fields))
 
 
-def _written(schema: Schema, came: CameTable, estimates: Sequence[np.ndarray], draws: int) -> Any:
+def _written(
+    schema: Schema,
+    came: CameTable,
+    estimates: Sequence[np.ndarray],
+    draws: int,
+    filled: Callable[[Schema, CameTable, np.ndarray], Any],
+) -> Any:
     """Rows with estimates in their holes, one table of rows a draw."""
     import pyarrow as pa
 
-    rows = pa.concat_tables([fill(schema, came, one) for one in estimates], promote_options="permissive")
+    rows = pa.concat_tables([filled(schema, came, one) for one in estimates], promote_options="permissive")
     if draws:
         rows = rows.add_column(0, "draw", pa.array(np.repeat(np.arange(1, draws + 1), len(came.table))))
     return rows
@@ -280,8 +334,32 @@ def _outcomes(
         yield model.decode(z[own, rows], context).sample()
 
 
-def save_rows(rows: Any, path: str | Path) -> Path:
+def save_imputed(found: Imputation, path: str | Path) -> Path:
+    """Write filled rows as `.csv` or `.parquet`; those of a text file as it had them, but for the filled cells.
+
+    Raises:
+        ArgumentError: for another suffix.
+    """
+    if found.text is None or Path(path).suffix.lower() != ".csv":
+        return save_rows(found.rows, path)
+    return save_rows(found.text, path, separator=found.separator)
+
+
+def save_rows_of(schema: Schema, stored: np.ndarray, path: Path, examples: Sequence[str] = ()) -> Path:
+    """Write numbers and codes `[N, D]` as the rows of a `.csv` that they stand for, with the name of each in a first column."""
+    import pyarrow as pa
+
+    table = rows_of(schema, stored)
+    return save_rows(table.add_column(0, "example", pa.array(list(examples))) if examples else table, path)
+
+
+def save_rows(rows: Any, path: str | Path, *, separator: str = ",") -> Path:
     """Write rows as `.csv` or `.parquet`, whole or not at all.
+
+    Args:
+        rows: data frame or Arrow table.
+        path: file to write.
+        separator: what parts the columns of a `.csv`.
 
     Raises:
         ArgumentError: for another suffix.
@@ -303,7 +381,7 @@ def save_rows(rows: Any, path: str | Path) -> Path:
         replace_file(place, lambda temporary: pq.write_table(table, temporary))
         return place
     stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
+    writer = csv.writer(stream, delimiter=separator, lineterminator="\n")
     writer.writerow(table.column_names)
     writer.writerows(zip(*(column.to_pylist() for column in table.columns), strict=True))  # `None` is an empty cell
     replace_text(place, stream.getvalue())

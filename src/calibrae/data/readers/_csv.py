@@ -18,6 +18,7 @@ from .._layout import EXACT
 from .._registry import reads_files
 from .._scan import has_missing
 from .._source import Array, Part, Raw, Request, listed
+from ..tables._cells import LEADING_ZERO
 from ._arrow import (
     grouped,
     index_column,
@@ -160,7 +161,12 @@ def _mixed(
     first = dialects[next(iter(dialects))]
     raw = read_mixed(str(root), tables, request, left_out, first.decimal)
     said = [note for file in dialects for note in dialects[file].notes]
-    raw = replace(raw, is_named=first.has_header, notes=tuple(dict.fromkeys((*notes, *said, *raw.notes))))
+    raw = replace(
+        raw,
+        is_named=first.has_header,
+        separator=first.separator,
+        notes=tuple(dict.fromkeys((*notes, *said, *raw.notes))),
+    )
     return _conditioned(raw, groups, dialects, request)
 
 
@@ -177,12 +183,12 @@ def _require_no_thousands(name: str, dialect: Dialect, request: Request, left_ou
 # -- the numbers
 
 
-def _opened(file: Path, dialect: Dialect, kinds: Any = None) -> Any:
-    """A reader of batches; all numbers as float64, whatever the first block holds."""
+def _opened(file: Path, dialect: Dialect, kinds: Any = None, only: Sequence[str] = ()) -> Any:
+    """A reader of batches, of some columns or all; all numbers as float64, whatever the first block holds."""
     import pyarrow as pa
     import pyarrow.csv as pv
 
-    as_it_is = _is_plain(dialect)
+    as_it_is, guesses = _is_plain(dialect), kinds is None
     encoding = dialect.encoding if as_it_is and dialect.encoding != "utf-8-sig" else "utf-8"
     skip = dialect.skip if as_it_is else 0
 
@@ -191,7 +197,12 @@ def _opened(file: Path, dialect: Dialect, kinds: Any = None) -> Any:
             pa.input_stream(str(file), compression="detect") if as_it_is else _Plain(file, dialect),
             pv.ReadOptions(column_names=list(dialect.names), skip_rows=skip, block_size=BLOCK, encoding=encoding),
             pv.ParseOptions(delimiter=dialect.separator),
-            pv.ConvertOptions(decimal_point=dialect.decimal, column_types=types, strings_can_be_null=True),
+            pv.ConvertOptions(
+                decimal_point=dialect.decimal,
+                column_types=types,
+                strings_can_be_null=guesses,
+                include_columns=list(only),
+            ),
         )
 
     try:
@@ -302,6 +313,9 @@ def _labels(file: Path, dialect: Dialect, condition: str) -> Array:
     import pyarrow as pa
 
     require_column(file.name, dialect.names, condition)
+    text = _opened(file, dialect, {condition: pa.string()}, [condition]).read_all().column(condition)
+    if any(LEADING_ZERO.match(word.strip()) and word.strip().isdigit() for word in text.unique().to_pylist()):
+        return labels_of(file.name, text, condition)
     column = pa.chunked_array([batch.column(condition) for batch in _batches(file, dialect)])
     values = labels_of(file.name, column, condition)
     if values.dtype.kind == "f" and np.isfinite(values).all() and (values == np.rint(values)).all():

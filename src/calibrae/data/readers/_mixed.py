@@ -73,7 +73,7 @@ def read_mixed(
     trained = {} if request.trained is None else _trained(request.trained, names)
     counts = [len(table) for table in tables.values()]
     columns: list[Array] = []
-    words, dates, dtypes, notes, points = {}, {}, {}, [], []
+    words, dates, dtypes, notes = {}, {}, {}, []
     for column in names:
         joined = _joined([table.column(column) for table in tables.values()])
         own = trained.get(column)
@@ -81,8 +81,6 @@ def read_mixed(
         form = own.form if own is not None else ""
         cells: Cells = cells_of(column, joined, declared, decimal, form, words=is_worded)
         columns.append(cells.values)
-        if decimal != "." and cells.words is None and not cells.date:
-            points.append(column)
         dtypes[column] = cells.dtype
         if cells.words is not None:
             words[column] = cells.words
@@ -97,7 +95,7 @@ def read_mixed(
     parts: dict[Part, Array] = {part: values[edges[i] : edges[i + 1]] for i, part in enumerate(tables)}
     return Raw(
         name, parts, fingerprint, tuple(names), units_of(first.schema), words, dates, dtypes, notes=tuple(notes),
-        tables={part: _with_points(table, points, decimal) for part, table in tables.items()},
+        tables=dict(tables), decimal=decimal,
     )  # fmt: skip
 
 
@@ -106,18 +104,6 @@ def _trained(schema: Schema, names: Sequence[str]) -> dict[str, Column]:
     if not schema.is_named and not set(schema.columns) <= set(names):
         return dict(zip(names, schema.fields, strict=False)) if len(names) == len(schema.fields) else {}
     return {column.name: column for column in schema.fields}
-
-
-def _with_points(table: Any, numbers: Sequence[str], decimal: str) -> Any:
-    """The table with numbers that are text written with a decimal point."""
-    import pyarrow.compute as pc
-    import pyarrow.types as pt
-
-    for name in numbers:
-        i = table.column_names.index(name)
-        if pt.is_string(table.column(i).type):
-            table = table.set_column(i, name, pc.replace_substring(table.column(i), decimal, "."))
-    return table
 
 
 def require_same_columns(given: Mapping[str, Sequence[str]], request: Request) -> None:

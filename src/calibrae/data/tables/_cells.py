@@ -14,7 +14,25 @@ from ...errors import DataError
 from .._layout import EXACT
 from .._source import Array
 
-MISSING = frozenset({"", "?", "na", "n/a", "nan", "null", "none", "<na>", "#n/a", "-nan", "nat"})
+MISSING = frozenset(
+    {
+        "",
+        "?",
+        "na",
+        "n/a",
+        "nan",
+        "null",
+        "none",
+        "<na>",
+        "#n/a",
+        "#na",
+        "#n/a n/a",
+        "-nan",
+        "1.#qnan",
+        "-1.#ind",
+        "nat",
+    }
+)
 LEADING_ZERO = re.compile(r"^[+-]?0\d")
 DAY, SECOND = "%Y-%m-%d", "%Y-%m-%d %H:%M:%S"
 FORMATS = (  # in the order in which they are tried
@@ -27,6 +45,7 @@ FORMATS = (  # in the order in which they are tried
 DICTIONARY = "dictionary"  # type of words that came as categories of a data frame
 ARROW = "arrow:"  # what the format of a date begins with that was no text
 ORIGIN = datetime(1970, 1, 1)
+A_FEW = 0.1  # of the different words of a column, up to which they are strange among numbers
 
 
 @dataclass(frozen=True)
@@ -160,6 +179,7 @@ def _of_text(
         if found is None:
             words = tuple(sorted(there))
             values = {word: float(i) for i, word in enumerate(words)}
+            note = "" if only_words else _nearly(there, decimal)
         else:
             date, values, note = found
     look_up = np.array([np.nan if word is None else values.get(word, np.nan) for word in came] + [np.nan])
@@ -197,6 +217,26 @@ def _dates(words: Sequence[str], known: str = "") -> tuple[str, dict[str, float]
     swapped = [other for other, values in fitting[1:] if values != numbers]
     note = f"dates were read as {form}; {swapped[0]} would fit too" if swapped else ""
     return form, numbers, note
+
+
+def _nearly(words: Sequence[str], decimal: str) -> str:
+    """Note on words that are numbers or dates but for a few, or but for a sign such as %; empty for none."""
+    plain = [word.strip("%$€£ ") for word in words]
+    for name, fits in (("numbers", lambda word: is_number(word, decimal)), ("dates", is_date)):
+        strange = [word for word in words if not fits(word)]
+        if 0 < len(strange) <= A_FEW * len(words):
+            return (
+                f"{len(words) - len(strange):,} of its {len(words):,} different words are {name}, {strange[0]!r} is not: taken for words. "
+                f"Mend such cells, or declare them as missing (--missing, missing=[...])"
+            )
+    if len(words) > 1 and plain != list(words) and all(is_number(word, decimal) for word in plain):
+        return f"its words are numbers with a sign, as {words[0]!r}: taken for words. Write them without it"
+    return ""
+
+
+def is_number(word: str, decimal: str = ".") -> bool:
+    """Tell whether a word is a number; `007` is none."""
+    return _numbers([word], decimal) is not None
 
 
 def is_date(word: str) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from ...errors import ArgumentError, DataError
 from .._schema import Column, Schema
 from .._source import Array, Part, Raw, counted, listed
-from ._cells import ARROW, DAY, SECOND, has_time, has_zone, number_of_date, without
+from ._cells import ARROW, DAY, SECOND, has_time, has_zone, is_number, number_of_date, without
 from ._types import codes_of, say_unknown
 
 
@@ -25,7 +25,7 @@ def coded(raw: Raw, schema: Schema, notes: list[str]) -> Raw:
     parts: dict[Part, Array] = {}
     for part, array in raw.parts.items():
         found = [
-            _column(raw, i, column, without(np.asarray(array[:, i], dtype=np.float64), schema.missing), unknown)
+            _column(raw, i, column, without(np.asarray(array[:, i], dtype=np.float64), schema.missing), unknown, notes)
             for i, column in zip(order, schema.fields, strict=True)
         ]
         parts[part] = np.stack(found, axis=1)
@@ -50,15 +50,15 @@ def positions(raw: Raw, schema: Schema) -> list[int]:
     )
 
 
-def _column(raw: Raw, i: int, column: Column, values: Array, unknown: dict[str, int]) -> Array:
+def _column(raw: Raw, i: int, column: Column, values: Array, unknown: dict[str, int], notes: list[str]) -> Array:
     name = raw.columns[i] if raw.columns else column.name
     words, form = raw.words.get(name), raw.dates.get(name, "")
     if np.isnan(values).all():
         return values
     if column.type not in ("categorical", "binary") and words is not None:
         raise DataError(
-            f"{raw.name}: the column {column.name!r} held {'dates' if column.form else 'numbers'} in training; got words, such as "
-            f"{listed([str(word) for word in words], 3)}. Convert them."
+            f"{raw.name}: the column {column.name!r} held {'dates' if column.form else 'numbers'} in training; got words: "
+            f"{listed(sorted(map(str, words), key=is_number), 3)}. Convert them."
         )
     if column.type in ("categorical", "binary") and form:
         raise DataError(
@@ -66,7 +66,15 @@ def _column(raw: Raw, i: int, column: Column, values: Array, unknown: dict[str, 
         )
     if form != column.form and column.type not in ("categorical", "binary"):
         values = _as_trained(raw, column, values, form)
+        midnight = " without a time: taken as midnight" if has_time(column.form) and not has_time(form) else ""
+        note = f"{column.name}: dates are written as {_shown(form)}, in training as {_shown(column.form)}{midnight}"
+        if note not in notes:
+            notes.append(note)
     return codes_of(column, values, words, unknown)
+
+
+def _shown(form: str) -> str:
+    return form.removeprefix(ARROW)
 
 
 def _as_trained(raw: Raw, column: Column, values: Array, form: str) -> Array:

@@ -13,7 +13,7 @@ from .._schema import Column, Schema, channel_names
 from .._source import Array, DataOptions, Raw, Request
 from ._cells import MISSING, cells_of, has_time
 from ._coded import positions
-from ._rows import array_of, cells
+from ._rows import array_of, written_cells
 
 
 @final
@@ -25,11 +25,17 @@ class CameTable:
         table: Arrow table with all columns; null where a cell is missing.
         order: position in it of each column of the schema.
         forms: format of the dates of each column of the schema, in this table; empty for other columns.
+        text: the same cells as a text file had them, letter by letter; `None` for tables of other kinds.
+        separator: what parted the columns of that file.
+        decimal: decimal point of its numbers.
     """
 
     table: Any
     order: tuple[int, ...]
     forms: tuple[str, ...]
+    text: Any = None
+    separator: str = ","
+    decimal: str = "."
 
     @property
     def holes(self) -> Array:
@@ -39,7 +45,7 @@ class CameTable:
     def left_empty(self) -> list[str]:
         """Names of the columns that are not modelled and have missing cells."""
         rest = [i for i in range(self.table.num_columns) if i not in self.order]
-        return [self.table.column_names[i] for i in rest if self.table.column(i).null_count]
+        return [self.table.column_names[i] for i in rest if any(map(_is_missing, self.table.column(i).to_pylist()))]
 
 
 def table_as_came(schema: Schema, rows: Any) -> CameTable:
@@ -65,9 +71,10 @@ def table_as_came(schema: Schema, rows: Any) -> CameTable:
     order = tuple(table.column_names.index(read_names[i]) for i in positions(raw, schema))
     columns, forms = list(table.columns), []
     for i, field in zip(order, schema.fields, strict=True):
-        columns[i], form = _without_marks(columns[i], field, schema.missing)
+        columns[i], form = _without_marks(columns[i], field, schema.missing, raw.decimal)
         forms.append(form)
-    return CameTable(pa.table(dict(zip(table.column_names, columns, strict=True))), order, tuple(forms))
+    came = CameTable(pa.table(dict(zip(table.column_names, columns, strict=True))), order, tuple(forms))
+    return replace(came, text=table, separator=raw.separator, decimal=raw.decimal) if raw.separator else came
 
 
 def fill(schema: Schema, came: CameTable, estimates: Array) -> Any:
@@ -89,8 +96,56 @@ def fill(schema: Schema, came: CameTable, estimates: Array) -> Any:
         values, written = np.where(holes, estimates[:, i], np.nan), field
         if field.form and form and form != field.form and not holes.all():
             values, written = _in_form(values, field.form, form), replace(field, form=form)
-        columns[place] = array_of(written, values) if holes.all() else _merged(own, holes, cells(written, values))
+        columns[place] = (
+            array_of(written, values) if holes.all() else _merged(own, holes, written_cells(written, values))
+        )
     return pa.table(dict(zip(came.table.column_names, columns, strict=True)))
+
+
+def fill_text(schema: Schema, came: CameTable, estimates: Array) -> Any:
+    """Arrow table of text with estimates in the missing cells, written as the cells beside them; all others are as they were, letter by letter.
+
+    Args:
+        schema: schema of a mixed table.
+        came: from `table_as_came`, of a text file.
+        estimates: numbers and codes, `[N, D]`.
+    """
+    import pyarrow as pa
+
+    columns, missing = list(came.text.columns), came.holes
+    for i, (place, field, form) in enumerate(zip(came.order, schema.fields, came.forms, strict=True)):
+        holes = missing[:, i]
+        if not holes.any():
+            continue
+        values, written = np.where(holes, estimates[:, i], np.nan), field
+        if field.form and form and form != field.form:
+            values, written = _in_form(values, field.form, form), replace(field, form=form)
+        own = columns[place].to_pylist()
+        digits = _digits([text for text, hole in zip(own, holes, strict=True) if not hole], came.decimal)
+        new = [
+            None if value is None else _text(value, digits, came.decimal) for value in written_cells(written, values)
+        ]
+        columns[place] = pa.array([new[j] if hole else own[j] for j, hole in enumerate(holes)], pa.string())
+    return pa.table(dict(zip(came.text.column_names, columns, strict=True)))
+
+
+def _digits(texts: Sequence[str], decimal: str) -> int | None:
+    """Digits behind the point that all numbers of a column are written with; `None` where they differ."""
+    found = {len(text.strip().partition(decimal)[2]) for text in texts}
+    return found.pop() if len(found) == 1 else None
+
+
+def _text(value: Any, digits: int | None, decimal: str) -> str:
+    """A cell as a text file has it."""
+    if not isinstance(value, float):
+        return str(value)
+    if digits is not None and value == round(value, digits):
+        return f"{value:.{digits}f}".replace(".", decimal)
+    return repr(value).replace(".", decimal)
+
+
+def _is_missing(cell: Any) -> bool:
+    return cell is None or (isinstance(cell, str) and cell.strip().lower() in MISSING)
 
 
 def _in_form(values: Array, trained: str, own: str) -> Array:
@@ -111,7 +166,7 @@ def _plain(table: Any) -> Any:
     return pa.table(dict(zip(table.column_names, columns, strict=True)))
 
 
-def _without_marks(column: Any, field: Column, declared: Sequence[str]) -> tuple[Any, str]:
+def _without_marks(column: Any, field: Column, declared: Sequence[str], decimal: str) -> tuple[Any, str]:
     """A column with null for all that means a missing cell, one of numbers that are text as numbers; and the form of its dates."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -119,7 +174,7 @@ def _without_marks(column: Any, field: Column, declared: Sequence[str]) -> tuple
 
     is_text = pt.is_string(column.type) or pt.is_large_string(column.type)
     is_worded = any(isinstance(word, str) for word in field.categories)
-    found = cells_of(field.name, column, declared, form=field.form, words=is_worded)
+    found = cells_of(field.name, column, declared, decimal, form=field.form, words=is_worded)
     if is_text and found.words is None and not found.date:
         kind = pa.int64() if found.dtype == "int64" else pa.float64()
         return pa.chunked_array([pa.array(found.values, from_pandas=True).cast(kind)]), ""

@@ -20,7 +20,7 @@ ZONE = re.compile(r"tz=([^\]]+)\]")
 
 
 def in_table_units(schema: Schema, values: Array) -> Array:
-    """Numbers and codes as they are stored: levels and whole numbers rounded, codes within their range, numbers within that of training.
+    """Numbers and codes as they are stored: levels, whole numbers and decimals rounded, codes within their range, numbers within that of training.
 
     Args:
         schema: schema of a mixed table.
@@ -39,6 +39,8 @@ def in_table_units(schema: Schema, values: Array) -> Array:
             own = np.where(own == column.atom, own, tidy(level * column.step + column.low))
         elif column.kind == "whole":
             own = np.rint(own)
+        elif column.decimals is not None:
+            own = np.round(own, column.decimals)
         found[:, i] = (np.clip(own, column.least, column.most) if column.most > column.least else own) + 0.0  # no -0
     return found
 
@@ -53,7 +55,9 @@ def rows_of(schema: Schema, stored: Array) -> Any:
     import pyarrow as pa
 
     constants = [column for column in schema.left_out if column.type == "constant" and column.categories]
-    columns = {column.place: (column.name, cells(column, stored[:, i])) for i, column in enumerate(schema.fields)}
+    columns = {
+        column.place: (column.name, written_cells(column, stored[:, i])) for i, column in enumerate(schema.fields)
+    }
     for column in constants:
         value = column.categories[0]
         once = date_of(float(value), column.form) if column.form else value
@@ -65,7 +69,7 @@ def rows_of(schema: Schema, stored: Array) -> Any:
 
 def array_of(column: Column, values: Array) -> Any:
     """Arrow array of stored numbers or codes `[N]`, in the type in which the column came."""
-    return _array(cells(column, values), column)
+    return _array(written_cells(column, values), column)
 
 
 def _array(values: list[Any], column: Column) -> Any:
@@ -102,7 +106,7 @@ def not_given_back(schema: Schema) -> list[str]:
     return [column.name for column in schema.left_out if column.type in LEFT_OUT and column.type != "constant"]
 
 
-def cells(column: Column, values: Array) -> list[Any]:
+def written_cells(column: Column, values: Array) -> list[Any]:
     """One column as Python values; `None` where a cell is missing."""
     if column.type in ("categorical", "binary"):
         return [None if np.isnan(v) else column.categories[int(v)] for v in values]

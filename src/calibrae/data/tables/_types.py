@@ -22,6 +22,8 @@ IDENTIFIER = 0.95  # distinct words a row from which it is an identifier
 FEW_ROWS = 20  # below which distinct words say little
 SKEWED = 1.0
 LEAST_SPREAD = 1e-3  # of the median, below which a logarithm in float32 loses the values
+MOST_DECIMALS = 6
+SURE_DIGIT = 1e-3  # of a unit in the last digit, up to which rounding errors of a float say nothing
 MOST_TIMES = 100  # of the median, up to which whole numbers are counts and not amounts
 LEFT_OUT: tuple[ColumnType, ...] = ("identifier", "text", "constant", "leave-out")
 CHOICES: tuple[ColumnType, ...] = (
@@ -71,6 +73,8 @@ def column_of(cells: ColumnValues, position: int, asked: str | None) -> Column:
     if asked is not None and kind != "constant":
         kind, why = asked, "as asked"
         _require_possible(cells, own, asked)
+    elif asked is not None:
+        why = f"{why}, so it is not {asked}"
     column = Column(
         cells.name,
         dtype=cells.dtype,
@@ -139,7 +143,7 @@ def _require_possible(cells: ColumnValues, own: Array, asked: str) -> None:
     whole = cells.words is None and bool((own == np.rint(own)).all())
     wrong = {
         "count": (not whole or own[0] < 0) and "whole numbers from 0",
-        "ordinal": (cells.words is not None or (not whole and distinct(own) is None))
+        "ordinal": (cells.words is not None or (own[-1] - own[0] >= FINEST if whole else distinct(own) is None))
         and "few numbers at equal distances",
         "positive": (cells.words is not None or own[0] <= 0) and "numbers above 0",
         "binary": len(own) != 2 and "two values",
@@ -182,9 +186,29 @@ def _with_levels(column: Column, cells: ColumnValues, own: Array) -> Column:
         )
     few = distinct(cells.values, min(MOST_VALUES, len(cells.values) // 2))
     lattice = None if few is None else find_lattice(few, cells.resolution)
+    column = replace(column, decimals=decimals_of(own, cells.resolution))
     if lattice is None:
         return column
     return replace(column, kind="lattice", low=lattice.low, step=lattice.step, levels=lattice.levels)
+
+
+def decimals_of(own: Array, resolution: float) -> int | None:
+    """Digits behind the point that suffice for all values; `None` where six do not, or where floats cannot tell.
+
+    Examples:
+        >>> from calibrae.data.tables._types import decimals_of
+        >>> decimals_of(np.array([12.5, 0.25, 100.0]), 2.0**-52), decimals_of(np.array([1 / 3]), 2.0**-52)
+        (2, None)
+    """
+    largest = float(np.abs(own).max(initial=0.0))
+    for digits in range(1, MOST_DECIMALS + 1):
+        scaled = own * 10.0**digits
+        error = 4.0 * resolution * largest * 10.0**digits
+        if error > SURE_DIGIT:
+            return None
+        if (np.abs(scaled - np.rint(scaled)) <= error).all():
+            return digits
+    return None
 
 
 def _with_step(column: Column, own: Array) -> Column:
