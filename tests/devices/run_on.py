@@ -107,7 +107,7 @@ def assessment(path: Path, device: str) -> dict[str, Any]:
     model, data = cb.load(path, device=device), run_data(path)
     batch = next(iter(data.batches("test", 16)))
     scores = cb.score(path, device=device, limit=8, importance_samples=5)
-    draw_scores(scores, data.source.columns, path / "scores.png")
+    draw_scores(scores, path, path / "scores.png")
     drawn = {
         "sample": sample(model, 4, noise=True),
         "encode": encode(model, data, "test", what="sample"),

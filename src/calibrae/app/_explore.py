@@ -99,6 +99,7 @@ class ExplorePage:
             "reference": shrunk(restore(chosen.x)),
             "names": subject.names,
             "captions": captions,
+            "fields": subject.data.source.schema.fields,
         }
         return picture(lambda path: save_picture(shrunk(restore(x_hat)), path, title=title, **how)), notes
 
@@ -110,7 +111,10 @@ class ExplorePage:
         contexts = subject.contexts(n, condition)
         x = subject.run.preparation.restore(sample(subject.model, n, contexts, noise=noise, seed=subject.seed))
         title = f"{n} samples, {'with observation noise' if noise else 'means of p(x|z)'}, seed {subject.seed}"
-        return picture(lambda path: save_picture(shrunk(x), path, columns=8, names=subject.names, title=title))
+        fields = subject.data.source.schema.fields
+        return picture(
+            lambda path: save_picture(shrunk(x), path, columns=8, names=subject.names, title=title, fields=fields)
+        )
 
     @answered
     def _interpolate(self, run: str, split: Any, seed: float, between: str, steps: float) -> Any:
@@ -120,7 +124,15 @@ class ExplorePage:
         x = subject.data.preparation.restore(interpolate(subject.model, corners, n))
         title = f"between the {split} examples {between}"
         return picture(
-            lambda path: save_picture(shrunk(x), path, columns=n, names=subject.names, walks=True, title=title)
+            lambda path: save_picture(
+                shrunk(x),
+                path,
+                columns=n,
+                names=subject.names,
+                walks=True,
+                title=title,
+                fields=subject.data.source.schema.fields,
+            )
         )
 
 

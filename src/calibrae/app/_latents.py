@@ -14,6 +14,7 @@ from ..figures import save_row, shrunk
 from ..models import evaluating, mean_of
 from ..workflows import (
     Ranking,
+    cells_in_words,
     code_map,
     decode,
     has_umap,
@@ -79,6 +80,7 @@ class WalkTab:
             "rows": ranking.labels,
             "framed": framed,
             "names": subject.names,
+            "fields": subject.data.source.schema.fields,
         }
         drawn = picture(lambda path: save_picture(x, path, title=title, **how))
         mean, std = (
@@ -135,7 +137,9 @@ def _one(subject: Subject, x: Tensor, title: str, reference: Tensor | None = Non
     restore, names = subject.data.preparation.restore, subject.names
     if subject.is_table:
         named = names or tuple(f"column {i + 1}" for i in range(x.shape[1]))
-        return picture(lambda path: save_row(restore(x)[0], x[0], path, named, title=title))
+        row = restore(x)
+        said = cells_in_words(subject.data.source.schema.fields, row.double().numpy())
+        return picture(lambda path: save_row(row[0], x[0], path, named, title=title, said=said))
     above = None if reference is None else _large(restore(reference))
     return picture(lambda path: save_picture(_large(restore(x)), path, columns=1, reference=above, title=title))
 

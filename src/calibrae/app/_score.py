@@ -55,7 +55,7 @@ class ScorePage:
             found = score(run, data, importance_samples=k, seed=chosen)
         order = found.ordered(corrected=less)  # refused here where no example has a length
         try:
-            drawn = picture(lambda path: draw_scores(found, run.data.source.columns, path, corrected=less))
+            drawn = picture(lambda path: draw_scores(found, run.path, path, corrected=less))
         except ArgumentError as error:
             drawn, found.notes = gr.update(value=None, visible=False), (*found.notes, str(error))
         place = Path(tempfile.mkdtemp(dir=os.environ.get("GRADIO_TEMP_DIR"))) / "scores.csv"

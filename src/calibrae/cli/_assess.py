@@ -76,7 +76,7 @@ def score(
     beside = {} if seen is None else alarm_columns(seen, column_names(run))
     table = save_scores_csv(found, Path(csv) if csv else Path(run) / "scores.csv", beside, corrected=corrected)
     place = Path(out) if out else Path(run) / "scores.png"
-    picture = draw_scores(found, column_names(run), place, corrected=corrected)
+    picture = draw_scores(found, run, place, corrected=corrected)
     elements = found.attribution.per_element if arrays else None
     if arrays and elements is None:
         raise typer.BadParameter("--arrays: the elements of this likelihood are not independent given z; drop it.")

@@ -88,8 +88,9 @@ def _finish(
                 written[kind] = save_arrays(units, at, names, examples, whole_columns(schema))
     if not is_numbers:
         shown = None if reference is None else preparation.restore(reference)
+        fields = () if preparation.schema is None else preparation.schema.fields
         written = {
-            "picture": save_picture(preparation.restore(x), place, names=names, reference=shown, **how),
+            "picture": save_picture(preparation.restore(x), place, names=names, reference=shown, fields=fields, **how),
             **written,
         }
     _report(json, **written)

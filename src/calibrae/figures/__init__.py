@@ -4,7 +4,9 @@ from ._assess import save_calibration as save_calibration
 from ._assess import save_latents as save_latents
 from ._assess import save_scores as save_scores
 from ._columns import TableColumn as TableColumn
+from ._columns import save_column_walks as save_column_walks
 from ._columns import save_columns as save_columns
+from ._columns import save_rebuilt_columns as save_rebuilt_columns
 from ._curves import save_curves as save_curves
 from ._curves import save_overlay as save_overlay
 from ._grids import image_grid as image_grid

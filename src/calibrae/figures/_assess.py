@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from .. import functional
 from ._style import BLUE, GREY, ORANGE, new_figure, save_figure, tidy
 
+MOST_CELLS, CELL = 6, 48  # cells of a row that are drawn, and characters of each
 MOST_NAMED = 20  # latents whose numbers stand under their bars
 
 
@@ -71,7 +73,13 @@ def save_latents(kl: Tensor, variance: Tensor, path: Path) -> Path:
 
 
 def save_scores(
-    x: Tensor, x_hat: Tensor, per_element: Tensor, titles: Sequence[str], path: Path, names: Sequence[str] = ()
+    x: Tensor,
+    x_hat: Tensor,
+    per_element: Tensor,
+    titles: Sequence[str],
+    path: Path,
+    names: Sequence[str] = (),
+    said: Sequence[Sequence[str]] = (),
 ) -> Path:
     """Examples, their reconstructions and the share of each element in the score: a row each for pictures, a panel each for the rest.
 
@@ -82,9 +90,12 @@ def save_scores(
         titles: titles of each example.
         path: place of the PNG.
         names: names of a table's columns.
+        said: cells of each row of a table, in words.
     """
     if x.ndim == 4:
         return _save_pictures(x, x_hat, per_element, titles, path)
+    if said:
+        return _save_rows(per_element, titles, path, names, said)
     figure = new_figure(9.0, 1.6 * len(x) + 0.3)
     for i, row in enumerate(figure.subplots(len(x), 2, squeeze=False)):
         values, parts = tidy(row[0]), tidy(row[1])
@@ -95,6 +106,32 @@ def save_scores(
         parts.set_title("-log p of each element, nats", fontsize=8)
         if names and len(names) <= 20:
             parts.set_xticks(range(len(names)), names, rotation=60, fontsize=6, ha="right")
+    return save_figure(figure, path)
+
+
+def _save_rows(
+    per_element: Tensor, titles: Sequence[str], path: Path, names: Sequence[str], said: Sequence[Sequence[str]]
+) -> Path:
+    """The cells of each row that cost most, under each other; an infinite cost is a full bar that says so."""
+    count = min(MOST_CELLS, per_element.shape[1])
+    figure = new_figure(9.0, (0.2 * count + 0.5) * len(titles) + 0.2)
+    for i, axes in enumerate(figure.subplots(len(titles), 1, squeeze=False)[:, 0]):
+        cost = per_element[i].double()
+        order = cost.argsort(descending=True, stable=True)[:count].tolist()
+        finite = cost[cost.isfinite()]
+        full = 1.1 * max(1.0, float(finite.abs().max())) if len(finite) else 1.0
+        for place, j in enumerate(order):
+            is_infinite = not bool(cost[j].isfinite())
+            value = full if is_infinite else float(cost[j])
+            tidy(axes).barh(place, value, color=ORANGE, hatch="//" if is_infinite else None)
+            axes.annotate(
+                "inf" if is_infinite else f"{value:.1f}", (max(value, 0.0), place), xytext=(4, 0),
+                textcoords="offset points", fontsize=6, va="center",
+            )  # fmt: skip
+        cells = [textwrap.shorten(f"{names[j]} = {said[i][j]}", CELL, placeholder="...") for j in order]
+        axes.set_yticks(range(count), cells, fontsize=7, parse_math=False)
+        axes.invert_yaxis()
+        axes.set_title(f"{titles[i]}: -log p of its cells, nats", fontsize=8, parse_math=False)
     return save_figure(figure, path)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from ._style import BLUE, GREY, new_figure, save_figure, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 MOST_COLUMNS, ACROSS = 24, 5
 MOST_WORDS, LONGEST = 8, 14
@@ -32,12 +34,32 @@ class TableColumn:
         data: values that came, `[N]`; NaN where a cell is missing.
         made: values that were drawn, `[M]`.
         words: words that codes stand for; empty for numbers.
+        date: writes the number of a date; `None` for other columns.
     """
 
     name: str
     data: np.ndarray
     made: np.ndarray
     words: tuple[Any, ...] = ()
+    date: Callable[[float], Any] | None = None
+
+    def mark(self, axis: Axis) -> None:
+        """Write words and dates on an axis, in place of their numbers."""
+        if self.words:
+            shown = range(0, len(self.words), max(1, math.ceil(len(self.words) / MOST_WORDS)))
+            axis.set_ticks(list(shown), [_short(self.words[i]) for i in shown], fontsize=6, parse_math=False)
+        elif self.date is not None:
+            from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+            axis.set_major_locator(MaxNLocator(2))
+            axis.set_major_formatter(FuncFormatter(self._date_at))
+
+    def _date_at(self, number: float, place: int | None = None) -> str:
+        del place
+        assert self.date is not None
+        with suppress(OverflowError, ValueError):  # a tick beyond all dates
+            return str(self.date(number))[:10]
+        return ""
 
 
 def save_columns(columns: Sequence[TableColumn], path: Path, *, title: str = "") -> Path:
@@ -48,6 +70,13 @@ def save_columns(columns: Sequence[TableColumn], path: Path, *, title: str = "")
         path: place of the PNG.
         title: title.
     """
+    return _save_panels(columns, path, title, lambda axes, column: (_words if column.words else _numbers)(axes, column))
+
+
+def _save_panels(
+    columns: Sequence[TableColumn], path: Path, title: str, draw: Callable[[Axes, TableColumn], None]
+) -> Path:
+    """A panel a column, under its name and its share of missing cells."""
     shown = columns[:MOST_COLUMNS]
     across = min(len(shown), ACROSS)
     down = math.ceil(len(shown) / across)
@@ -57,9 +86,8 @@ def save_columns(columns: Sequence[TableColumn], path: Path, *, title: str = "")
             axes.set_axis_off()
             continue
         column = shown[place]
-        tidy(axes)
-        (_words if column.words else _numbers)(axes, column)
-        missing = float(np.isnan(column.data).mean())
+        draw(tidy(axes), column)
+        missing = float(np.isnan(column.data).mean()) if len(column.data) else 0.0
         holes = f" ({missing:.0%} missing)" if missing >= 0.005 else ""
         axes.set_title(textwrap.shorten(column.name, 24, placeholder="...") + holes, fontsize=9, parse_math=False)
     more = f" (the first {len(shown)} of {len(columns)} columns)" if len(shown) < len(columns) else ""
@@ -69,8 +97,9 @@ def save_columns(columns: Sequence[TableColumn], path: Path, *, title: str = "")
 
 def _numbers(axes: Axes, column: TableColumn) -> None:
     data, made = (values[~np.isnan(values)] for values in (column.data, column.made))
-    low, high = (float(np.quantile(data, q)) for q in WIDEST)
-    few = np.unique(data)
+    both = [np.quantile(values, WIDEST) for values in (data, made) if len(values)]
+    low, high = float(min(ends[0] for ends in both)), float(max(ends[1] for ends in both))
+    few = np.unique(data if len(data) else made)
     edges = np.linspace(low, high, BINS + 1) if high > low else np.array([low - 0.5, low + 0.5])
     if bool((few == np.rint(few)).all()) and high - low <= MOST_BARS:  # a bar for each whole number
         edges = np.arange(math.floor(low), math.ceil(high) + 2) - 0.5
@@ -78,9 +107,68 @@ def _numbers(axes: Axes, column: TableColumn) -> None:
         (data, {"color": GREY, "alpha": 0.55}),
         (made, {"color": BLUE, "histtype": "step", "linewidth": 1.4}),
     ):
-        inside = np.clip(values, edges[0], edges[-1])
-        axes.hist(inside, bins=edges, weights=np.full(len(inside), 1.0 / max(1, len(inside))), **how)  # type: ignore[arg-type]
+        axes.hist(values, bins=edges, weights=np.full(len(values), 1.0 / max(1, len(values))), **how)  # type: ignore[arg-type]
     axes.set_yticks([])
+    column.mark(axes.xaxis)
+
+
+def _short(word: Any) -> str:
+    return textwrap.shorten(str(word), LONGEST, placeholder="..") or str(word)[:LONGEST]
+
+
+def save_rebuilt_columns(columns: Sequence[TableColumn], path: Path, *, title: str = "") -> Path:
+    """Each column of reconstructions against the data: numbers about the line on which both are equal, words by their share that comes back.
+
+    Args:
+        columns: the columns; `made` has the reconstruction of each row of `data`.
+        path: place of the PNG.
+        title: title.
+    """
+
+    def draw(axes: Axes, column: TableColumn) -> None:
+        there = ~np.isnan(column.data)
+        data, made = column.data[there], column.made[there]
+        if column.words:
+            counts = np.bincount(data.astype(int), minlength=len(column.words))
+            order = np.argsort(-counts, kind="stable")[:MOST_WORDS]
+            right = [float((made[data == i] == i).mean()) if counts[i] else 0.0 for i in order]
+            axes.barh(np.arange(len(order)), right, height=0.75, color=BLUE, alpha=0.8)
+            axes.set_yticks(
+                np.arange(len(order)), [_short(column.words[i]) for i in order], fontsize=6, parse_math=False
+            )
+            axes.invert_yaxis()
+            axes.set_xlim(0.0, 1.0)
+            axes.set_xlabel("share that comes back", fontsize=7)
+            return
+        ends = [data.min(initial=np.inf), data.max(initial=-np.inf)] if len(data) else [0.0, 1.0]
+        axes.plot(ends, ends, color=GREY, linewidth=1.0)
+        axes.plot(data, made, ".", color=BLUE, markersize=3)
+        column.mark(axes.xaxis)
+        column.mark(axes.yaxis)
+        axes.set_xlabel("data", fontsize=7)
+
+    return _save_panels(columns, path, title, draw)
+
+
+def save_column_walks(columns: Sequence[TableColumn], path: Path, steps: int, *, title: str = "") -> Path:
+    """Each column along walks: a line a walk, the first one in colour.
+
+    Args:
+        columns: the columns; `made` has the walks one after another.
+        path: place of the PNG.
+        steps: steps of a walk.
+        title: title.
+    """
+
+    def draw(axes: Axes, column: TableColumn) -> None:
+        first, *others = column.made.reshape(-1, steps)
+        for walk in others:
+            axes.plot(walk, color=GREY, linewidth=0.8, alpha=0.6)
+        axes.plot(first, color=BLUE, linewidth=1.4)
+        column.mark(axes.yaxis)
+        axes.set_xticks([])
+
+    return _save_panels(columns, path, f"{title} (blue: the first)", draw)
 
 
 def _words(axes: Axes, column: TableColumn) -> None:
@@ -89,15 +177,11 @@ def _words(axes: Axes, column: TableColumn) -> None:
         np.bincount(v[~np.isnan(v)].astype(int), minlength=count)[:count] / max(1, (~np.isnan(v)).sum())
         for v in (column.data, column.made)
     ]
-    order = np.argsort(-shares[0])[:MOST_WORDS]
+    order = np.argsort(-shares[0] - shares[1] * (not len(column.data)))[:MOST_WORDS]
     places = np.arange(len(order))
     axes.barh(places, shares[0][order], height=0.75, color=GREY, alpha=0.55)
     axes.plot(shares[1][order], places, "o", color=BLUE, markersize=5)
-    labels = [
-        textwrap.shorten(str(column.words[i]), LONGEST, placeholder="..") or str(column.words[i])[:LONGEST]
-        for i in order
-    ]
-    axes.set_yticks(places, labels, fontsize=7, parse_math=False)
+    axes.set_yticks(places, [_short(column.words[i]) for i in order], fontsize=7, parse_math=False)
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.set_xlim(left=0.0)

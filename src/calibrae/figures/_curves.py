@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,7 +41,13 @@ def save_curves(history: Rows, path: Path, baseline: tuple[str, float] | None = 
         loss.plot(epochs, elbos, color=BLUE, linestyle=":", label="validation -ELBO")
     if baseline is not None:
         name, nats = baseline
-        loss.axhline(-nats, color=ORANGE, linestyle="--", linewidth=1.0, label=name.partition(" with ")[0])
+        loss.axhline(
+            -nats,
+            color=ORANGE,
+            linestyle="--",
+            linewidth=1.0,
+            label=textwrap.shorten(name.partition(" with ")[0], 40, placeholder="..."),
+        )
     objective = "objective, nats" if has_elbo else "-log p(x|z), nats"
     loss.set_title(f"{objective} (orange: kept epoch {min(history, key=_loss_of)['epoch']:g})", fontsize=10)
     loss.legend(fontsize=8, frameon=False)
@@ -56,7 +63,7 @@ def save_curves(history: Rows, path: Path, baseline: tuple[str, float] | None = 
     rate.set_title("learning rate", fontsize=10)
     _residual(size, history)
     kept = min(history, key=_loss_of)["epoch"]
-    for axes in (loss, nll, kl, size, rate):
+    for axes in (axes for axes in (loss, nll, kl, size, rate) if axes.lines):
         _over_epochs(axes)
         _leave_spikes_out(axes)
         axes.axvline(kept, color=ORANGE, linewidth=0.8, alpha=0.6)

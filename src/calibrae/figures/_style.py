@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,5 +51,9 @@ def tidy(axes: Axes) -> Axes:
 
 def save_figure(figure: Figure, path: Path) -> Path:
     """Write a PNG, whole or not at all."""
-    replace_file(path, lambda temporary: figure.savefig(temporary, format="png"))
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "Glyph .* missing from font"
+        )  # a name in a script that the font lacks is drawn as boxes
+        replace_file(path, lambda temporary: figure.savefig(temporary, format="png"))
     return path

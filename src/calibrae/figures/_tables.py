@@ -63,7 +63,9 @@ def save_walks(x: Tensor, path: Path, names: Sequence[str], steps: int, *, title
     return _save_panels(x, path, names, draw, f"{title} (blue: the first)" if len(walks) > 1 else title)
 
 
-def save_row(x: Tensor, scaled: Tensor, path: Path, names: Sequence[str], *, title: str = "") -> Path:
+def save_row(
+    x: Tensor, scaled: Tensor, path: Path, names: Sequence[str], *, title: str = "", said: Sequence[str] = ()
+) -> Path:
     """Draw one row `[D]`: each column as a point on the model's scale, with its value in the units of the data.
 
     Args:
@@ -72,6 +74,7 @@ def save_row(x: Tensor, scaled: Tensor, path: Path, names: Sequence[str], *, tit
         path: place of the PNG.
         names: names of the columns.
         title: title.
+        said: each value in words, in place of its number.
     """
     shown = min(len(x), MOST_COLUMNS)
     figure = new_figure(5.0, 0.28 * shown + 0.9)
@@ -82,7 +85,7 @@ def save_row(x: Tensor, scaled: Tensor, path: Path, names: Sequence[str], *, tit
     axes.invert_yaxis()
     for i in places:
         axes.annotate(
-            f"{float(x[i]):.4g}",
+            textwrap.shorten(said[i], NAME, placeholder="...") if said else f"{float(x[i]):.4g}",
             (float(scaled[i]), i),
             xytext=(6, 0),
             textcoords="offset points",

@@ -27,7 +27,6 @@ from ._draw import prior_middle as prior_middle
 from ._draw import ranked_latents as ranked_latents
 from ._draw import reconstruct as reconstruct
 from ._draw import sample as sample
-from ._draw import save_picture as save_picture
 from ._draw import traverse as traverse
 from ._evaluate import evaluate as evaluate
 from ._fidelity import Fidelity as Fidelity
@@ -37,7 +36,9 @@ from ._live import Progress as Progress
 from ._live import draw_so_far as draw_so_far
 from ._live import model_so_far as model_so_far
 from ._live import progress_of as progress_of
+from ._over import cells_in_words as cells_in_words
 from ._over import save_rows_over_data as save_rows_over_data
+from ._picture import save_picture as save_picture
 from ._queue import UNKNOWN as UNKNOWN
 from ._queue import Queue as Queue
 from ._queue import Training as Training

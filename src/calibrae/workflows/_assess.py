@@ -18,7 +18,7 @@ from torch import Tensor
 from .. import functional
 from .._optional import names_missing
 from .._types import AnySplit, Split
-from ..data import Data, DataOptions, counted, listed
+from ..data import Column, Data, DataOptions, Preparation, counted, listed
 from ..errors import ArgumentError, DataError
 from ..evaluation import (
     Attribution,
@@ -37,9 +37,12 @@ from ..figures import save_calibration, save_latents, save_scores
 from ..models import VAE
 from ..runs import replace_text
 from ..training import progress_bar
+from ._draw import column_names
 from ._evaluate import Opened, open_together
 from ._evidence import gather
+from ._over import cells_in_words
 from ._run import Run
+from ._stored import run_preparation
 
 PICTURED = 8
 
@@ -309,8 +312,10 @@ def _with_prior(
     )
 
 
-def draw_scores(scores: Scores, data_names: Sequence[str], path: Path, *, corrected: bool = False) -> Path:
+def draw_scores(scores: Scores, run: str | Path, path: Path, *, corrected: bool = False) -> Path:
     """The most unusual examples, their reconstructions, and where they differ most; by the corrected score if that is asked for."""
+    preparation, names = run_preparation(run), column_names(run)
+    fields = () if preparation.schema is None else preparation.schema.fields
     top = scores.ordered(corrected=corrected)[:PICTURED]
     found, values = scores.attribute(top), scores.corrected if corrected else scores.nll
     titles = [f"{scores.names[i]}: {float(values[i]):.1f} nats" for i in top]
@@ -319,7 +324,19 @@ def draw_scores(scores: Scores, data_names: Sequence[str], path: Path, *, correc
         raise ArgumentError(
             "the elements of this likelihood are not independent given z: there is no picture of where a score comes from."
         )
-    return save_scores(found.x, found.x_hat, elements, titles, path, data_names)
+    said = _cells(preparation, fields, found.x) if fields and fields[0].type else []
+    return save_scores(found.x, found.x_hat, elements, titles, path, names, said)
+
+
+def _cells(preparation: Preparation, fields: Sequence[Column], x: Tensor) -> list[list[str]]:
+    """Cells of rows on the model's scale in words, those beyond the range of training as they are."""
+    rows = preparation.in_units(x)
+    for i, column in enumerate(fields):
+        own = (x[:, i].double().cpu() * preparation.scale[i] + preparation.shift[i]).numpy()
+        beyond = (own < column.least) | (own >= column.most + (column.step or 1e-9 * abs(column.most)))
+        if column.most > column.least:
+            rows[:, i] = np.where(beyond, own, rows[:, i])
+    return [cells_in_words(fields, row[None]) for row in rows]
 
 
 def save_scores_csv(

@@ -21,8 +21,9 @@ from ..figures.page import Figure, Page, Section, Table, packed, render
 from ..functional import error_of_mean
 from ..runs import replace_text
 from ..training import progress_bar
-from ._draw import examples, reconstruct, save_picture
+from ._draw import examples, reconstruct
 from ._evaluate import Opened
+from ._picture import save_picture
 from ._run import Run, open_run
 
 NAME = "comparison.html"

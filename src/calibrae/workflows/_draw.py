@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -18,13 +18,14 @@ from ..acceleration import AutoCompiled
 from ..data import Data
 from ..errors import ArgumentError, first_line
 from ..evaluation import digest_of
-from ..figures import save_curves, save_grid, save_histograms, save_pairs, save_walks
+from ..figures import save_curves
 from ..latents import log_std_of, reparameterise
 from ..likelihoods import mean_of_data
 from ..models import VAE, evaluating, interpolation, mean_of, sample_latents, summarise, traversal
 from ..runs import replace_file
 from ..training import meet, progress_bar
 from ._over import save_rows_over_data
+from ._picture import save_picture
 from ._run import Run
 from ._stored import run_preparation
 
@@ -262,43 +263,6 @@ def column_names(run: str | Path) -> tuple[str, ...]:
     return () if schema is None else schema.columns
 
 
-def save_picture(
-    x: Tensor,
-    path: Path,
-    *,
-    columns: int,
-    names: Sequence[str] = (),
-    reference: Tensor | None = None,
-    walks: bool = False,
-    title: str = "",
-    rows: Sequence[str] = (),
-    captions: Sequence[str] = (),
-    framed: Sequence[int] = (),
-) -> Path:
-    """Pictures and signals as a grid; table rows column by column.
-
-    Args:
-        x: `[N, *data]`, in the units of the data.
-        path: place of the PNG.
-        columns: columns of the grid; the steps of a walk.
-        names: names of a table's columns.
-        reference: the originals of reconstructions.
-        walks: whether `x` is walks through the latent space, a row of the grid each.
-        title: title.
-        rows: label of each row of pictures.
-        captions: caption of each picture.
-        framed: positions of pictures that are framed.
-    """
-    if x.ndim > 2:
-        return save_grid(
-            x, path, columns, reference=reference, title=title, rows=rows, captions=captions, framed=framed
-        )
-    names = names or [f"column {i + 1}" for i in range(x.shape[1])]
-    if reference is not None:
-        return save_pairs(reference, x, path, names, title=f"{title} against the data")
-    return save_walks(x, path, names, columns, title=title) if walks else save_histograms(x, path, names, title=title)
-
-
 def draw_run(run: Run, baseline: tuple[str, float] | None = None) -> list[str]:
     """Draw curves, reconstructions, samples and a traversal into the run's folder; what they show is in `pictures.npz` too.
 
@@ -331,7 +295,7 @@ class _Drawing:
     def __init__(self, run: Run, baseline: tuple[str, float] | None) -> None:
         self.run, self.baseline = run, baseline
         self.model, self.data = run.model, run.data
-        self.draw = partial(save_picture, names=self.data.source.columns)
+        self.draw = partial(save_picture, names=self.data.source.columns, fields=self.data.source.schema.fields)
         self.is_table = len(self.data.spec.data_shape) == 1
         self.arrays: dict[str, np.ndarray] = {}
 

@@ -20,8 +20,9 @@ from ..figures.page import Figure, Section, Table, curves_plot, packed
 from ..functional import beta_in_conventions
 from ._codes import FEWEST, Method, code_map, has_umap
 from ._column_exhibits import column_rows, draw_missing, draw_pairs
-from ._draw import interpolate, reconstruct, sample, save_picture, traverse
+from ._draw import interpolate, reconstruct, sample, traverse
 from ._over import save_rows_over_data
+from ._picture import save_picture
 from ._records import stored_request
 from ._run import Run
 
@@ -108,7 +109,9 @@ class Exhibits:
         restore = self.data.preparation.restore
         if how.get("reference") is not None:
             how["reference"] = shrunk(restore(how["reference"]))
-        return save_picture(shrunk(restore(x)), path, names=self.names, **how).read_bytes()
+        return save_picture(
+            shrunk(restore(x)), path, names=self.names, fields=self.data.source.schema.fields, **how
+        ).read_bytes()
 
     # -- pictures
 

@@ -14,7 +14,8 @@ from ..errors import RunError
 from ..models import VAE
 from ..runs import Lock, RunFolder, load_model
 from ..training import Budget, Keeper
-from ._draw import examples, reconstruct, save_picture
+from ._draw import examples, reconstruct
+from ._picture import save_picture
 from ._records import stored_request
 from ._stored import run_data, stored_data
 from ._train import model_of
@@ -95,10 +96,10 @@ def draw_so_far(run: str | Path, path: Path) -> Path:
         CalibraeError: if there is none yet, or the data are gone.
     """
     model, (x, context, preparation, names) = model_so_far(run), _some_examples(str(run), _how_read(run))
-    restore = preparation.restore
+    restore, fields = preparation.restore, () if preparation.schema is None else preparation.schema.fields
     x_hat = restore(reconstruct(model, x, context))
     title = "validation examples and their reconstructions, best epoch so far"
-    return save_picture(x_hat, path, columns=SHOWN, reference=restore(x), names=names, title=title)
+    return save_picture(x_hat, path, columns=SHOWN, reference=restore(x), names=names, title=title, fields=fields)
 
 
 def _how_read(run: str | Path) -> str:

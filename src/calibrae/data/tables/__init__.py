@@ -12,6 +12,7 @@ from ._mixed import is_mixed as is_mixed
 from ._mixed import mixed_table as mixed_table
 from ._models import fit_columns as fit_columns
 from ._rows import as_frame as as_frame
+from ._rows import date_of as date_of
 from ._rows import in_table_units as in_table_units
 from ._rows import not_given_back as not_given_back
 from ._rows import rows_of as rows_of
