@@ -187,7 +187,7 @@ def test_an_alarm_names_the_column(place, capsys, tmp_path):
     strange.to_csv(tmp_path / "new.csv", index=False)
     how = ("--importance-samples", "20", "--csv", tmp_path / "scores.csv")
     _, out, _ = call(capsys, "score", place / "run", tmp_path / "new.csv", "--false-alarms", "0.05", *how)
-    assert "at most 5.00% of ordinary examples raise one, by 90 held-out examples" in out
+    assert "at most 5.00% of ordinary examples raise one, on average over the choice of the 90 held-out examples" in out
     scores = pd.read_csv(tmp_path / "scores.csv").sort_values("example")
     assert scores["alarm"][scores["example"] < 10].all()
     assert (scores["column"][scores["example"] < 10] == "height").all()

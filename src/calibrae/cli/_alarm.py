@@ -40,8 +40,8 @@ def alarm_words(seen: Any, columns: Mapping[str, Sequence[Any]]) -> str:
     """What an alarm says, for people."""
     count = int(seen.alarms.sum())
     lines = [
-        f"alarms: {count:,} of {len(seen.alarms):,} ({count / len(seen.alarms):.2%}; at most {seen.rate:.2%} of ordinary examples raise one, "
-        f"by {seen.calibrated_on:,} held-out examples)"
+        f"alarms: {count:,} of {len(seen.alarms):,} ({count / len(seen.alarms):.2%}; at most {seen.rate:.2%} of ordinary examples raise one, on "
+        f"average over the choice of the {seen.calibrated_on:,} held-out examples)"
     ]
     strangest = seen.p_values.argsort()[:SHOWN].tolist()
     for i in strangest if count else []:

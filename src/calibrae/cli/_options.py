@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any
@@ -114,10 +115,13 @@ def column_types(text: str | None) -> dict[str, str] | None:
         return None
     if text.endswith(".toml") or "=" not in text:
         return _types_in(Path(text))
-    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+    (parts,) = csv.reader([text], skipinitialspace=True)
+    pairs = [part.rpartition("=") for part in parts if part.strip()]
     wrong = [name for name, equals, _ in pairs if not equals]
     if wrong:
-        raise typer.BadParameter(f"--types must be a TOML file, or NAME=TYPE,NAME=TYPE; got {text!r}.")
+        raise typer.BadParameter(
+            f"--types must be a TOML file, or NAME=TYPE,NAME=TYPE, a name with a comma in quotes; got {text!r}."
+        )
     return {name.strip(): kind.strip() for name, _, kind in pairs}
 
 

@@ -14,6 +14,7 @@ from ._source import Array
 
 MOST_CLASSES = 1000  # distinct integers up to which labels are classes
 MOST_LEVELS = 20  # distinct integers up to which a column of a table is classes
+FEW_ROWS, A_CLASS_EACH = 20, 0.5  # rows, and classes a row, from which words are no classes
 CLASSES = ("categorical", "binary", "ordinal")
 NUMBERS = ("real", "heavy-tailed", "positive", "count", "zero-inflated")
 
@@ -38,15 +39,24 @@ def fit_condition(
     if everything.dtype.kind == "O":
         missing = sum(_is_missing(value) for value in everything.reshape(-1).tolist())
         if missing:
-            raise DataError(f"the condition {name!r} must have no missing values; got {missing}. Drop or fill them.")
+            raise DataError(
+                f"the condition {name!r} must have no missing values; {missing:,} of {everything.size:,} are. Drop or fill these rows."
+            )
         everything, train = everything.astype(str), train.astype(str)
     is_whole = everything.dtype.kind in "iub" and everything.ndim == 1
     if asked in NUMBERS and everything.dtype.kind in "US":
         everything, train = (_as_numbers(name, values) for values in (everything, train))
     is_few = is_whole and len(np.unique(everything)) <= most and asked not in NUMBERS
     if everything.dtype.kind in "US" or is_few or asked in CLASSES:
+        is_guess = everything.dtype.kind in "US" and asked is None
         everything = _as_classes(everything)
         values = tuple(plain_class(v, text=everything.dtype.kind in "US") for v in np.unique(everything).tolist())
+        is_many = len(everything) > FEW_ROWS and len(values) > A_CLASS_EACH * len(everything)
+        if is_guess and (is_many or len(values) > MOST_CLASSES):
+            raise DataError(
+                f"the condition {name!r} has {len(values):,} different words in {len(everything):,} examples: too many to be classes. Leave it "
+                "out, or put them in fewer groups."
+            )
         if len(values) < 2:
             raise DataError(f"the condition {name!r} must have two classes at least; got {values}. Leave it out.")
         return Condition(name, "classes", values)

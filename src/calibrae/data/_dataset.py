@@ -203,7 +203,7 @@ class Data:
         if (support == "columns") != bool(spec.columns):
             raise ArgumentError(
                 f"a table of mixed columns, or with missing cells (NaN), needs likelihood='mixed', and that needs such a table; got {name} and "
-                f"a likelihood of {support} data. Take cb.MixedLikelihood(load_data(table).spec.columns), or `--likelihood mixed`."
+                f"a likelihood of {support} data. Build the model by its data: data = cb.load_data(table); cb.build(spec=data.spec, latent_dim=...); on the command line leave --likelihood out."
             )
         if support == "columns":
             return self

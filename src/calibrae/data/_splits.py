@@ -37,6 +37,7 @@ def split_views(source: Source, options: DataOptions) -> tuple[dict[Split, View]
     if "all" in parts:
         parts["train"] = parts.pop("all")
         provenance["train"] = "all examples"
+    everything = len(parts["train"]) if "train" in parts else 0
     missing: tuple[tuple[Split, float, int, int], ...] = (
         ("test", options.test_fraction, MOST_TEST, 0),
         ("validation", options.validation_fraction, MOST_VALIDATION, 1),
@@ -44,7 +45,7 @@ def split_views(source: Source, options: DataOptions) -> tuple[dict[Split, View]
     for name, fraction, most, stream in missing:
         if name not in parts:
             pool = parts["train"]
-            count = _held_out(source.name, len(pool), fraction, most)
+            count = _held_out(source.name, len(pool), fraction, most, everything)
             parts["train"], parts[name] = _part(pool, count, mixed_seed(options.split_seed, stream))
             provenance[name] = f"{count} of the {len(pool)} training examples, split seed {options.split_seed}"
             provenance["train"] = provenance["train"].split(",")[0] + ", without what was held out"
@@ -52,12 +53,12 @@ def split_views(source: Source, options: DataOptions) -> tuple[dict[Split, View]
     return {name: parts[name] for name in names}, {name: provenance[name] for name in names}
 
 
-def _held_out(name: str, count: int, fraction: float, most: int) -> int:
+def _held_out(name: str, count: int, fraction: float, most: int, everything: int) -> int:
     held_out = min(most, max(1, round(count * fraction)))
     if count - held_out < 2:
         raise DataError(
             f"{name}: at least 4 examples are needed to hold some out for validation and test and train on the rest; got "
-            f"{count} to split. Add examples."
+            f"{everything}. Add examples."
         )
     return held_out
 

@@ -175,13 +175,18 @@ def _again(run: Run, config: dict[str, Any]) -> str:
     return f"calibrae train {quote(source)} --config {quote(f'{run.folder.path.resolve()}/config.toml')} --out NEW"
 
 
+LONGEST = 160  # characters of a value on the run card
+
+
 def _words(table: dict[str, Any]) -> str:
     """A table of a configuration in one line."""
     parts = []
     for name, value in table.items():
         if isinstance(value, dict):
             value = f"{value.get('name', '')}({_words({k: v for k, v in value.items() if k != 'name'})})"
-        parts.append(f"{name}={value}" if name != "name" else str(value))
+        said = str(value)
+        said = said if len(said) <= LONGEST else f"{said[:LONGEST]}... ({len(said):,} characters; all in model.json)"
+        parts.append(f"{name}={said}" if name != "name" else said)
     return ", ".join(parts)
 
 

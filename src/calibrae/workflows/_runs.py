@@ -231,7 +231,7 @@ def _moved(folder: RunFolder, place: Path) -> Path:
 
 
 def runs_table(rows: list[RunRow], width: int) -> str:
-    """The runs as a table that fits a terminal: paths are shortened at their beginning.
+    """The runs as a table that fits a terminal: paths are shortened at their beginning; data and model stand where there is room.
 
     Args:
         rows: the runs.
@@ -241,9 +241,16 @@ def runs_table(rows: list[RunRow], width: int) -> str:
     cells = [[*_numbers(row), row.state] for row in rows]
     widths = [max(map(len, column)) for column in zip(head, *(line[:7] for line in cells), strict=True)]
     room = max(12, width - sum(widths) - 2 * len(widths) - 12)
-    names = [_end(row.run, room) for row in rows]
-    across = max([3, *map(len, names)])
-    lines = [f"{'run':<{across}}  " + "  ".join(f"{h:>{w}}" for h, w in zip(head, widths, strict=True)) + "  state"]
+    told = [["run"], *([row.run] for row in rows)]
+    for title, more in (("data", [row.data for row in rows]), ("model", [row.model for row in rows])):
+        wider = [[*line, _end(str(word), WORD)] for line, word in zip(told, [title, *more], strict=True)]
+        if sum(max(map(len, column)) + 2 for column in zip(*wider, strict=True)) <= room:
+            told = wider
+    told = [[_end(line[0], room), *line[1:]] for line in told]
+    wide = [max(map(len, column)) for column in zip(*told, strict=True)]
+    first, *names = ["  ".join(f"{word:<{w}}" for word, w in zip(line, wide, strict=True)) for line in told]
+    across = len(first)
+    lines = [f"{first}  " + "  ".join(f"{h:>{w}}" for h, w in zip(head, widths, strict=True)) + "  state"]
     for name, line in zip(names, cells, strict=True):
         numbers = "  ".join(f"{cell:>{w}}" for cell, w in zip(line[:7], widths, strict=True))
         lines.append(f"{name:<{across}}  {numbers}  {line[7]}"[: max(width, across + 20)].rstrip())
@@ -274,6 +281,9 @@ def duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+WORD = 24  # characters of a run's data and model
 
 
 def _end(text: str, most: int) -> str:

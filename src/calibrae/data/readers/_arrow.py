@@ -181,7 +181,9 @@ def labels_of(name: str, column: Any, condition: str) -> Array:
         values = np.array(["" if v is None else str(v).strip() for v in values])
     missing = max(column.null_count, int((values == "").sum()) if values.dtype.kind == "U" else 0)
     if missing:
-        raise DataError(f"{name}: the condition {condition!r} must have no missing values; got {missing}.")
+        raise DataError(
+            f"{name}: the condition {condition!r} must have no missing values; {missing:,} of {len(values):,} are. Drop or fill these rows."
+        )
     return values
 
 

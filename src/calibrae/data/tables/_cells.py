@@ -110,8 +110,8 @@ def cells_of(
         return Cells(_floats(micros) / 1e6, date=f"{ARROW}{kind}", dtype=str(kind))
     if not (pt.is_string(kind) or pt.is_large_string(kind)):
         raise DataError(
-            f"a column must hold numbers, words, truth values, dates or times; {name!r} holds {kind}. Leave it out: columns={{{name!r}: "
-            "'leave-out'}."
+            f'a column must hold numbers, words, truth values, dates or times; {name!r} holds {kind}. Leave it out: --types "{name}=leave-out", '
+            f"or columns={{{name!r}: 'leave-out'}} in Python."
         )
     found = _of_text(name, column, declared, decimal, form, only_words=words or is_dictionary)
     return replace(found, dtype=DICTIONARY) if is_dictionary else found
@@ -152,7 +152,7 @@ def _require_exact(name: str, values: Array) -> None:
     if (np.abs(values[~np.isnan(values)]) > EXACT).any():
         raise DataError(
             f"the column {name!r} holds whole numbers beyond 2^53, which float64 cannot tell apart. If they are identifiers, leave it out: "
-            f"columns={{{name!r}: 'leave-out'}}."
+            f"--types \"{name}=leave-out\", or columns={{{name!r}: 'leave-out'}} in Python."
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,7 @@ def _column(raw: Raw, i: int, column: Column, values: Array, unknown: dict[str, 
     if column.type not in ("categorical", "binary") and words is not None:
         raise DataError(
             f"{raw.name}: the column {column.name!r} held {'dates' if column.form else 'numbers'} in training; got words: "
-            f"{listed(sorted(map(str, words), key=is_number), 3)}. Convert them."
+            f"{listed(sorted(map(str, words), key=partial(is_number, decimal=raw.decimal)), 3)}. Convert them."
         )
     if column.type in ("categorical", "binary") and form:
         raise DataError(

@@ -66,7 +66,7 @@ def _fitted(name: str, column: Column, cells: Array) -> Fitted:
     if len(values) < 2 or values.min() == values.max():
         raise DataError(
             f"{name}: every column must vary in the training split; {column.name!r} has {'one value' if len(values) else 'no value'} "
-            f"there. Leave it out: columns={{{column.name!r}: 'leave-out'}}."
+            f"there. Leave it out: --types \"{column.name}=leave-out\", or columns={{{column.name!r}: 'leave-out'}} in Python."
         )
     if head in ("categorical", "bernoulli", "ordinal"):
         return _of_levels(column, head, values, missing)

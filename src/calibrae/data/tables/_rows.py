@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from contextlib import suppress
 from datetime import UTC, timedelta
 from typing import Any
 
@@ -158,4 +159,16 @@ def as_frame(table: Any, like: Any = None) -> Any:
     own = getattr(like, "columns", ())
     if list(map(str, own)) == list(frame.columns):
         frame.columns = own  # names need not be text
+        return _typed_like(frame, like)
+    return frame
+
+
+def _typed_like(frame: Any, like: Any) -> Any:
+    """A frame of pandas with the types of another one, where they hold its values."""
+    for name, kind in like.dtypes.items():
+        if frame[name].dtype != kind:
+            with suppress(TypeError, ValueError):  # as a mean among whole numbers
+                typed = frame[name].astype(kind)
+                if typed.isna().equals(frame[name].isna()):  # no category was lost
+                    frame[name] = typed
     return frame
