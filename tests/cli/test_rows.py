@@ -180,7 +180,7 @@ def test_a_condition_of_a_word_for_nearly_every_row_is_refused(tmp_path):
 def test_numbers_of_a_condition_have_a_point(tmp_path):
     rows = [[f"{i / 7:.3f}", f"{i / 11:.3f}", "ab"[i % 2]] for i in range(90)]
     data = load_data(write(tmp_path / "c.csv", rows, ["x", "c", "kind"], ","), DataOptions(condition="c"))
-    with pytest.raises(ArgumentError, match="must be 1 number, with a point"):
+    with pytest.raises(ArgumentError, match="must be 1 finite number, with a point"):
         data.condition.typed("1,3")
 
 

@@ -86,7 +86,7 @@ class Condition:
             ) from None
         if len(values) != self.dim:
             raise ArgumentError(
-                f"the condition {self.name!r} must be {counted(self.dim, 'number')}, with a point as in 1.5; got {text[:60]!r}."
+                f"the condition {self.name!r} must be {counted(self.dim, 'finite number')}, with a point as in 1.5; got {text[:60]!r}."
             )
         return values[0] if len(values) == 1 else values
 
