@@ -72,3 +72,31 @@ def test_a_wide_table_shows_as_many_columns_as_fit(tmp_path):
         with Image.open(tmp_path / "x.png") as picture:
             sizes.append(picture.size)
     assert sizes[0] == sizes[1]
+
+
+def oranges(path):
+    """Pixels of the colour that marks."""
+    with Image.open(path) as picture:
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    return int((abs(pixels - np.array([217, 102, 43])).sum(-1) < 12).sum())
+
+
+def test_signals_have_labels_captions_and_frames(tmp_path):
+    x = torch.sin(torch.linspace(0, 6, 64)).repeat(6, 1)[:, None]
+    plain = save_grid(x, tmp_path / "plain.png", 3, title="signals")
+    told = save_grid(
+        x, tmp_path / "told.png", 3, title="signals", rows=["z3, KL 2.1", "z1, KL 1.0"], captions=["a", "b"]
+    )
+    framed = save_grid(x, tmp_path / "framed.png", 3, title="signals", framed=[1, 5])
+    assert oranges(plain) == oranges(told) == 0
+    assert oranges(framed) > 500
+    with Image.open(plain) as one, Image.open(told) as other:
+        assert (np.asarray(one) != np.asarray(other)).any()
+
+
+def test_the_step_nearest_to_an_example_is_marked_on_the_walks_of_a_table(tmp_path):
+    x = torch.linspace(0, 1, 22)[:, None].repeat(1, 2)
+    plain = save_walks(x, tmp_path / "plain.png", ["a", "b"], 11)
+    marked = save_walks(x, tmp_path / "marked.png", ["a", "b"], 11, marked=[3, 14])
+    assert oranges(plain) == 0
+    assert oranges(marked) > 50

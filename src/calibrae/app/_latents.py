@@ -70,10 +70,12 @@ class WalkTab:
         one = None if context is None else context[0]
         found = traverse(subject.model, subject.data, steps=STEPS, reach=REACH, context=one, ranking=ranking, code=code)
         x = shrunk(subject.data.preparation.restore(found.x))
-        near = found.nearest.tolist() if code is not None and x.ndim == 4 else []
+        near = found.nearest.tolist() if code is not None else []
         framed = [row * STEPS + step for row, step in enumerate(near) if step >= 0]
         title = f"latents {here.start + 1} to {here.start + len(ranking.dims)} of {len(every.dims)}, -{REACH:g} to {REACH:g} standard deviations"
-        title += "; framed: nearest to the example" * bool(framed)
+        title += (
+            "; orange: nearest to the example" if subject.is_table else "; framed: nearest to the example"
+        ) * bool(framed)
         how: dict[str, Any] = {
             "columns": STEPS,
             "walks": True,

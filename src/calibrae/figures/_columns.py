@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._style import BLUE, GREY, new_figure, save_figure, tidy
+from ._style import BLUE, GREY, ORANGE, new_figure, save_figure, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -150,14 +150,17 @@ def save_rebuilt_columns(columns: Sequence[TableColumn], path: Path, *, title: s
     return _save_panels(columns, path, title, draw)
 
 
-def save_column_walks(columns: Sequence[TableColumn], path: Path, steps: int, *, title: str = "") -> Path:
-    """Each column along walks: a line a walk, the first one in colour.
+def save_column_walks(
+    columns: Sequence[TableColumn], path: Path, steps: int, *, title: str = "", marked: Sequence[int] = ()
+) -> Path:
+    """Each column along walks: a line a walk, the first one in colour; a point at each marked row.
 
     Args:
         columns: the columns; `made` has the walks one after another.
         path: place of the PNG.
         steps: steps of a walk.
         title: title.
+        marked: positions of rows that are marked.
     """
 
     def draw(axes: Axes, column: TableColumn) -> None:
@@ -165,6 +168,9 @@ def save_column_walks(columns: Sequence[TableColumn], path: Path, steps: int, *,
         for walk in others:
             axes.plot(walk, color=GREY, linewidth=0.8, alpha=0.6)
         axes.plot(first, color=BLUE, linewidth=1.4)
+        axes.plot([row % steps for row in marked], column.made[list(marked)], "o", color=ORANGE, markersize=4)
+        if column.words:
+            axes.set_ylim(-0.5, len(column.words) - 0.5)
         column.mark(axes.yaxis)
         axes.set_xticks([])
 

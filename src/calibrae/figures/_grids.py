@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -25,6 +26,7 @@ LARGEST = 160  # pixels of a side to which large pictures are reduced where many
 GAP, PAPER = 2, 1.0
 CAPTION, TITLE = 16, 30  # pixels of room for a caption and the title
 TITLE_LETTER = 8.6  # pixels of a character of the title
+NAMED = 24  # characters of a caption over a signal
 CHARACTER, LETTER = 6.2, 7.6  # pixels of a character of a caption, and of a label
 
 
@@ -88,16 +90,16 @@ def save_grid(
         columns: columns of the grid.
         reference: originals; each is drawn over or beside its counterpart.
         title: title.
-        rows: label of each row of pictures; by default, with originals, which are which.
-        captions: caption under each picture; with originals, under its reconstruction.
-        framed: positions of pictures that are framed; without originals.
+        rows: label of each row; by default, of pictures with originals, which are which.
+        captions: caption of each example; of a picture with its original, under its reconstruction.
+        framed: positions of examples that are framed; without originals.
     """
     if x.ndim == 5:
         middle = x.shape[2] // 2
         x, reference = x[:, :, middle], None if reference is None else reference[:, :, middle]
         title = f"{title}, middle slices" if title else "middle slices"
     if x.ndim != 4:
-        return _save_lines(x, path, columns, reference, title)
+        return _save_lines(x, path, min(columns, len(x)), reference, title, rows, captions, framed)
     columns = min(columns, len(x))
     if reference is None:
         return _save_pictures(x, path, columns, title, rows, captions, framed)
@@ -185,7 +187,16 @@ def _short(caption: str, width: float) -> str:
     return caption if len(caption) <= most else "…" + caption[1 - most :]
 
 
-def _save_lines(x: Tensor, path: Path, columns: int, reference: Tensor | None, title: str) -> Path:
+def _save_lines(
+    x: Tensor,
+    path: Path,
+    columns: int,
+    reference: Tensor | None,
+    title: str,
+    labels: Sequence[str],
+    captions: Sequence[str],
+    framed: Sequence[int],
+) -> Path:
     rows = math.ceil(len(x) / columns)
     figure = new_figure(1.9 * columns, 1.3 * rows + 0.4)
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat
@@ -197,6 +208,12 @@ def _save_lines(x: Tensor, path: Path, columns: int, reference: Tensor | None, t
         if reference is not None:
             axes.plot(reference[i].detach().cpu().reshape(-1, reference.shape[-1]).T, color=GREY, linewidth=1.4)
         axes.plot(x[i].detach().cpu().reshape(-1, x.shape[-1]).T, color=BLUE, linewidth=1.0)
+        if i < len(captions):
+            axes.set_title(textwrap.shorten(captions[i], NAMED, placeholder="..."), fontsize=7, parse_math=False)
+        if i % columns == 0 and i // columns < len(labels):
+            axes.set_ylabel(labels[i // columns], fontsize=7, parse_math=False)
+        if i in framed:
+            axes.spines[:].set(visible=True, color=ORANGE, linewidth=1.6)
     if title:
         figure.suptitle(title + (" (grey: the data)" if reference is not None else ""), fontsize=9)
     return save_figure(figure, path)

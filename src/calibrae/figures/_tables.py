@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from ..errors import ArgumentError
-from ._style import BLUE, GREY, new_figure, save_figure, tidy
+from ._style import BLUE, GREY, ORANGE, new_figure, save_figure, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,8 +49,10 @@ def save_pairs(x: Tensor, x_hat: Tensor, path: Path, names: Sequence[str], *, ti
     return _save_panels(x, path, names, draw, title)
 
 
-def save_walks(x: Tensor, path: Path, names: Sequence[str], steps: int, *, title: str = "") -> Path:
-    """Each column along walks `[walks * steps, D]`: a line a walk, the first one in colour."""
+def save_walks(
+    x: Tensor, path: Path, names: Sequence[str], steps: int, *, title: str = "", marked: Sequence[int] = ()
+) -> Path:
+    """Each column along walks `[walks * steps, D]`: a line a walk, the first one in colour; a point at each marked row."""
     if len(x) % steps:
         raise ArgumentError(f"walks of {steps} steps must fill all rows; got {len(x)} rows.")
     walks = x.reshape(-1, steps, x.shape[1])
@@ -59,6 +61,9 @@ def save_walks(x: Tensor, path: Path, names: Sequence[str], steps: int, *, title
         for walk in walks[1:]:
             axes.plot(walk[:, column].numpy(), color=GREY, linewidth=0.8, alpha=0.6)
         axes.plot(walks[0, :, column].numpy(), color=BLUE, linewidth=1.4)
+        axes.plot(
+            [row % steps for row in marked], [float(x[row, column]) for row in marked], "o", color=ORANGE, markersize=4
+        )
 
     return _save_panels(x, path, names, draw, f"{title} (blue: the first)" if len(walks) > 1 else title)
 

@@ -44,9 +44,9 @@ def save_picture(
         reference: the originals of reconstructions.
         walks: whether `x` is walks through the latent space, a row of the grid each.
         title: title.
-        rows: label of each row of pictures.
-        captions: caption of each picture.
-        framed: positions of pictures that are framed.
+        rows: label of each row of the grid.
+        captions: caption of each example.
+        framed: positions of examples that are framed; of rows of walks, marked by a point.
         fields: columns of a table of mixed columns, with their words and dates.
     """
     if x.ndim > 2:
@@ -58,8 +58,16 @@ def save_picture(
         shown = columns_of(fields, came.double().numpy(), x.double().numpy())
         if reference is not None:
             return save_rebuilt_columns(shown, path, title=f"{title} against the data")
-        return save_column_walks(shown, path, columns, title=title) if walks else save_columns(shown, path, title=title)
+        return (
+            save_column_walks(shown, path, columns, title=title, marked=framed)
+            if walks
+            else save_columns(shown, path, title=title)
+        )
     names = names or [f"column {i + 1}" for i in range(x.shape[1])]
     if reference is not None:
         return save_pairs(reference, x, path, names, title=f"{title} against the data")
-    return save_walks(x, path, names, columns, title=title) if walks else save_histograms(x, path, names, title=title)
+    return (
+        save_walks(x, path, names, columns, title=title, marked=framed)
+        if walks
+        else save_histograms(x, path, names, title=title)
+    )
