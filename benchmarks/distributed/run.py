@@ -2,6 +2,7 @@
 
 python benchmarks/distributed/run.py measure
 python benchmarks/distributed/run.py project
+python benchmarks/distributed/run.py cut
 """
 
 from __future__ import annotations
@@ -90,6 +91,17 @@ def compared(network: str) -> list[dict[str, Any]]:
         )
         print(rows[-1], flush=True)
     return rows
+
+
+def whole_or_cut(processes: int = 4, width: int = 2048) -> dict[str, Any]:
+    """Memory and seconds of a step of each process where all hold a large network, and where each holds a piece (FSDP)."""
+    found: dict[str, Any] = {"processes": processes}
+    for name, fsdp in (("whole", "off"), ("cut", "on")):
+        records = [json.loads(path.read_text()) for path in together(processes, "cut", str(width), fsdp)]
+        found["parameters"] = records[0]["parameters"]
+        found[name] = {key: statistics.median(record[key] for record in records) for key in ("megabytes", "seconds")}
+    print(found, flush=True)
+    return found
 
 
 def threads_or_processes(network: str) -> dict[str, float]:
@@ -204,6 +216,12 @@ BANDWIDTHS = (1.25e9, 25e9)  # bytes a second and card: 10 gigabit Ethernet; 200
 READERS = (1, 14)  # for each card: as it is, and as many as a machine has cores
 
 
+def cut() -> None:
+    """Measure cut networks, and keep that beside the rest."""
+    known = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    RESULT.write_text(json.dumps(known | {"cut": whole_or_cut()}, indent=1) + "\n")
+
+
 def project() -> None:
     """Print what the simulation says of a billion images on 64 cards."""
     known = json.loads(RESULT.read_text())["reading"]
@@ -243,4 +261,4 @@ def project() -> None:
 
 
 if __name__ == "__main__":
-    {"measure": measure, "project": project}[sys.argv[1]]()
+    {"measure": measure, "project": project, "cut": cut}[sys.argv[1]]()

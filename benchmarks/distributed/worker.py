@@ -5,6 +5,7 @@ python -m torch.distributed.run --nproc-per-node 2 benchmarks/distributed/worker
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import statistics
@@ -18,6 +19,7 @@ import torch
 
 import calibrae as cb
 from calibrae.training import EagerStep, join_world
+from calibrae.training._sharded import is_cut
 
 SHAPES = {"mlp": (1, 28, 28), "conv": (3, 32, 32)}
 STEPS, WARM = 40, 8
@@ -46,6 +48,47 @@ def train(network: str, batch_size: int, out: Path) -> None:
     (out / f"{os.environ.get('RANK', os.getpid())}.json").write_text(json.dumps(seconds))
 
 
+def held_bytes() -> int:
+    """Bytes of all tensors that this process holds, each storage once."""
+    tensors = [found for found in gc.get_objects() if isinstance(found, torch.Tensor) and not is_cut(found)]
+    return sum({found.untyped_storage().data_ptr(): found.untyped_storage().nbytes() for found in tensors}.values())
+
+
+def cut(width: int, fsdp: bool, out: Path) -> None:
+    """Write the memory of the tensors that a process holds between two steps of a large MLP, and its seconds a step."""
+    data = np.random.default_rng(0).integers(0, 256, (64 * 12, 1, 28, 28), dtype=np.uint8)
+    model = cb.build(
+        "sigma-vae",
+        data_shape=(1, 28, 28),
+        latent_dim=16,
+        network="mlp",
+        options=cb.NetworkOptions(hidden=(width,) * 3),
+    )
+    began, held, call = list[float](), list[int](), EagerStep.__call__
+
+    def noted(self: EagerStep, *given: Any) -> Any:
+        began.append(time.perf_counter())
+        held.append(held_bytes())
+        return call(self, *given)
+
+    EagerStep.__call__ = noted  # type: ignore[method-assign]
+    how: dict[str, Any] = {
+        "epochs": 1,
+        "acceleration": "off",
+        "precision": "fp32",
+        "threads": 1,
+        "fsdp": fsdp,
+        "lr": 1e-4,
+    }
+    cb.fit(model, data, batch_size=64, quiet=True, pictures=False, **how)
+    found = {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "megabytes": held[-1] / 2**20,
+        "seconds": statistics.median(np.diff(began)[2:].tolist()),
+    }
+    (out / f"{os.environ['RANK']}.json").write_text(json.dumps(found))
+
+
 def messages(network: str, out: Path) -> None:
     """Write the seconds of a message as large as the gradients, and of a small one, with nothing between them."""
     world = join_world("cpu")
@@ -67,5 +110,7 @@ if __name__ == "__main__":
     what, chosen, place = sys.argv[1], sys.argv[2], Path(sys.argv[-1])
     if what == "train":
         train(chosen, int(sys.argv[3]), place)
+    elif what == "cut":
+        cut(int(chosen), sys.argv[3] == "on", place)
     else:
         messages(chosen, place)

@@ -21,7 +21,7 @@ from torch import nn
 
 import calibrae as cb
 from calibrae.data import DataOptions
-from calibrae.training import EagerStep, _world
+from calibrae.training import EagerStep, _sharded, _world
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 3, 203)
@@ -64,6 +64,9 @@ KINDS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
         {"condition": LABELS, "micro_batches": 3},
     ),
     "own": (own, IMAGES, {"grad_clip_norm": 0.01}),
+    "cut": (lambda: build(sigma="learned"), IMAGES, {"fsdp": True, "grad_clip_norm": 0.01}),
+    "cut, pieces": (lambda: build(network="conv"), IMAGES, {"fsdp": True, "micro_batches": 3}),
+    "cut, own": (own, IMAGES, {"fsdp": True}),
     "stream": (lambda: build(data_shape=(5,)), "shards", {"options": DataOptions(stream=True)}),
 }
 
@@ -99,6 +102,15 @@ def evaluated_by_the_first(run: cb.Run) -> tuple[float, bool, int]:
     return alone or 0.0, shared, cb.evaluate(run, IMAGES[: 50 + 10 * rank]).n
 
 
+def share_of_a_process() -> float:
+    """Share of the weights of a model's networks, whose parts are cut one by one, that this process holds."""
+    model = build()
+    networks = nn.ModuleList([model.encoder, model.decoder])
+    copy = _sharded.cut(model)
+    own = sum(_sharded.own_piece(p).numel() for part in (copy.encoder, copy.decoder) for p in part.parameters())
+    return own / sum(p.numel() for p in networks.parameters())
+
+
 def main() -> None:
     """Train what was asked for; the first process writes the histories and evaluations."""
     out, kinds = Path(sys.argv[1]), sys.argv[2:]
@@ -111,6 +123,7 @@ def main() -> None:
         kinds = ["optimal"]
     for kind in kinds or KINDS:
         make, data, settings = KINDS[kind]
+        _sharded.LARGE = 1 if kind == "cut" else 1 << 20  # so that every part of these networks is cut on its own
         data = str(out.parent / data) if isinstance(data, str) else data
         given = {
             "epochs": 2,
@@ -132,6 +145,8 @@ def main() -> None:
             "scores": cb.score(run, importance_samples=3).nll.tolist(),
             "codes": run.encode(split="train").tolist(),
         }
+        if kind == "cut" and out.name != "1":
+            found[kind]["share"] = share_of_a_process()
         if kind == "optimal" and out.name != "1":
             found[kind]["first alone"] = evaluated_by_the_first(run)
     if os.environ.get("RANK", "0") == "0":

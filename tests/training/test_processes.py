@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import calibrae as cb
+from calibrae.errors import ArgumentError
 from calibrae.runs import RunFolder, load_tree
 
 PROGRAM = Path(__file__).with_name("processes.py")
@@ -53,7 +54,20 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Any]:
 
 @pytest.mark.parametrize("processes", [2, 3])
 @pytest.mark.parametrize(
-    "kind", ["optimal", "element", "laplace, learned", "conv", "table, iwae", "condition, pieces", "own", "stream"]
+    "kind",
+    [
+        "optimal",
+        "element",
+        "laplace, learned",
+        "conv",
+        "table, iwae",
+        "condition, pieces",
+        "own",
+        "cut",
+        "cut, pieces",
+        "cut, own",
+        "stream",
+    ],
 )
 def test_the_numbers_are_those_of_one_process(found, kind, processes) -> None:
     one, many = found[1][kind], found[processes][kind]
@@ -78,6 +92,30 @@ def test_a_call_that_the_others_do_not_make_does_not_wait_for_them_forever(found
     assert alone == pytest.approx(found[processes]["optimal"]["elbo"], rel=1e-6)
     assert shared_again
     assert own_examples == 50  # each process evaluated other data: nothing was put together
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_a_process_holds_its_piece_of_cut_networks_alone(found, processes) -> None:
+    assert found[processes]["cut"]["share"] == pytest.approx(1 / processes, abs=0.03)
+
+
+def test_a_cut_run_goes_on_in_one_piece(tmp_path: Path) -> None:
+    """What two processes with a piece each have saved is whole: one process goes on with it, to the same numbers but for rounding."""
+    sys.path.insert(0, str(PROGRAM.parent))
+    from processes import IMAGES, build
+
+    done = launch(2, str(tmp_path / "two"), "cut")
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "two" / "cut"
+    expected = RunFolder(folder).read_history()
+    max((folder / "checkpoints").glob("step-*")).unlink()
+    run = cb.fit(build(sigma="learned"), IMAGES, folder, resume=True, fsdp=False, quiet=True, pictures=False)
+    assert run.history[-1]["validation_loss"] == pytest.approx(expected[-1]["validation_loss"], rel=1e-5)
+
+
+def test_what_cut_networks_cannot_do_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="`ema_decay` must be 0 with fsdp"):
+        cb.TrainSettings(fsdp=True, ema_decay=0.9)
 
 
 def test_a_worker_that_dies_is_started_again_and_the_run_goes_on(tmp_path: Path) -> None:

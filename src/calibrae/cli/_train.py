@@ -100,6 +100,12 @@ def train(
         str, typer.Option(help="Save within an epoch after so many steps (1000) or so much time (90s, 5min, 1h).")
     ] = "5min",
     keep: Annotated[int, typer.Option(help="States that are kept to go on from.")] = 2,
+    fsdp: Annotated[
+        bool,
+        typer.Option(
+            "--fsdp", help="Cut the networks into a piece for each process, where they are too large for one card."
+        ),
+    ] = False,
     max_minutes: Annotated[
         float | None,
         typer.Option(

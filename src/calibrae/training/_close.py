@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def close_epoch(trainer: Trainer, tracker: Tracker) -> None:
     """Validate, select by the objective that was asked for, save and report."""
     state = trainer.state
-    trainer.complete_average()
+    trainer.complete_kept()
     try:
         summary = trainer.validate()
     except NonFiniteError as error:

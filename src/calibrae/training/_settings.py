@@ -22,6 +22,7 @@ FREE_ON_RESUME = frozenset(
         "save_every",
         "keep",
         "max_minutes",
+        "fsdp",
     }
 )
 
@@ -54,6 +55,8 @@ class TrainSettings:
             the whole process while the run trains.
         save_every: how often the state is saved within an epoch, in steps (`1000`) or in time (`"5min"`).
         keep: states that are kept; the newest whole one is what a run goes on from.
+        fsdp: cut the networks, their gradients and moments into a piece for each process, for networks too large for one card;
+            without effect on one process.
         max_minutes: minutes of this part of the run, after which it saves and stops; `None` for no limit.
         retain_memory: hold on to freed memory between steps, which is faster on Linux. It is a setting of the whole process while
             the run trains.
@@ -80,6 +83,7 @@ class TrainSettings:
     save_every: str | int = "5min"
     keep: int = 2
     max_minutes: float | None = None
+    fsdp: bool = False
 
     def __post_init__(self) -> None:
         require_types(self)
@@ -92,6 +96,9 @@ class TrainSettings:
             self._require(name, "0 or more", (getattr(self, name) or 0) >= 0)
         for name in ("lr_warmup", "ema_decay"):
             self._require(name, "in [0, 1)", 0 <= getattr(self, name) < 1)
+        self._require(
+            "ema_decay", "0 with fsdp: an average is kept of whole weights", not (self.fsdp and self.ema_decay)
+        )
         self._require("lr", "a positive number", math.isfinite(self.lr) and self.lr > 0)
         self._require("micro_batches", f"at most batch_size = {self.batch_size}", self.micro_batches <= self.batch_size)
         self._require("precision", "auto, fp32 or bf16", self.precision in ("auto", "fp32", "bf16"))

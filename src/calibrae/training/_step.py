@@ -13,9 +13,10 @@ from torch import Tensor
 from .._types import Batch, World
 from ..errors import NonFiniteError
 from ..models import optimal_scale_of
-from ._gradients import share_gradients
+from ._gradients import gradient_norm, share_gradients
 from ._loss import Piece, PieceLoss, unchanged
 from ._not_finite import not_finite
+from ._sharded import own_piece
 
 Autocast = Callable[[], AbstractContextManager[object]]
 LossOfPiece = Callable[..., tuple[Tensor, dict[str, Tensor]]]
@@ -135,11 +136,11 @@ class EagerStep:
         if self.max_norm == 0:
             return
         gradients = [p.grad for p in self._clipped if p.grad is not None]
-        norm = float(torch.nn.utils.get_total_norm(gradients, foreach=True))
+        norm = gradient_norm(gradients, self.world)
         if not math.isfinite(norm):
             raise NonFiniteError("the gradient is not finite, though the loss is")
         if norm > self.max_norm:
-            torch._foreach_mul_(gradients, self.max_norm / (norm + 1e-6))
+            torch._foreach_mul_([own_piece(gradient) for gradient in gradients], self.max_norm / (norm + 1e-6))
 
     def not_finite(self, piece: Piece, sums: dict[str, float]) -> NonFiniteError:
         """Build the error for sums that are not finite; see `not_finite`."""

@@ -28,16 +28,16 @@ from ..acceleration import (
     usual_layout_afterwards,
 )
 from ..data import Data
-from ..errors import RunError
 from ..models import VAE, ELBOSummary, optimal_scale_of
 from ..objectives import Objective
 from ..runs import RunFolder
 from ._average import Averaged
 from ._budget import Budget
 from ._checkpoint import Keeper, Kept, Stored, TrainState
-from ._choices import Choices, changes, choose, choose_again, surroundings
+from ._choices import Choices, choose, choose_again, surroundings
 from ._finish import finish
 from ._fitting import fitting
+from ._going_on import newest_state, restore
 from ._halt import Halt, agreed
 from ._hardware import one_process_fabric, quiet_fabric
 from ._interrupt import OUT_OF_TIME, Interrupt, Stopped, interruptible
@@ -49,7 +49,8 @@ from ._pieces import TRAIN_STREAM, Pieces
 from ._progress import AbstractReporter
 from ._random import own_randomness, random_states, set_random_states
 from ._saving import SaveClock
-from ._settings import FREE_ON_RESUME, TrainSettings
+from ._settings import TrainSettings
+from ._sharded import cut, load_weights, whole
 from ._shown import show_data
 from ._step import EagerStep, Step
 from ._tracker import Tracker
@@ -87,7 +88,7 @@ class Trainer:
         world: World = ALONE,
     ) -> None:
         self.world = world
-        self.model = model
+        self.model = self.trained = model  # what steps train may be a copy that is cut over processes
         self.data = data
         self.reporter = reporter
         self.objective = objective
@@ -127,7 +128,7 @@ class Trainer:
 
     def take_best(self) -> None:
         """Go on from the weights of the best epoch."""
-        self.model.load_state_dict(self.best.weights)
+        load_weights(self.trained, self.best.weights)
 
     @property
     def eval_batch(self) -> int:
@@ -154,7 +155,7 @@ class Trainer:
             return self._run(resume=resume)
 
     def _run(self, *, resume: bool) -> list[dict[str, float]]:
-        found: Stored | None = self.world.from_first(self._stored) if resume else None
+        found: Stored | None = self.world.from_first(partial(newest_state, self)) if resume else None
         if self.world.size > 1:
             self.model.load_state_dict(self.world.from_first(self.model.state_dict))
         self._show_data()
@@ -165,7 +166,7 @@ class Trainer:
         if found is None:
             self.save()
         else:
-            self._restore(found)
+            restore(self, found)
         self.reporter.start(self.round_end, self.state.step)
         tracker = Tracker(self.keeper.folder.path / "tensorboard" if self.world.is_first else None, self.state.step)
         try:
@@ -231,11 +232,14 @@ class Trainer:
         scale = optimal_scale_of(self.model)
         if scale is not None:
             scale.release()
+        if settings.fsdp and self.world.size > 1:
+            self.trained = cut(self.model.to(self.device))
         loss, eager = self._eager()
         self.pieces = replace(self.pieces, pinned=self.device.type == "cuda")
         self.step, is_channels_last, how = eager, False, "plain steps (as asked)"
         if self.world.size > 1:
-            how = f"plain steps, whose gradients are summed over {self.world.size} processes"
+            cuts = ", over which the networks are cut" if self.trained is not self.model else ""
+            how = f"plain steps, whose gradients are summed over {self.world.size} processes{cuts}"
         elif fast:
             first = [piece.to(self.device) for piece in self.pieces.first()]
             self.step = self._fast = step = AcceleratedStep(eager, self.device)
@@ -254,10 +258,13 @@ class Trainer:
     def _eager(self) -> tuple[PieceLoss, EagerStep]:
         """The plain step, in Fabric's precision and on its device."""
         settings = self.settings
-        self.optimisers = build_optimisers(self.model, settings, self.budget.first)
-        loss = PieceLoss(self.model, self.objective, self.data.preparation)
+        self.optimisers = build_optimisers(self.trained, settings, self.budget.first)
+        loss = PieceLoss(self.trained, self.objective, self.data.preparation)
         # one process: Fabric places and precision-wraps; called through its wrapper, a small network's step would take 5 % longer
-        _, *wrapped = self.fabric.setup(loss, *self.optimisers)
+        if self.trained is self.model:
+            _, *wrapped = self.fabric.setup(loss, *self.optimisers)
+        else:
+            wrapped = self.optimisers
         # out of Fabric's wrappers, which on one device, in float32 or bf16, only pass the step on
         self.optimisers = [getattr(optimiser, "optimizer", optimiser) for optimiser in wrapped]
         return loss, EagerStep(
@@ -288,8 +295,10 @@ class Trainer:
         else:
             yield from prefetch(pieces, self.generator)
 
-    def complete_average(self) -> None:
-        """Give the averaged model what has no average: what own modules keep beside tensors, as it is now."""
+    def complete_kept(self) -> None:
+        """Give the model that is validated what steps do not: whole weights of cut networks; beside an average, what has none."""
+        if self.trained is not self.model:
+            self.model.load_state_dict(whole(self.trained.state_dict()))
         if self.average is None:
             return
         for source, target in zip(self.model.modules(), self.kept.modules(), strict=True):
@@ -326,7 +335,7 @@ class Trainer:
 
     def means(self, sums: dict[str, float]) -> dict[str, float]:
         """Means per example of a step's sums; see `means_of`."""
-        return means_of(sums, self.model.likelihood.scale)
+        return means_of(sums, self.trained.likelihood.scale)
 
     def row(self, summary: ELBOSummary) -> dict[str, float]:
         """Row of the history for the epoch that has just been validated."""
@@ -349,8 +358,8 @@ class Trainer:
             return
         began, everyone = monotonic(), gathered(random_states(self.device), self.world)
         parts: dict[str, Any] = {
-            "model": self.model.state_dict(),
-            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "model": whole(self.trained.state_dict()),
+            "optimisers": [whole(optimiser.state_dict()) for optimiser in self.optimisers],
             "generator": self.generator.get_state(),
             "random": everyone,
             "settings": asdict(self.settings),
@@ -360,41 +369,9 @@ class Trainer:
         if self.average is not None:
             parts["average"] = self.average.state_dict()
         self.world.from_first(partial(self.keeper.save, self.state, parts, self.best))
-        self._saved_step = (self.state.step, self.state.epoch)
+        self.is_saved_at(self.state)
         self.clock.saved(self.state.step, monotonic() - began)
 
-    def _stored(self) -> Stored:
-        """The newest whole state, of a run with these settings."""
-        stored, damaged = self.keeper.load()
-        for error in damaged:
-            self.reporter.say(f"note: {error} Going on from the state before it.")
-        then, now = stored.settings, asdict(self.settings)
-        changed = [f"{k} was {then[k]}, now {now[k]}" for k in now if k not in FREE_ON_RESUME and then.get(k) != now[k]]
-        if changed:
-            raise RunError(
-                f"a resumed run keeps its settings; got {'; '.join(changed)}. Drop those options, or train anew."
-            )
-        return stored
-
-    def _restore(self, stored: Stored) -> None:
-        parts = stored.parts
-        self.model.load_state_dict(parts["model"])
-        for optimiser, values in zip(self.optimisers, parts["optimisers"], strict=True):
-            optimiser.load_state_dict(values)
-        for group in self.optimisers[0].param_groups:
-            group["peak_lr"] = self.settings.lr
-        self.generator.set_state(parts["generator"].cpu())
-        if self.average is not None:
-            self.average.load_state_dict(parts["average"])
-        if len(parts["random"]) == self.world.size:
-            set_random_states(parts["random"][self.world.rank], self.device)
-        self.state, self.best = stored.state, stored.best
-        self._saved_step = (self.state.step, self.state.epoch)
-        self.reporter.say(f"going on after epoch {self.state.epoch}, step {self.state.step}")
-        changed = changes(parts["surroundings"], surroundings(self.device, self.world.size))
-        if changed:
-            self.reporter.say(
-                f"note: {changed}: from here on the numbers are those of an unbroken run but for rounding"
-            )
-        if self.state.history and self.world.is_first:
-            self.keeper.folder.commit({"history.csv": self.keeper.folder.history_writer(self.state.history)})
+    def is_saved_at(self, state: TrainState) -> None:
+        """Take note that this state is on the disk."""
+        self._saved_step = (state.step, state.epoch)

@@ -77,6 +77,7 @@ def fit(
     save_every: str | int | None = None,
     keep: int | None = None,
     max_minutes: float | None = None,
+    fsdp: bool | None = None,
     stop_after: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -121,6 +122,7 @@ def fit(
         retain_memory: hold on to freed memory between steps; a setting of the whole process.
         save_every: how often the state is saved within an epoch, in steps (`1000`) or in time (`"5min"`).
         keep: states that are kept.
+        fsdp: cut the networks into a piece for each process (FSDP), where they are too large for one card.
         max_minutes: minutes after which to save and stop for now; the run can be resumed.
         stop_after: epochs after which to stop for now; the run can be resumed.
         resume: go on from the last checkpoint in `out`.
