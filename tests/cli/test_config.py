@@ -342,7 +342,7 @@ def test_settings_reach_the_trainer(tmp_path):
         "epochs": 1, "batch_size": 8, "micro_batches": 2, "lr": 0.02, "weight_decay": 0.3, "lr_warmup": 0.1, "grad_clip_norm": 0.5,
         "ema_decay": 0.1, "patience": 4, "seed": 9, "precision": "fp32", "compile": "off", "acceleration": "off", "device": "cpu",
         "eval_batch_size": 6, "threads": 1, "retain_memory": False, "horizontal_flip": False,
-        "save_every": 30, "keep": 3, "max_minutes": 100.0,
+        "save_every": 30, "keep": 3, "max_minutes": 100.0, "fsdp": False,
     }  # fmt: skip
     assert set(chosen) == {field.name for field in fields(TrainSettings)}
     run = cb.fit(_like(()), X, tmp_path / "r", quiet=True, pictures=False, **chosen)
