@@ -44,9 +44,11 @@ lint: $(STAMP)  ## format, style, strict types, architecture
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
+# each worker has one thread, and so has what it starts
+test quick: export OMP_NUM_THREADS = 1
 test: lint  ## all checks and all tests, the slow ones too
-	$(BIN)/python -m pytest -n $(TEST_WORKERS) $(SHAPES)
-	$(BIN)/python -m pytest -n $(TEST_WORKERS) --durations=8 $(IGNORED)
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal $(SHAPES)
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal --durations=8 $(IGNORED)
 
 oldest:  ## all tests with the oldest version of each package (torch 2.6: gigabytes are downloaded)
 	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
@@ -59,8 +61,8 @@ newest:  ## all tests with the newest version of each package and of Python: mak
 	.venv-newest/bin/python -m pytest -n $(TEST_WORKERS)
 
 quick: $(STAMP)  ## the fast tests alone
-	$(BIN)/python -m pytest -n $(TEST_WORKERS) -m "not slow" $(SHAPES)
-	$(BIN)/python -m pytest -n $(TEST_WORKERS) -m "not slow" $(IGNORED)
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal -m "not slow" $(SHAPES)
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal -m "not slow" $(IGNORED)
 
 docs: $(DOCS_STAMP)  ## build the site, strictly
 	$(BIN)/mkdocs build --strict
