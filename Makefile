@@ -19,7 +19,7 @@ SHAPED = tests/functional tests/likelihoods tests/latents
 SHAPES = $(SHAPED) --jaxtyping-packages=calibrae.functional,calibrae.likelihoods,calibrae.latents,beartype.beartype
 IGNORED = $(SHAPED:%=--ignore=%)
 
-.PHONY: help train test quick oldest newest lint docs bench bench-data bench-full bench-tables clean
+.PHONY: help train test quick oldest newest sdist lint docs bench bench-data bench-full bench-tables clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -63,6 +63,17 @@ newest:  ## all tests with the newest version of each package and of Python: mak
 quick: $(STAMP)  ## the fast tests alone
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal -m "not slow" $(SHAPES)
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal -m "not slow" $(IGNORED)
+
+sdist: $(STAMP)  ## build the source distribution; install, try and test what is in it in an environment of its own
+	rm -rf build/sdist && mkdir -p build/sdist/own
+	$(BIN)/python -m pip install --quiet build
+	$(BIN)/python -m build --sdist --outdir build/sdist . > build/sdist/log
+	tar -xzf build/sdist/calibrae-*.tar.gz -C build/sdist/own --strip-components 1
+	$(PYTHON) -m venv build/sdist/venv
+	build/sdist/venv/bin/python -m pip install --quiet --constraint constraints.txt 'build/sdist/own[all]' pytest pytest-xdist hypothesis sympy jaxtyping beartype
+	cd build/sdist && venv/bin/calibrae self-test
+	cd build/sdist && venv/bin/calibrae train digits --out run --latent-dim 10 --epochs 2 && venv/bin/calibrae evaluate run
+	cd build/sdist/own && ../venv/bin/python -m pytest -q -n $(TEST_WORKERS) $(SHAPED) tests/objectives tests/models
 
 docs: $(DOCS_STAMP)  ## build the site, strictly
 	$(BIN)/mkdocs build --strict
