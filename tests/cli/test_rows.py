@@ -14,6 +14,7 @@ import calibrae as cb
 from calibrae.cli._main import main
 from calibrae.data import DataOptions, load_data
 from calibrae.errors import ArgumentError, DataError
+from calibrae.workflows import save_imputed
 
 COUNT = 240
 MARKS = itertools.cycle(["", "?", "NA", "null", " "])
@@ -235,3 +236,46 @@ def test_an_infinite_score_shows_its_cell(place, tmp_path, capsys):
         _, out, _ = call(capsys, "score", place / "run", write(tmp_path / "new.csv", rows), "--out", tmp_path / "s.png")
     assert "inf  2" in out
     assert (tmp_path / "s.png").stat().st_size > 10_000
+
+
+def test_numbers_that_a_narrow_type_cannot_hold_are_not_wrapped(tmp_path):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"w": rng.integers(100, 300, 300), "kind": rng.choice(["a", "b"], 300)})
+    data = load_data(frame, DataOptions(missing=("-1",)))
+    run = cb.fit(cb.build(spec=data.spec, latent_dim=1), data, tmp_path / "run", epochs=1, quiet=True, pictures=False)
+    for kind in ("int8", "Int8", "int64", "UInt8"):
+        cells = [100, 110, None, 120, None] if kind.startswith(("I", "U")) else [100, 110, -1, 120, -1]
+        filled = run.impute(pd.DataFrame({"w": pd.array(cells, dtype=kind), "kind": list("ababa")}), samples=10)["w"]
+        assert filled[[0, 1, 3]].tolist() == [100, 110, 120], kind
+        assert filled[[2, 4]].between(100, 300).all(), kind
+
+
+def test_labels_that_mean_nothing_are_missing_beside_leading_zeros(tmp_path):
+    rows = [[f"{i / 7:.3f}", "NA" if i in (3, 40) else f"0{i % 3}", "ab"[i % 2]] for i in range(90)]
+    with pytest.raises(DataError, match="must have no missing values; 2 of 90 are"):
+        load_data(write(tmp_path / "c.csv", rows, ["x", "c", "kind"], ","), DataOptions(condition="c"))
+
+
+def test_a_file_without_names_gets_none(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = [[f"{rng.normal():.2f}", rng.choice(["red", "blue"]), f"{rng.normal():.1e}"] for _ in range(120)]
+    for i in (4, 50, 90):
+        rows[i][0] = rows[i + 1][2] = "?"
+    with (tmp_path / "n.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows(rows)
+    data = load_data(tmp_path / "n.csv")
+    run = cb.fit(cb.build(spec=data.spec, latent_dim=1), data, tmp_path / "run", epochs=1, quiet=True, pictures=False)
+    save_imputed(cb.impute(run, tmp_path / "n.csv", samples=10), tmp_path / "filled.csv")
+    with (tmp_path / "filled.csv").open(newline="") as stream:
+        filled = list(csv.reader(stream))
+    assert len(filled) == 120
+    assert filled[0] == rows[0]
+    assert all(re.fullmatch(r"-?\d+\.\d\d", filled[i][0]) for i in (4, 50, 90))
+    assert not any(re.fullmatch(r"-?\d+\.\d{5}", filled[i][2]) for i in (5, 51, 91))  # digits that nobody wrote
+    assert cb.impute(run, tmp_path / "filled.csv", samples=2).filled == 0
+
+
+def test_a_column_called_draw_is_not_written_twice(place, tmp_path):
+    path = write(tmp_path / "new.csv", [[*row, "1"] for row in messy(12)], [*HEAD, "draw"])
+    with pytest.raises(ArgumentError, match="a column `draw`, which the table has too"):
+        cb.impute(cb.open_run(place / "run"), path, draws=2, samples=2)

@@ -67,6 +67,7 @@ KINDS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "cut": (lambda: build(sigma="learned"), IMAGES, {"fsdp": True, "grad_clip_norm": 0.01}),
     "cut, pieces": (lambda: build(network="conv"), IMAGES, {"fsdp": True, "micro_batches": 3}),
     "cut, own": (own, IMAGES, {"fsdp": True}),
+    "cut, mixture": (lambda: build(prior="mixture"), IMAGES, {"fsdp": True}),
     "stream": (lambda: build(data_shape=(5,)), "shards", {"options": DataOptions(stream=True)}),
 }
 
@@ -118,6 +119,9 @@ def main() -> None:
     if kinds == ["shards"]:
         write_shards(out.parent / "shards")
         return
+    longer = {"epochs": 4, "resume": True} if kinds == ["longer"] else {}
+    if kinds == ["longer"]:
+        kinds = ["cut, mixture"]
     if kinds == ["dying"]:
         dying(at=13)
         kinds = ["optimal"]
@@ -133,7 +137,7 @@ def main() -> None:
             "save_every": 3,
             "pictures": False,
         }
-        run = cb.fit(make(), data, out / kind, quiet=True, **given | settings)
+        run = cb.fit(make(), data, out / kind, quiet=True, **given | settings | longer)
         record = cb.evaluate(run, importance_samples=4)
         found[kind] = {
             "history": run.history,

@@ -136,3 +136,15 @@ def test_a_notebook_has_a_bar_of_its_own_that_is_gone_at_the_end(tmp_path):
     assert "<progress" not in table.data["text/html"]
     epochs = [line.split()[0] for line in table.data["text/plain"].splitlines() if line.strip()[:1].isdigit()]
     assert epochs == ["1", "2", "3"]
+
+
+@pytest.mark.usefixtures("shown_at_once")
+def test_without_what_draws_it_or_a_place_to_draw_work_goes_on(monkeypatch):
+    monkeypatch.setattr(_bars, "find_spec", lambda name: None)  # noqa: ARG005 (as without rich)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with progress_bar():
+        seen("reading", 1, 2)
+    assert sys.stderr.getvalue() == ""
+    monkeypatch.setattr(sys, "stderr", None)  # a program with windows
+    with progress_bar():
+        seen("reading", 1, 2)

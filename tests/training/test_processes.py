@@ -66,6 +66,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Any]:
         "cut",
         "cut, pieces",
         "cut, own",
+        "cut, mixture",
         "stream",
     ],
 )
@@ -99,18 +100,23 @@ def test_a_process_holds_its_piece_of_cut_networks_alone(found, processes) -> No
     assert found[processes]["cut"]["share"] == pytest.approx(1 / processes, abs=0.03)
 
 
-def test_a_cut_run_goes_on_in_one_piece(tmp_path: Path) -> None:
-    """What two processes with a piece each have saved is whole: one process goes on with it, to the same numbers but for rounding."""
+def test_a_cut_run_goes_on_in_one_piece_and_in_pieces_again(tmp_path: Path) -> None:
+    """What processes with a piece each have saved is whole: one goes on with it, and two with what that has saved."""
     sys.path.insert(0, str(PROGRAM.parent))
     from processes import IMAGES, build
 
-    done = launch(2, str(tmp_path / "two"), "cut")
+    done = launch(2, str(tmp_path / "two"), "cut, mixture")
     assert done.returncode == 0, done.stderr
-    folder = tmp_path / "two" / "cut"
+    folder = tmp_path / "two" / "cut, mixture"
     expected = RunFolder(folder).read_history()
     max((folder / "checkpoints").glob("step-*")).unlink()
-    run = cb.fit(build(sigma="learned"), IMAGES, folder, resume=True, fsdp=False, quiet=True, pictures=False)
-    assert run.history[-1]["validation_loss"] == pytest.approx(expected[-1]["validation_loss"], rel=1e-5)
+    run = cb.fit(build(prior="mixture"), IMAGES, folder, resume=True, fsdp=False, quiet=True, pictures=False)
+    assert run.history[1]["validation_loss"] == pytest.approx(expected[1]["validation_loss"], rel=1e-5)
+    again = launch(2, str(tmp_path / "two"), "longer")
+    assert again.returncode == 0, again.stderr
+    found = json.loads((tmp_path / "two" / "found.json").read_text())["cut, mixture"]["history"]
+    assert len(found) == 4
+    assert found[3]["validation_loss"] < found[0]["validation_loss"]
 
 
 def test_what_cut_networks_cannot_do_is_refused() -> None:

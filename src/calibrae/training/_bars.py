@@ -9,6 +9,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, final
 
 from .._launched import is_first
@@ -129,12 +130,14 @@ def is_notebook() -> bool:
 
 
 def open_bar() -> AbstractBar | None:
-    """A bar for whoever sits before this process: none in a log file, in another thread than the main one, or in a helper process."""
+    """A bar for whoever sits before this process: none in a log file, a thread, another process than the first, or without rich."""
     if threading.current_thread() is not threading.main_thread() or not is_first():
         return None
     if is_notebook():
         return NotebookBar()
-    return TerminalBar() if sys.stderr.isatty() else None
+    if sys.stderr is None or not sys.stderr.isatty():  # a program with windows has no standard error
+        return None
+    return TerminalBar() if find_spec("rich") is not None else None
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from ..errors import ArgumentError
 from ..likelihoods import Scale
 from ..models import VAE
 from ._settings import TrainSettings
+from ._sharded import is_cut
 
 SCALE_RATE = 0.2
 ENTRY_RATE, ENTRY_STEPS = (
@@ -132,9 +133,10 @@ def build_optimisers(model: VAE, settings: TrainSettings, total_steps: int = 100
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay(model, settings)},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    optimisers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW([group for group in groups if group["params"]], lr=settings.lr, betas=BETAS, fused=True)
-    ]
+    given = [group for group in groups if group["params"]]
+    # one kernel cannot update cut weights beside whole ones: one after the other then
+    how: dict[str, Any] = {"foreach": False} if any(map(is_cut, parameters)) else {"fused": True}
+    optimisers: list[torch.optim.Optimizer] = [torch.optim.AdamW(given, lr=settings.lr, betas=BETAS, **how)]
     if scale is not None and own is not None and own.requires_grad:
         optimisers.append(ScaleDescent(scale, 1.0 / own.numel(), scale_rate(own.numel(), total_steps)))
     return optimisers

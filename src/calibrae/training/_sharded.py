@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..errors import ArgumentError
 from ..models import VAE
 
+KERNELS = ("fused", "foreach")  # how an optimiser of torch computes, whatever the one did whose state it takes over
 LARGE = 1 << 20  # weights of a module that is gathered on its own, and not with the rest of its network
 
 
@@ -85,7 +86,9 @@ def load_optimiser(optimiser: torch.optim.Optimizer, state: Mapping[str, Any]) -
     moments = {
         i: {name: _cut_like(trained[int(i)], value) for name, value in of.items()} for i, of in state["state"].items()
     }
-    optimiser.load_state_dict({**state, "state": moments})
+    own = [{name: group[name] for name in KERNELS} for group in optimiser.param_groups]
+    groups = [group | kernel for group, kernel in zip(state["param_groups"], own, strict=True)]
+    optimiser.load_state_dict({"state": moments, "param_groups": groups})
 
 
 def _cut_like(like: object, value: Any) -> Any:

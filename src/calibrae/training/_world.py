@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 PATIENCE = 60.0  # seconds for which a process waits for others to come to a call
+LEAVE = 0.1  # seconds that its threads have for that
 TOGETHER, APART = "together", "apart"
 _MEETINGS = itertools.count()
 RESTARTS = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
@@ -140,7 +141,13 @@ def _connect(environment: ClusterEnvironment, device: str) -> None:
 
 
 def _disconnect() -> None:
+    """Take leave of the other processes, while Python still runs.
+
+    A thread of gloo lets go of the tensors of the last message once it gets Python's lock. If it gets that only while the interpreter is
+    being taken down, it ends the process with SIGABRT.
+    """
     if dist.is_initialized():
+        time.sleep(LEAVE)
         dist.destroy_process_group()
 
 

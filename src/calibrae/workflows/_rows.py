@@ -195,6 +195,7 @@ class Imputation:
         notes: sentences on each assumption.
         text: rows of a text file as it had them, letter by letter, with its filled cells; `None` for other tables.
         separator: what parts the columns of that file.
+        is_named: whether it begins with a line of names.
     """
 
     rows: Any
@@ -203,6 +204,7 @@ class Imputation:
     notes: tuple[str, ...]
     text: Any = None
     separator: str = ","
+    is_named: bool = True
 
 
 @progress_bar()
@@ -239,9 +241,13 @@ def impute(
         .slice(0, len(found.view(split if data is None else "all")))
         .double()
     )
+    came = _own(schema, stored.numpy()) if data is None else table_as_came(schema, data)
+    if draws and "draw" in came.table.column_names:
+        raise ArgumentError(
+            "the rows of several draws are numbered in a column `draw`, which the table has too. Rename or remove that one."
+        )
     filled, effective = _filled(run, found, split if data is None else "all", draws, samples, seed)
     estimates = [in_table_units(schema, one) for one in filled]
-    came = _own(schema, stored.numpy()) if data is None else table_as_came(schema, data)
     rows, holes = _written(schema, came, estimates, draws, fill), came.holes
     text = None if came.text is None else _written(schema, came, estimates, draws, fill_text)
     empty = came.left_empty() if data is not None else []
@@ -272,7 +278,7 @@ def impute(
             f"{weak:.1%} of the rows rest on fewer than {FEW_EFFECTIVE:.0f} effective latents of {samples}: more --samples help"
         )
     frame = as_frame(rows, data if is_frame(data) else None)
-    return Imputation(frame, effective, int(holes.sum()), tuple(notes), text, came.separator)
+    return Imputation(frame, effective, int(holes.sum()), tuple(notes), text, came.separator, came.is_named)
 
 
 def _own(schema: Schema, stored: np.ndarray) -> CameTable:
@@ -342,7 +348,7 @@ def save_imputed(found: Imputation, path: str | Path) -> Path:
     """
     if found.text is None or Path(path).suffix.lower() != ".csv":
         return save_rows(found.rows, path)
-    return save_rows(found.text, path, separator=found.separator)
+    return save_rows(found.text, path, separator=found.separator, names=found.is_named)
 
 
 def save_rows_of(schema: Schema, stored: np.ndarray, path: Path, examples: Sequence[str] = ()) -> Path:
@@ -353,13 +359,14 @@ def save_rows_of(schema: Schema, stored: np.ndarray, path: Path, examples: Seque
     return save_rows(table.add_column(0, "example", pa.array(list(examples))) if examples else table, path)
 
 
-def save_rows(rows: Any, path: str | Path, *, separator: str = ",") -> Path:
+def save_rows(rows: Any, path: str | Path, *, separator: str = ",", names: bool = True) -> Path:
     """Write rows as `.csv` or `.parquet`, whole or not at all.
 
     Args:
         rows: data frame or Arrow table.
         path: file to write.
         separator: what parts the columns of a `.csv`.
+        names: whether it begins with a line of names.
 
     Raises:
         ArgumentError: for another suffix.
@@ -382,7 +389,8 @@ def save_rows(rows: Any, path: str | Path, *, separator: str = ",") -> Path:
         return place
     stream = io.StringIO()
     writer = csv.writer(stream, delimiter=separator, lineterminator="\n")
-    writer.writerow(table.column_names)
+    if names:
+        writer.writerow(table.column_names)
     writer.writerows(zip(*(column.to_pylist() for column in table.columns), strict=True))  # `None` is an empty cell
     replace_text(place, stream.getvalue())
     return place

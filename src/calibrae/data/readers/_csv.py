@@ -18,7 +18,7 @@ from .._layout import EXACT
 from .._registry import reads_files
 from .._scan import has_missing
 from .._source import Array, Part, Raw, Request, listed
-from ..tables._cells import LEADING_ZERO
+from ..tables._cells import LEADING_ZERO, MISSING
 from ._arrow import (
     grouped,
     index_column,
@@ -81,7 +81,8 @@ def read_csv(files: Sequence[Path], root: Path, request: Request) -> Raw:
         unknown = [c for c in unknown_columns(files[0].name, first.names, request) if c not in left_out]
         left_out += unknown
         if unknown:
-            notes.append(f"columns that the model does not know left out: {listed(unknown)}")
+            named = [name or "the one without a name" for name in unknown]
+            notes.append(f"columns that the model does not know left out: {listed(named)}")
     table = _opened(files[0], first)
     for name, note in _index_of(files[0], first, left_out):
         left_out.append(name)
@@ -149,9 +150,11 @@ def _mixed(
         kinds = {name: pa.string() for name in dialects[file].names}
         reader = _opened(file, dialects[file], kinds)
         try:
-            return reader.read_all()
+            found = reader.read_all()
         except (pa.ArrowException, OSError, ValueError) as error:
             raise _unreadable(file, dialects[file], error) from error
+        last = dialects[file].empty
+        return found if last is None or any(found.column(last).to_pylist()) else found.drop_columns([last])
 
     tables = {
         part: joined_tables({file.name: table_of(file) for file in files}, request) for part, files in groups.items()
@@ -315,7 +318,9 @@ def _labels(file: Path, dialect: Dialect, condition: str) -> Array:
     require_column(file.name, dialect.names, condition)
     text = _opened(file, dialect, {condition: pa.string()}, [condition]).read_all().column(condition)
     if any(LEADING_ZERO.match(word.strip()) and word.strip().isdigit() for word in text.unique().to_pylist()):
-        return labels_of(file.name, text, condition)
+        words = [word.strip() for word in text.to_pylist()]
+        known = pa.array(["" if word.lower() in MISSING else word for word in words])
+        return labels_of(file.name, known, condition)
     column = pa.chunked_array([batch.column(condition) for batch in _batches(file, dialect)])
     values = labels_of(file.name, column, condition)
     if values.dtype.kind == "f" and np.isfinite(values).all() and (values == np.rint(values)).all():

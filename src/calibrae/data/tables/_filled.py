@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, final
@@ -28,6 +29,7 @@ class CameTable:
         text: the same cells as a text file had them, letter by letter; `None` for tables of other kinds.
         separator: what parted the columns of that file.
         decimal: decimal point of its numbers.
+        is_named: whether it began with a line of names.
     """
 
     table: Any
@@ -36,6 +38,7 @@ class CameTable:
     text: Any = None
     separator: str = ","
     decimal: str = "."
+    is_named: bool = True
 
     @property
     def holes(self) -> Array:
@@ -74,7 +77,9 @@ def table_as_came(schema: Schema, rows: Any) -> CameTable:
         columns[i], form = _without_marks(columns[i], field, schema.missing, raw.decimal)
         forms.append(form)
     came = CameTable(pa.table(dict(zip(table.column_names, columns, strict=True))), order, tuple(forms))
-    return replace(came, text=table, separator=raw.separator, decimal=raw.decimal) if raw.separator else came
+    if not raw.separator:
+        return came
+    return replace(came, text=table, separator=raw.separator, decimal=raw.decimal, is_named=raw.is_named)
 
 
 def fill(schema: Schema, came: CameTable, estimates: Array) -> Any:
@@ -130,9 +135,10 @@ def fill_text(schema: Schema, came: CameTable, estimates: Array) -> Any:
 
 
 def _digits(texts: Sequence[str], decimal: str) -> int | None:
-    """Digits behind the point that all numbers of a column are written with; `None` where they differ."""
+    """Digits behind the point that all numbers of a column are written with; `None` where they differ, or have exponents."""
     found = {len(text.strip().partition(decimal)[2]) for text in texts}
-    return found.pop() if len(found) == 1 else None
+    is_plain = all(re.fullmatch(r"[+-]?\d*", text.strip().replace(decimal, "", 1)) for text in texts)
+    return found.pop() if is_plain and len(found) == 1 else None
 
 
 def _text(value: Any, digits: int | None, decimal: str) -> str:
@@ -196,7 +202,8 @@ def _merged(came: Any, holes: Array, values: Sequence[Any]) -> Any:
     try:
         if pt.is_floating(came.type) or pt.is_integer(came.type):
             new = [float(value) if isinstance(value, str) else value for value in new]  # words that are numbers
-        return pc.replace_with_mask(came, pa.array(holes), pa.array(new, came.type))
+        if not pt.is_integer(came.type) or all(value == int(value) for value in new):  # Arrow would cut a fraction off
+            return pc.replace_with_mask(came, pa.array(holes), pa.array(new, came.type))
     except (pa.ArrowException, TypeError, ValueError, OverflowError):  # as a word in a column of codes
         own = [values[i] if hole else cell for i, (hole, cell) in enumerate(zip(holes, came.to_pylist(), strict=True))]
     if any(isinstance(value, str) for value in own):

@@ -153,7 +153,8 @@ def as_frame(table: Any, like: Any = None) -> Any:
     for name, values in frame.items():
         field = table.schema.field(name)
         if "int" in str(field.type) and values.dtype.kind == "f":
-            frame[name] = values.astype(str(field.type).replace("ui", "UI").replace("i", "I"))
+            with suppress(TypeError, ValueError, OverflowError):
+                frame[name] = values.astype(str(field.type).replace("ui", "UI").replace("i", "I"))
     if like is not None and hasattr(like, "index") and len(like) == len(frame):
         frame.index = like.index
     own = getattr(like, "columns", ())
@@ -167,8 +168,13 @@ def _typed_like(frame: Any, like: Any) -> Any:
     """A frame of pandas with the types of another one, where they hold its values."""
     for name, kind in like.dtypes.items():
         if frame[name].dtype != kind:
-            with suppress(TypeError, ValueError):  # as a mean among whole numbers
+            with suppress(
+                TypeError, ValueError, OverflowError
+            ):  # as a word among codes, or a number that the type cannot hold
                 typed = frame[name].astype(kind)
-                if typed.isna().equals(frame[name].isna()):  # no category was lost
+                same = (typed == frame[name]) | (
+                    typed.isna() & frame[name].isna()
+                )  # no number was cut, no category lost
+                if bool(same.fillna(value=False).all()):
                     frame[name] = typed
     return frame
