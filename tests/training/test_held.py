@@ -39,7 +39,7 @@ def test_a_picture_that_cannot_be_drawn_is_a_note(tmp_path, monkeypatch, capsys)
     def fails(*_, **__):
         raise ValueError("Too many bins for data range")
 
-    monkeypatch.setattr("calibrae.workflows._draw.save_grid", fails)
+    monkeypatch.setattr("calibrae.workflows._picture.save_grid", fails)
     run = cb.fit(model(), "digits", tmp_path / "r", **{**PLAIN, "quiet": False})
     said = capsys.readouterr().err
     assert "note: samples.png could not be drawn: Too many bins for data range; again: calibrae sample" in said

@@ -76,14 +76,8 @@ class WalkTab:
         title += (
             "; orange: nearest to the example" if subject.is_table else "; framed: nearest to the example"
         ) * bool(framed)
-        how: dict[str, Any] = {
-            "columns": STEPS,
-            "walks": True,
-            "rows": ranking.labels,
-            "framed": framed,
-            "names": subject.names,
-            "fields": subject.data.source.schema.fields,
-        }
+        fields = subject.data.source.schema.fields
+        how: dict[str, Any] = {"columns": STEPS, "walks": True, "rows": ranking.labels, "framed": framed, "names": subject.names, "fields": fields}  # fmt: skip
         drawn = picture(lambda path: save_picture(x, path, title=title, **how))
         mean, std = (
             part.cpu()

@@ -86,7 +86,7 @@ def load_optimiser(optimiser: torch.optim.Optimizer, state: Mapping[str, Any]) -
     moments = {
         i: {name: _cut_like(trained[int(i)], value) for name, value in of.items()} for i, of in state["state"].items()
     }
-    own = [{name: group[name] for name in KERNELS} for group in optimiser.param_groups]
+    own = [{name: group[name] for name in KERNELS if name in group} for group in optimiser.param_groups]
     groups = [group | kernel for group, kernel in zip(state["param_groups"], own, strict=True)]
     optimiser.load_state_dict({"state": moments, "param_groups": groups})
 

@@ -236,22 +236,19 @@ def impute(
     found = run.data if data is None else run.table(data)
     schema = run.preparation.schema
     assert schema is not None
-    stored = (
-        found.view(split if data is None else "all")
-        .slice(0, len(found.view(split if data is None else "all")))
-        .double()
-    )
+    chosen: AnySplit = split if data is None else "all"
+    view = found.view(chosen)
+    stored = view.slice(0, len(view)).double()
     came = _own(schema, stored.numpy()) if data is None else table_as_came(schema, data)
     if draws and "draw" in came.table.column_names:
         raise ArgumentError(
             "the rows of several draws are numbered in a column `draw`, which the table has too. Rename or remove that one."
         )
-    filled, effective = _filled(run, found, split if data is None else "all", draws, samples, seed)
+    filled, effective = _filled(run, found, chosen, draws, samples, seed)
     estimates = [in_table_units(schema, one) for one in filled]
     rows, holes = _written(schema, came, estimates, draws, fill), came.holes
     text = None if came.text is None else _written(schema, came, estimates, draws, fill_text)
     empty = came.left_empty() if data is not None else []
-    weak = float((effective < FEW_EFFECTIVE).mean())
     out = not_given_back(schema)
     notes = (
         list(found.source.notes)
@@ -267,7 +264,14 @@ def impute(
             f"no training row lacked {listed(unseen)}: the encoder never saw such a row, so these estimates, and more so the spread of draws, "
             "may be too narrow"
         )
-    hopeless = int((effective == 0.0).sum())
+    notes += _about_weights(effective, samples)
+    frame = as_frame(rows, data if is_frame(data) else None)
+    return Imputation(frame, effective, int(holes.sum()), tuple(notes), text, came.separator, came.is_named)
+
+
+def _about_weights(effective: np.ndarray, samples: int) -> list[str]:
+    """Notes on estimates that rest on few latents."""
+    notes, hopeless, weak = [], int((effective == 0.0).sum()), float((effective < FEW_EFFECTIVE).mean())
     if hopeless:
         notes.append(
             f"{hopeless:,} of the rows hold a value that cannot be under the model, such as one below 0 where training had none: their "
@@ -277,8 +281,7 @@ def impute(
         notes.append(
             f"{weak:.1%} of the rows rest on fewer than {FEW_EFFECTIVE:.0f} effective latents of {samples}: more --samples help"
         )
-    frame = as_frame(rows, data if is_frame(data) else None)
-    return Imputation(frame, effective, int(holes.sum()), tuple(notes), text, came.separator, came.is_named)
+    return notes
 
 
 def _own(schema: Schema, stored: np.ndarray) -> CameTable:

@@ -167,7 +167,7 @@ def as_frame(table: Any, like: Any = None) -> Any:
 def _typed_like(frame: Any, like: Any) -> Any:
     """A frame of pandas with the types of another one, where they hold its values."""
     for name, kind in like.dtypes.items():
-        if frame[name].dtype != kind:
+        if frame[name].dtype != kind and str(kind) != "object" and like[name].notna().any():
             with suppress(
                 TypeError, ValueError, OverflowError
             ):  # as a word among codes, or a number that the type cannot hold
