@@ -360,6 +360,7 @@ def test_a_training_survives_reloads_and_the_end_of_the_server(opened, server):
             "fetch",
             "WebSocket",
             "EventSource",
+            "network error",  # of an answer that the end of the server has cut
         )
     )
     train(page, "survivor", 400)
