@@ -22,6 +22,7 @@ MOST_COLUMNS, ACROSS = 24, 5
 MOST_WORDS, LONGEST = 8, 14
 BINS = 40
 MOST_BARS = 120
+WIDE = 10_000  # numbers from which on few fit on an axis
 WIDEST = (0.002, 0.998)  # quantiles of the data between which a histogram is drawn
 
 
@@ -109,6 +110,8 @@ def _numbers(axes: Axes, column: TableColumn) -> None:
     ):
         axes.hist(values, bins=edges, weights=np.full(len(values), 1.0 / max(1, len(values))), **how)  # type: ignore[arg-type]
     axes.set_yticks([])
+    if max(abs(low), abs(high)) >= WIDE:
+        axes.locator_params(axis="x", nbins=3)
     column.mark(axes.xaxis)
 
 
