@@ -46,7 +46,7 @@ lint: $(STAMP)  ## format, style, strict types, architecture
 
 # each worker has one thread, and so has what it starts
 test quick: export OMP_NUM_THREADS = 1
-test: lint  ## all checks and all tests, the slow ones too
+test: lint docs  ## all checks, the site, and all tests, the slow ones too
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal $(SHAPES)
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal --durations=8 $(IGNORED)
 
