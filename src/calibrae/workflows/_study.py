@@ -8,6 +8,7 @@ import os
 import shlex
 import socket
 import warnings
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -159,7 +160,7 @@ class Study:
         self._study = self._opened(storage)
         self._release(take_over=take_over)
         if is_empty and self._is_another(known) and not self._trials(self._state.RUNNING, self._state.COMPLETE):
-            optuna.delete_study(study_name=NAME, storage=storage)
+            optuna.delete_study(study_name=NAME, storage=self._storage)
             self._study = self._opened(storage)
         self._require_same(known)
         if not self.is_search:
@@ -175,6 +176,7 @@ class Study:
 
         with _quiet():
             self._storage = optuna.storages.RDBStorage(storage, heartbeat_interval=self._beat, grace_period=self._grace)
+        weakref.finalize(self, self._storage.engine.dispose)  # or the connections stay open until the process ends
         study = optuna.create_study(storage=self._storage, study_name=NAME, direction="maximize", load_if_exists=True)
         # one that goes on draws others; see `claim` for two machines that begin together
         study.sampler = optuna.samplers.TPESampler(n_startup_trials=STARTS, seed=len(study.trials))
