@@ -7,9 +7,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TypeAlias
 
-Look: TypeAlias = Callable[
-    [str, int, int | None], None
-]  # stage, how much is done, and how much there is, where that is known
+# told a stage, how much of it is done, and how much there is, where that is known
+Look: TypeAlias = Callable[[str, int, int | None], None]
 
 READING = "reading"
 _LOOK: ContextVar[Look | None] = ContextVar("look", default=None)

@@ -154,7 +154,7 @@ class Raw:
         rate: samples a second of sounds.
         is_named: whether columns came with names; else each has that of its place.
         tables: Arrow table of each part as it came, where its columns are mixed.
-        separator: what parts the columns of a text file.
+        separator: character between the columns of a text file.
         decimal: decimal point of its numbers.
     """
 

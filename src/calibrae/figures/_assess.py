@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
 from torch import Tensor
 
 from .. import functional
-from ._style import BLUE, GREY, ORANGE, new_figure, save_figure, tidy
+from ._style import BLUE, GREY, ORANGE, new_figure, save_figure, short, tidy
 
 MOST_CELLS, CELL = 6, 48  # cells of a row that are drawn, and characters of each
 MOST_NAMED = 20  # latents whose numbers stand under their bars
@@ -128,7 +127,7 @@ def _save_rows(
                 "inf" if is_infinite else f"{value:.1f}", (max(value, 0.0), place), xytext=(4, 0),
                 textcoords="offset points", fontsize=6, va="center",
             )  # fmt: skip
-        cells = [textwrap.shorten(f"{names[j]} = {said[i][j]}", CELL, placeholder="...") for j in order]
+        cells = [short(f"{names[j]} = {said[i][j]}", CELL) for j in order]
         axes.set_yticks(range(count), cells, fontsize=7, parse_math=False)
         axes.invert_yaxis()
         axes.set_title(f"{titles[i]}: -log p of its cells, nats", fontsize=8, parse_math=False)

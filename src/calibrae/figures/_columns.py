@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._style import BLUE, GREY, ORANGE, new_figure, save_figure, tidy
+from ._style import BLUE, GREY, ORANGE, new_figure, save_figure, short, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
 MOST_COLUMNS, ACROSS = 24, 5
 MOST_WORDS, LONGEST = 8, 14
+NAME = 24  # characters of a column's name
 BINS = 40
 MOST_BARS = 120
 WIDE = 10_000  # numbers from which on few fit on an axis
@@ -48,7 +48,7 @@ class TableColumn:
         """Write words and dates on an axis, in place of their numbers."""
         if self.words:
             shown = range(0, len(self.words), max(1, math.ceil(len(self.words) / MOST_WORDS)))
-            axis.set_ticks(list(shown), [_short(self.words[i]) for i in shown], fontsize=6, parse_math=False)
+            axis.set_ticks(list(shown), [short(self.words[i], LONGEST) for i in shown], fontsize=6, parse_math=False)
         elif self.date is not None:
             from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -90,7 +90,7 @@ def _save_panels(
         draw(tidy(axes), column)
         missing = float(np.isnan(column.data).mean()) if len(column.data) else 0.0
         holes = f" ({missing:.0%} missing)" if missing >= 0.005 else ""
-        axes.set_title(textwrap.shorten(column.name, 24, placeholder="...") + holes, fontsize=9, parse_math=False)
+        axes.set_title(short(column.name, NAME) + holes, fontsize=9, parse_math=False)
     more = f" (the first {len(shown)} of {len(columns)} columns)" if len(shown) < len(columns) else ""
     figure.suptitle(title + more, fontsize=10, parse_math=False)
     return save_figure(figure, path)
@@ -115,10 +115,6 @@ def _numbers(axes: Axes, column: TableColumn) -> None:
     column.mark(axes.xaxis)
 
 
-def _short(word: Any) -> str:
-    return textwrap.shorten(str(word), LONGEST, placeholder="..") or str(word)[:LONGEST]
-
-
 def save_rebuilt_columns(columns: Sequence[TableColumn], path: Path, *, title: str = "") -> Path:
     """Each column of reconstructions against the data: numbers about the line on which both are equal, words by their share that comes back.
 
@@ -137,7 +133,7 @@ def save_rebuilt_columns(columns: Sequence[TableColumn], path: Path, *, title: s
             right = [float((made[data == i] == i).mean()) if counts[i] else 0.0 for i in order]
             axes.barh(np.arange(len(order)), right, height=0.75, color=BLUE, alpha=0.8)
             axes.set_yticks(
-                np.arange(len(order)), [_short(column.words[i]) for i in order], fontsize=6, parse_math=False
+                np.arange(len(order)), [short(column.words[i], LONGEST) for i in order], fontsize=6, parse_math=False
             )
             axes.invert_yaxis()
             axes.set_xlim(0.0, 1.0)
@@ -190,7 +186,7 @@ def _words(axes: Axes, column: TableColumn) -> None:
     places = np.arange(len(order))
     axes.barh(places, shares[0][order], height=0.75, color=GREY, alpha=0.55)
     axes.plot(shares[1][order], places, "o", color=BLUE, markersize=5)
-    axes.set_yticks(places, [_short(column.words[i]) for i in order], fontsize=7, parse_math=False)
+    axes.set_yticks(places, [short(column.words[i], LONGEST) for i in order], fontsize=7, parse_math=False)
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.set_xlim(left=0.0)

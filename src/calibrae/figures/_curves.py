@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._style import BLUE, CATEGORIES, GREY, ORANGE, new_figure, save_figure, tidy
+from ._style import BLUE, CATEGORIES, GREY, ORANGE, new_figure, save_figure, short, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,7 +45,7 @@ def save_curves(history: Rows, path: Path, baseline: tuple[str, float] | None = 
             color=ORANGE,
             linestyle="--",
             linewidth=1.0,
-            label=textwrap.shorten(name.partition(" with ")[0], 40, placeholder="..."),
+            label=short(name.partition(" with ")[0], 40),
         )
     objective = "objective, nats" if has_elbo else "-log p(x|z), nats"
     loss.set_title(f"{objective} (orange: kept epoch {min(history, key=_loss_of)['epoch']:g})", fontsize=10)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ArgumentError
-from ._style import BLUE, DARK, DPI, GREY, ORANGE, new_figure, save_figure, tidy
+from ._style import BLUE, DARK, DPI, GREY, ORANGE, new_figure, save_figure, short, tidy
 
 if TYPE_CHECKING:
     from matplotlib.patches import Patch
@@ -209,7 +208,7 @@ def _save_lines(
             axes.plot(reference[i].detach().cpu().reshape(-1, reference.shape[-1]).T, color=GREY, linewidth=1.4)
         axes.plot(x[i].detach().cpu().reshape(-1, x.shape[-1]).T, color=BLUE, linewidth=1.0)
         if i < len(captions):
-            axes.set_title(textwrap.shorten(captions[i], NAMED, placeholder="..."), fontsize=7, parse_math=False)
+            axes.set_title(short(captions[i], NAMED), fontsize=7, parse_math=False)
         if i % columns == 0 and i // columns < len(labels):
             axes.set_ylabel(labels[i // columns], fontsize=7, parse_math=False)
         if i in framed:

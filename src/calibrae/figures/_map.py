@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from ._style import BLUE, CATEGORIES, GREY, new_figure, save_figure, tidy
+from ._style import BLUE, CATEGORIES, GREY, new_figure, save_figure, short, tidy
 
 MOST_GROUPS = 9
 OTHERS = "others"
@@ -96,7 +95,7 @@ def save_marginals(x: Tensor, samples: Tensor, path: Path, names: Sequence[str])
         panel.hist(data, bins=edges, density=True, color=GREY, alpha=0.55, label="data")
         panel.hist(drawn, bins=edges, density=True, histtype="step", color=BLUE, linewidth=1.4, label="samples")
         panel.set_title(
-            textwrap.shorten(names[column], NAME, placeholder="...") or names[column][:NAME],
+            short(names[column], NAME),
             fontsize=9,
             parse_math=False,
         )

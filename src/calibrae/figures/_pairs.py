@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ._columns import WIDEST, TableColumn
-from ._style import BLUE, GREY, ORANGE, new_figure, save_figure, tidy
+from ._style import BLUE, GREY, ORANGE, new_figure, save_figure, short, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,9 +44,9 @@ def save_column_pairs(pairs: Sequence[tuple[TableColumn, TableColumn]], path: Pa
             )
             _scale(here, one, "x")
             _scale(here, other, "y")
-        axes[1, place].set_xlabel(_short(one.name, 24), fontsize=9, parse_math=False)
+        axes[1, place].set_xlabel(short(one.name, 24), fontsize=9, parse_math=False)
         for row in range(2):
-            axes[row, place].set_ylabel(_short(other.name, 24), fontsize=9, parse_math=False)
+            axes[row, place].set_ylabel(short(other.name, 24), fontsize=9, parse_math=False)
     figure.suptitle(title, fontsize=10, parse_math=False)
     return save_figure(figure, path)
 
@@ -70,7 +69,7 @@ def save_missing(columns: Sequence[TableColumn], path: Path, *, title: str = "")
     axes.imshow(
         np.where(shown, 1.0, np.nan), aspect="auto", cmap=_one_color(), vmin=0.0, vmax=1.0, interpolation="nearest"
     )
-    names = [f"{_short(c.name, 18)} {share:.0%}" for c, share in zip(columns, holes.mean(0), strict=True)]
+    names = [f"{short(c.name, 18)} {share:.0%}" for c, share in zip(columns, holes.mean(0), strict=True)]
     axes.set_xticks(range(len(columns)), names, rotation=60, ha="right", fontsize=7, parse_math=False)
     axes.set_yticks([])
     axes.set_ylabel(f"{len(shown):,} rows", fontsize=9)
@@ -105,9 +104,5 @@ def _scale(axes: Axes, column: TableColumn, side: Literal["x", "y"]) -> None:
     ticks = axes.set_xticks if side == "x" else axes.set_yticks
     places = np.unique(np.linspace(0, len(column.words) - 1, min(MOST_WORDS, len(column.words))).round().astype(int))
     how: dict[str, Any] = {"rotation": 30, "ha": "right"} if side == "x" else {}
-    ticks(places, [_short(str(column.words[i]), 12) for i in places], fontsize=7, parse_math=False, **how)
+    ticks(places, [short(str(column.words[i]), 12) for i in places], fontsize=7, parse_math=False, **how)
     limit(-0.5, len(column.words) - 0.5)
-
-
-def _short(name: str, most: int) -> str:
-    return textwrap.shorten(name, most, placeholder="..") or name[:most]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +40,18 @@ def new_figure(width: float, height: float) -> Figure:
     except ImportError as error:
         raise MissingExtraError("pictures need matplotlib. Install it: pip install 'calibrae[figures]'") from error
     return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+
+
+def short(text: object, most: int) -> str:
+    """A text of so many characters at most: cut between words, or within the first where that is longer.
+
+    Examples:
+        >>> from calibrae.figures._style import short
+        >>> short("a few words", 9), short("onelongword", 7)
+        ('a few...', 'onelong')
+    """
+    cut = textwrap.shorten(str(text), most, placeholder="...")
+    return str(text)[:most] if cut in ("", "...") else cut
 
 
 def tidy(axes: Axes) -> Axes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from ..errors import ArgumentError
-from ._style import BLUE, GREY, ORANGE, new_figure, save_figure, tidy
+from ._style import BLUE, GREY, ORANGE, new_figure, save_figure, short, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -85,12 +84,12 @@ def save_row(
     figure = new_figure(5.0, 0.28 * shown + 0.9)
     axes, places = tidy(figure.subplots()), range(shown)
     axes.plot(scaled[:shown].tolist(), places, "o", color=BLUE, markersize=5)
-    labels = [textwrap.shorten(names[i], NAME, placeholder="...") or names[i][:NAME] for i in places]
+    labels = [short(names[i], NAME) for i in places]
     axes.set_yticks(places, labels, fontsize=7, parse_math=False)
     axes.invert_yaxis()
     for i in places:
         axes.annotate(
-            textwrap.shorten(said[i], NAME, placeholder="...") if said else f"{float(x[i]):.4g}",
+            short(said[i], NAME) if said else f"{float(x[i]):.4g}",
             (float(scaled[i]), i),
             xytext=(6, 0),
             textcoords="offset points",
@@ -117,7 +116,7 @@ def _save_panels(x: Tensor, path: Path, names: Sequence[str], draw: Callable[[Ax
             continue
         draw(axes, column)
         axes.set_title(
-            textwrap.shorten(names[column], NAME, placeholder="...") or names[column][:NAME],
+            short(names[column], NAME),
             fontsize=9,
             parse_math=False,
         )

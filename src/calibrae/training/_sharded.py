@@ -66,7 +66,7 @@ def own_piece(tensor: Tensor) -> Tensor:
 
 
 def whole(tree: Any) -> Any:
-    """The same nested dicts and lists with whole tensors. All processes must call it together."""
+    """Nested dicts and lists with whole tensors in place of cut ones. All processes must call it together."""
     if isinstance(tree, Mapping):
         return {name: whole(value) for name, value in tree.items()}
     if isinstance(tree, list):

@@ -194,7 +194,7 @@ class Imputation:
         filled: number of cells that were filled.
         notes: sentences on each assumption.
         text: rows of a text file as it had them, letter by letter, with its filled cells; `None` for other tables.
-        separator: what parts the columns of that file.
+        separator: character between the columns of that file.
         is_named: whether it begins with a line of names.
     """
 
@@ -368,7 +368,7 @@ def save_rows(rows: Any, path: str | Path, *, separator: str = ",", names: bool 
     Args:
         rows: data frame or Arrow table.
         path: file to write.
-        separator: what parts the columns of a `.csv`.
+        separator: character between the columns of a `.csv`.
         names: whether it begins with a line of names.
 
     Raises:

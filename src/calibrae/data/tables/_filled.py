@@ -26,8 +26,8 @@ class CameTable:
         table: Arrow table with all columns; null where a cell is missing.
         order: position in it of each column of the schema.
         forms: format of the dates of each column of the schema, in this table; empty for other columns.
-        text: the same cells as a text file had them, letter by letter; `None` for tables of other kinds.
-        separator: what parted the columns of that file.
+        text: cells as a text file had them, letter by letter; `None` for tables of other kinds.
+        separator: character between the columns of that file.
         decimal: decimal point of its numbers.
         is_named: whether it began with a line of names.
     """

@@ -168,13 +168,10 @@ def _typed_like(frame: Any, like: Any) -> Any:
     """A frame of pandas with the types of another one, where they hold its values."""
     for name, kind in like.dtypes.items():
         if frame[name].dtype != kind and str(kind) != "object" and like[name].notna().any():
-            with suppress(
-                TypeError, ValueError, OverflowError
-            ):  # as a word among codes, or a number that the type cannot hold
+            # a word among codes, or a number that the type cannot hold, keeps the wider type
+            with suppress(TypeError, ValueError, OverflowError):
                 typed = frame[name].astype(kind)
-                same = (typed == frame[name]) | (
-                    typed.isna() & frame[name].isna()
-                )  # no number was cut, no category lost
+                same = (typed == frame[name]) | (typed.isna() & frame[name].isna())
                 if bool(same.fillna(value=False).all()):
                     frame[name] = typed
     return frame
