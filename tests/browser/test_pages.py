@@ -98,7 +98,7 @@ def test_the_keyboard_reaches_the_content(opened):
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
     page.keyboard.press("Enter")
-    assert page.url.endswith("#content")
+    page.wait_for_url("**#content")
 
 
 def test_a_page_can_be_printed(opened):
