@@ -199,15 +199,15 @@ def audited(bench, tmp_path, before, blocks):
 
 
 def test_a_loss_is_audited(bench, tmp_path, blocks):
-    answer, _ = audited(bench, tmp_path, "", blocks)
-    assert '"implied_sigma": 0.70' in answer
+    answer = audited(bench, tmp_path, "", blocks)
+    assert "implied sigma   0.70711" in answer
+    assert "constants-dropped" in answer
 
 
 def test_an_audit_leaves_no_process_and_waits_for_none(bench, tmp_path, blocks):
     mark = tmp_path / "mark"
     before = f"if os.fork() == 0:\n    time.sleep(8)\n    open({str(mark)!r}, 'w').close()\n    os._exit(0)"
-    answer, _ = audited(bench, tmp_path, before, blocks)
-    assert '"implied_sigma": 0.70' in answer
+    assert "implied sigma   0.70711" in audited(bench, tmp_path, before, blocks)
     import time
 
     time.sleep(9)

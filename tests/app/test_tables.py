@@ -35,7 +35,7 @@ def page(folder, blocks):
 
 def test_rows_are_drawn_over_the_data(page):
     said, drawn, rows, file = page._draw("pets", 50, "kind=dog\nrating = 5", 0)
-    assert "50 rows of p(x) (run pets, seed 0), from" in said
+    assert "50 rows of p(x &#124; kind = dog, rating = 5) (run pets, seed 0), from" in said
     assert drawn is not None
     assert "<td>dog</td>" in rows
     written = pd.read_csv(file["value"])

@@ -13,13 +13,14 @@ import urllib.request
 
 import numpy as np
 import pytest
+from pets import table
 
 import calibrae as cb
 
 pytestmark = pytest.mark.slow
 SECONDS = 90.0
 GRADIOS_OWN = "Method not implemented."  # its warning whenever a file has been sent
-TABS = ("Train", "Explore", "Compare", "Score", "Betas", "Audit", "Manage")
+TABS = ("Train", "Explore", "Compare", "Score", "Tables", "Betas", "Audit", "Manage")
 
 
 class Server:
@@ -60,6 +61,8 @@ def folder(tmp_path_factory):
     rows = np.random.default_rng(0).normal(size=(200, 4))
     cb.fit(cb.build("sigma-vae", data_shape=(4,), latent_dim=2, network="linear"), rows, place / "table", **how)
     images = np.random.default_rng(0).integers(0, 256, (200, 3, 12, 12), dtype=np.uint8)
+    pets = cb.load_data(table(300))
+    cb.fit(cb.build(spec=pets.spec, latent_dim=2, options=cb.NetworkOptions(hidden=(8,))), pets, place / "pets", **how)
     model = cb.build("sigma-vae", data_shape=(3, 12, 12), latent_dim=2, network="linear", context_dim=3)
     cb.fit(model, images, place / "conditional", condition=np.arange(200) % 3, **how)
     return place
@@ -289,6 +292,37 @@ def test_a_file_is_scored(opened, tmp_path):
     page.check("#score-less input[type=checkbox]")
     page.click("#score-go")
     page.wait_for_selector("table.plain >> text=less its length")
+
+
+def test_a_mixed_table_is_drawn_filled_and_watched(opened, tmp_path):
+    new = table(20, seed=4)
+    new.loc[3, "height"] = 9000.0
+    new.to_csv(tmp_path / "new.csv", index=False)
+    page = opened()
+    go_to(page, "Tables")
+    run_is(page, "pets")
+    fill(page, "#tables-count", "40")
+    fill(page, "#tables-given", "kind=dog")
+    page.click("#tables-draw")
+    page.wait_for_selector("#tables-drawn >> text=40 rows of p(x | kind = dog)")
+    picture(page, "#tables-image")
+    shown = page.locator("#tables-rows tbody tr").all_inner_texts()
+    assert len(shown) == 20
+    assert all("dog" in row for row in shown)
+    page.set_input_files("#tables-files input[type=file]", str(tmp_path / "new.csv"))
+    page.wait_for_selector("#tables-files .file-preview >> text=new")
+    page.click("#tables-fill")
+    page.wait_for_selector("#tables-about >> text=cells filled")
+    page.fill("#tables-rate input", "0.1")
+    page.click("#tables-watch")
+    page.wait_for_selector("#tables-found >> text=Rows that raise the alarm")
+    assert "height" in page.inner_text("#tables-found")
+    assert "all 20 examples of new.csv" in page.inner_text("#tables-about")
+    go_to(page, "Explore", "Traverse")
+    run_is(page, "pets")
+    page.click("#walk-go")
+    picture(page, "#walk-image")
+    picture(page, "#walk-point")
 
 
 def test_a_beta_is_translated_as_it_is_typed(opened):

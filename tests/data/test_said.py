@@ -145,7 +145,7 @@ SAID = {
     "splits not taken": (hidden_parts, "folders called train were not taken as splits"),
     "tables beside pictures": (table_beside_pictures, "pictures were read; 1 file of Parquet files left out (metadata.parquet)"),
     "16 bits": (deep, "integers up to 40"),
-    "labels and other arrays": (npz, "labels are no data"),
+    "labels and other arrays": (npz, "labels are not modelled"),
     "arrays left out": (npz, "arrays that were left out: extra"),
     "sounds": (sounds, "sounds of 5 files at 8000 Hz"),
     "negative integers": (sounds, "read as 8192 levels from -4096"),

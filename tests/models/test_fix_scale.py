@@ -281,3 +281,17 @@ def test_validation_with_such_a_posterior_repeats():
         torch.manual_seed(state)
         scores.append(validator().elbo)
     assert scores[0] == scores[1]
+
+
+def test_a_scale_is_fixed_on_the_training_split_of_data():
+    rows = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+    data = cb.load_data(
+        {"train": rows[:40], "test": 100.0 * rows[40:]},
+        condition={"train": np.arange(40) % 2, "test": np.arange(20) % 2},
+    )
+    whole, by_hand = (
+        cb.build("sigma-vae", spec=data.spec, latent_dim=2, network="linear", context_dim=2, seed=0) for _ in range(2)
+    )
+    batch = data.gather("train", list(range(len(data.view("train")))), 0)
+    expected = cb.fix_scale(by_hand, batch.x, context=batch.context)
+    torch.testing.assert_close(cb.fix_scale(whole, data), expected)

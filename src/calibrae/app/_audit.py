@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import gradio as gr
 
 from ..errors import ArgumentError
-from ._bench import HEAVY, Bench, answered, shape_of, shown, whole
+from ._bench import HEAVY, Bench, answered, shape_of, whole
 from ._limited import run_command
 
 MOST = 1 << 20  # bytes of a file
@@ -48,15 +47,19 @@ class AuditPage:
                 )
         go = gr.Button("Audit", variant="primary", elem_id="audit-go")
         answer = gr.Textbox(
-            label="What it computes", lines=24, interactive=False, elem_id="audit-answer", buttons=["copy"]
+            label="What it computes, and what is wrong with it",
+            lines=24,
+            interactive=False,
+            elem_id="audit-answer",
+            elem_classes="fixed",
+            buttons=["copy"],
         )
-        findings = gr.Markdown()
-        go.click(self._audit, [file, function, shape, latents, batch, x_hat, posterior], [answer, findings], **HEAVY)
+        go.click(self._audit, [file, function, shape, latents, batch, x_hat, posterior], answer, **HEAVY)
 
     @answered
     def _audit(
         self, file: str | None, function: str, shape: str, latents: float, batch: float, x_hat: str, posterior: str
-    ) -> Any:
+    ) -> str:
         if file is None or Path(file).stat().st_size > MOST:
             raise ArgumentError("choose a Python file of at most 1 MB with the loss.")
         if not all(part.isidentifier() for part in (function or "").split(".")):
@@ -76,13 +79,4 @@ class AuditPage:
                 "--batch-size",
                 str(b),
             ]
-            found: dict[str, Any] = json.loads(
-                run_command([*asked, "--x-hat", x_hat, "--posterior", posterior, "--json"], folder)
-            )
-        lines = [
-            f"* **{shown(f['severity'])}: {shown(f['code'])}**. {shown(f['message'])} {shown(f['remedy'])}"
-            for f in found.get("findings", [])
-        ]
-        return json.dumps({k: v for k, v in found.items() if k != "findings"}, indent=2), "\n".join(
-            lines
-        ) or "Nothing is wrong."
+            return run_command([*asked, "--x-hat", x_hat, "--posterior", posterior], folder)

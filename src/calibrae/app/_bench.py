@@ -5,10 +5,12 @@ from __future__ import annotations
 import html
 import logging
 import math
+import os
+import re
 import shlex
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
@@ -20,7 +22,7 @@ from PIL import Image
 from .._optional import missing_extra
 from ..data import NAMES
 from ..errors import ArgumentError, CalibraeError, first_line
-from ..workflows import Queue, Shelf, keep_uploads
+from ..workflows import UPLOADS, Queue, Shelf, keep_uploads
 from ._limited import require_readable
 
 P = ParamSpec("P")
@@ -97,6 +99,14 @@ class Bench:
             raise ArgumentError("name the data, or choose files. A name is digits, mnist, ... or a folder or file.")
         self.require_allowed(name)
         return name
+
+    def noted(self, notes: Iterable[str]) -> list[str]:
+        """Notes as lines of a list."""
+        return [f"* note: {shown(self.unplaced(note))}" for note in notes]
+
+    def unplaced(self, text: str) -> str:
+        """Text in which files that were sent have their names, without the folder where they are kept."""
+        return re.sub(re.escape(f"{self.folder / UPLOADS}{os.sep}") + r"\w+/", "", text)
 
 
 def _is_below(name: str, folder: Path) -> bool:

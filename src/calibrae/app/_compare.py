@@ -111,4 +111,4 @@ def runs_as_html(rows: list[RunRow], bench: Bench) -> str:
         )
     head = "".join(f"<th scope=col{' class=number' * (3 <= i < 10)}>{name}</th>" for i, name in enumerate(HEAD))
     none = f"<tr><td colspan={len(HEAD)}>There are no runs in {shown(bench.folder)} yet.</td></tr>"
-    return f"<div class='wide'><table class='plain'><caption>Numbers of the validation split, nats.</caption><thead><tr>{head}</tr></thead><tbody>{''.join(body) or none}</tbody></table></div>"
+    return f"<div class='wide rows' tabindex=0><table class='plain'><caption>Numbers of the validation split, nats.</caption><thead><tr>{head}</tr></thead><tbody>{''.join(body) or none}</tbody></table></div>"

@@ -89,7 +89,7 @@ class ExplorePage:
         if files:
             place = self.bench.data_place(None, files, run=subject.run.path)
             data, split, name = run_data(subject.run.path, place), "all", "your files"
-            notes = "\n".join(f"* note: {shown(note)}" for note in data.source.notes)
+            notes = "\n".join(self.bench.noted(data.source.notes))
         chosen = examples(data, split, min(n, len(data.view(split))), subject.seed)
         subject.require_drawable(len(chosen))
         restore, captions = data.preparation.restore, data.names(split, len(chosen))

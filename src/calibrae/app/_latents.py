@@ -16,6 +16,7 @@ from ..workflows import (
     Ranking,
     cells_in_words,
     code_map,
+    columns_of,
     decode,
     has_umap,
     prior_middle,
@@ -130,12 +131,12 @@ class WalkTab:
 
 def _one(subject: Subject, x: Tensor, title: str, reference: Tensor | None = None) -> Any:
     """Picture of one example on the model's scale, perhaps below its original."""
-    restore, names = subject.data.preparation.restore, subject.names
+    restore = subject.data.preparation.restore
     if subject.is_table:
-        named = names or tuple(f"column {i + 1}" for i in range(x.shape[1]))
-        row = restore(x)
-        said = cells_in_words(subject.data.source.schema.fields, row.double().numpy())
-        return picture(lambda path: save_row(row[0], x[0], path, named, title=title, said=said))
+        row = restore(x).double().numpy()
+        columns = columns_of(subject.data.source.schema.fields, subject.some_rows, row)
+        said = cells_in_words(subject.data.source.schema.fields, row)
+        return picture(lambda path: save_row(columns, path, said, title=title))
     above = None if reference is None else _large(restore(reference))
     return picture(lambda path: save_picture(_large(restore(x)), path, columns=1, reference=above, title=title))
 
@@ -158,9 +159,12 @@ class MapTab:
     def __init__(self, bench: Bench, asked: list[Any]) -> None:
         self.bench = bench
         methods = ["pca", "t-sne", *(["umap"] if has_umap() else [])]
-        method = gr.Dropdown(
-            methods, value="pca", label="Axes: principal components, or neighbours together", elem_id="map-method"
-        )
+        with gr.Row():
+            method = gr.Dropdown(
+                methods, value="pca", label="Axes: principal components, or neighbours together", elem_id="map-method"
+            )
+            colours = [("classes", "classes"), ("ELBO", "elbo")]
+            colour = gr.Dropdown(colours, value="classes", label="Colours", elem_id="map-colour")
         go = gr.Button("Draw the map", variant="primary", elem_id="map-go")
         with gr.Row():
             shown_map = image("Map of the codes on two axes", "map-image", scale=3)
@@ -168,14 +172,14 @@ class MapTab:
                 example = gr.Number(None, label="Position of an example", precision=0, elem_id="map-example")
                 shown_one = image("An example and its reconstruction", "map-one")
         points = gr.State(None)
-        go.click(self._draw, [*asked, method], [shown_map, points], **HEAVY)
+        go.click(self._draw, [*asked, method, colour], [shown_map, points], **HEAVY)
         shown_map.select(self._picked, points, example, **LIGHT)
         example.change(self._show, [*asked, example], shown_one, **LIGHT)
 
     @answered
-    def _draw(self, run: str, split: Any, seed: float, method: Any) -> Any:
+    def _draw(self, run: str, split: Any, seed: float, method: Any, colour: Any) -> Any:
         subject = subject_of(self.bench, run, split, seed)
-        found = code_map(subject.model, subject.data, split, subject.seed, method)
+        found = code_map(subject.model, subject.data, split, subject.seed, method, colour)
         places: list[Any] = []
         drawn = picture(lambda path: places.append(found.draw(path)))
         return drawn, {"pixels": places[0].tolist(), "rows": found.rows.tolist()}

@@ -24,6 +24,8 @@ table.plain { border-collapse: collapse !important; font-size: .92rem; width: au
 .plain .number { text-align: right !important; font-variant-numeric: tabular-nums; }
 .plain th[scope=row] { font-weight: 600; }
 .wide { overflow-x: auto; }
+.rows td, .rows th { white-space: nowrap; }
+.fixed textarea { font-family: var(--font-mono); font-size: .85rem; white-space: pre; overflow-x: auto; }
 details summary { cursor: pointer; padding: .4rem 0; }
 iframe.page { width: 100%; height: 75vh; border: 1px solid var(--border-color-primary); border-radius: .5rem; background: white; }
 """
@@ -74,6 +76,7 @@ def build(bench: Bench) -> gr.Blocks:
         ):  # fmt: skip
             _keep_fresh(blocks, tab, picker)
         compare_tab.select(comparison.rows, comparison.sort, comparison.table, **QUIET)
+        manage_tab.select(manage.rows, None, manage.table, **QUIET)
         function, inputs, output = train.first()
         blocks.load(function, inputs, output, **QUIET)
         explore_tab.select(explore.about_run, explore.runs.box, explore.about, **QUIET)

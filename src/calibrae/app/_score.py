@@ -60,13 +60,18 @@ class ScorePage:
             drawn, found.notes = gr.update(value=None, visible=False), (*found.notes, str(error))
         place = Path(tempfile.mkdtemp(dir=os.environ.get("GRADIO_TEMP_DIR"))) / "scores.csv"
         save_scores_csv(found, place, corrected=less)
-        return _about(found), drawn, _table(found, order, corrected=less), gr.update(value=str(place), visible=True)
+        return (
+            _about(found, self.bench.noted(found.notes)),
+            drawn,
+            _table(found, order, corrected=less),
+            gr.update(value=str(place), visible=True),
+        )
 
 
-def _about(found: Scores) -> str:
+def _about(found: Scores, notes: Sequence[str]) -> str:
     which = "" if found.split == "all" else f" of the {found.split} split"
     lines = [f"**{len(found.nll):,} examples{which}, mean -log p(x) at most {float(found.nll.mean()):.2f} nats (K = {found.samples}, seed {found.seed}).** The higher, the more unusual."]  # fmt: skip
-    return "\n".join([*lines, "", *(f"* note: {shown(note)}" for note in found.notes)])
+    return "\n".join([*lines, "", *notes])
 
 
 def _table(found: Scores, order: Sequence[int], *, corrected: bool) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, final
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from ..models import VAE
 from ..workflows import Run
 from ._bench import Bench, whole
 
+ROWS = 2000  # of a table, whose spread is drawn
 NUMBERS = 1 << 26  # of all examples of an answer
 
 
@@ -51,6 +53,14 @@ class Subject:
     def is_table(self) -> bool:
         """Tell whether examples are rows."""
         return len(self.data.spec.data_shape) == 1
+
+    @property
+    def some_rows(self) -> np.ndarray:
+        """Rows of a table's split as they are stored, evenly spaced, `[N, D]`."""
+        view = self.data.view(self.split)
+        count = min(len(view), ROWS)
+        found: np.ndarray = view.gather(np.linspace(0, len(view) - 1, count).astype(np.int64)).double().numpy()
+        return found
 
     def require_drawable(self, n: int) -> None:
         """Raise `ArgumentError` unless so many examples can be decoded and drawn at once."""

@@ -45,7 +45,7 @@ class TablesPage:
         with gr.Row():
             self.runs = RunPicker(bench)
             seed = gr.Number(0, label="Seed", precision=0)
-        gr.Markdown("### Synthetic rows")
+        gr.Markdown("## Synthetic rows")
         with gr.Row():
             count = gr.Number(1000, label="Rows", precision=0, elem_id="tables-count")
             given = gr.Textbox("", label="Given cells, a line each: COLUMN=VALUE", lines=2, elem_id="tables-given")
@@ -54,7 +54,7 @@ class TablesPage:
         over = image("Drawn rows (blue) over test rows (grey)", "tables-image")
         rows, file = gr.HTML(elem_id="tables-rows"), gr.File(label="All rows", interactive=False, visible=False)
         draw.click(self._draw, [self.runs.box, count, given, seed], [drawn, over, rows, file], **HEAVY)
-        gr.Markdown("### A table of yours: fill its empty cells, or look for odd rows")
+        gr.Markdown("## A table of yours: fill its empty cells, or look for odd rows")
         with gr.Row():
             named = gr.Textbox("", label="File", elem_id="tables-data")
             files = gr.File(file_count="multiple", label="or send it", height=150, elem_id="tables-files")
@@ -90,8 +90,8 @@ class TablesPage:
         made: np.ndarray = stored.slice(0, len(stored)).double().numpy()
         drawn = picture(lambda path: save_rows_over_data(run.data, "test", made, path))
         said = "" if found.effective_samples is None else f", from {found.effective_samples:,.0f} effective latents"
-        lines = [f"**{n:,} rows of p(x) (run {shown(str(name))}, seed {chosen}){said}.**"]
-        return _said(lines, found.notes), drawn, _preview(found.rows), _file(found.rows, "rows.csv")
+        lines = [f"**{n:,} rows of {shown(_density(_cells(given)))} (run {shown(str(name))}, seed {chosen}){said}.**"]
+        return _said(lines, self.bench.noted(found.notes)), drawn, _preview(found.rows), _file(found.rows, "rows.csv")
 
     @answered
     def _fill(self, name: str | None, seed: float, named: str, files: list[str] | None, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008  # fmt: skip
@@ -101,7 +101,7 @@ class TablesPage:
             found = impute(run, data, seed=chosen)
         middle = float(np.median(found.effective_samples))
         lines = [f"**{found.filled:,} cells filled** (median effective samples {middle:.0f})."]
-        return _said(lines, found.notes), _preview(found.rows), _filled(found)
+        return _said(lines, self.bench.noted(found.notes)), _preview(found.rows), _filled(found)
 
     @answered
     def _watch(self, name: str | None, seed: float, named: str, files: list[str] | None, rate: float, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008  # fmt: skip
@@ -119,7 +119,11 @@ class TablesPage:
         names = run.data.source.columns
         place = _place("scores.csv")
         save_scores_csv(seen.scores, place, {"p_value": seen.p_values.tolist(), "alarm": seen.alarms.tolist()})
-        return _said(lines, seen.scores.notes), _odd(seen, names), gr.update(value=str(place), visible=True)
+        return (
+            _said(lines, self.bench.noted(seen.scores.notes)),
+            _odd(seen, names),
+            gr.update(value=str(place), visible=True),
+        )
 
 
 def _cells(text: str) -> dict[str, str]:
@@ -134,6 +138,12 @@ def _cells(text: str) -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in split}
 
 
+def _density(given: dict[str, str]) -> str:
+    """Distribution that rows are drawn from, in symbols."""
+    cells = ", ".join(f"{name} = {value}" for name, value in given.items())
+    return f"p(x | {cells})" if cells else "p(x)"
+
+
 def _place(name: str) -> Path:
     return Path(tempfile.mkdtemp(dir=os.environ.get("GRADIO_TEMP_DIR"))) / name
 
@@ -146,8 +156,8 @@ def _file(rows: Any, name: str) -> Any:
     return gr.update(value=str(save_rows(rows, _place(name))), visible=True)
 
 
-def _said(lines: list[str], notes: tuple[str, ...]) -> str:
-    return "\n".join([*lines, "", *(f"* note: {shown(note)}" for note in notes)])
+def _said(lines: list[str], notes: list[str]) -> str:
+    return "\n".join([*lines, "", *notes])
 
 
 def _preview(rows: Any) -> str:
@@ -159,7 +169,7 @@ def _preview(rows: Any) -> str:
         for row in head.to_numpy().tolist()
     )
     header = "".join(f"<th scope=col>{shown(name)}</th>" for name in names)
-    return f"<div class='wide' tabindex=0><table class='plain'><caption>The first {len(head)} rows</caption><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table></div>"
+    return f"<div class='wide rows' tabindex=0><table class='plain'><caption>The first {len(head)} rows</caption><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
 def _odd(seen: Watch, names: tuple[str, ...]) -> str:

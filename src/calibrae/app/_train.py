@@ -127,7 +127,7 @@ class TrainPage:
         options = reading_options(self.options, values)
         with watched(Deadline()):
             data = load_data(self.bench.data_place(named, files, options), DataOptions(**options))
-        return _described(data), _previewed(data)
+        return _described(data, self.bench), _previewed(data)
 
     @answered
     def _go(self, named: str, files: list[str] | None, name: str, *values: Any) -> Any:
@@ -232,13 +232,13 @@ def _suggested(data: str, taken: list[str]) -> str:
     return next(name for i in range(1, 10**6) if (name := base if i == 1 else f"{base}-{i}") not in taken)
 
 
-def _described(data: Data) -> str:
+def _described(data: Data, bench: Bench) -> str:
     """Sizes, scale, splits and notes of data."""
     shape = " x ".join(map(str, data.spec.data_shape))
     sizes = ", ".join(f"{len(view):,} {split}" for split, view in data.views.items())
-    lines = [f"**{shown(data.source.name)}**: {shape}, {shown(data.spec.scale)}; {sizes}"]
+    lines = [f"**{shown(bench.unplaced(data.source.name))}**: {shape}, {shown(data.spec.scale)}; {sizes}"]
     lines += [f"* {split}: {shown(where)}" for split, where in data.provenance.items()]
-    lines += [f"* note: {shown(note)}" for note in data.source.notes]
+    lines += bench.noted(data.source.notes)
     if data.source.labels:
         lines.append(f"* can be a condition: {shown(', '.join(data.source.labels))}")
     return "\n".join(lines)

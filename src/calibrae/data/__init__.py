@@ -8,6 +8,7 @@ from ._cache_room import cache_root as cache_root
 from ._cache_room import empty_cache as empty_cache
 from ._condition import GIVEN as GIVEN
 from ._condition import Condition as Condition
+from ._condition import class_labels as class_labels
 from ._condition import names_of as names_of
 from ._condition import with_condition as with_condition
 from ._dataset import Data as Data

@@ -7,6 +7,7 @@ from ._columns import TableColumn as TableColumn
 from ._columns import save_column_walks as save_column_walks
 from ._columns import save_columns as save_columns
 from ._columns import save_rebuilt_columns as save_rebuilt_columns
+from ._columns import save_row as save_row
 from ._curves import save_curves as save_curves
 from ._curves import save_overlay as save_overlay
 from ._grids import image_grid as image_grid
@@ -20,5 +21,4 @@ from ._rate import save_rate as save_rate
 from ._rate import save_rate_distortion as save_rate_distortion
 from ._tables import save_histograms as save_histograms
 from ._tables import save_pairs as save_pairs
-from ._tables import save_row as save_row
 from ._tables import save_walks as save_walks

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
 
 MOST_COLUMNS, ACROSS = 24, 5
+FEW_ACROSS = 3  # panels of a picture that has half a page
 MOST_WORDS, LONGEST = 8, 14
-NAME = 24  # characters of a column's name
+NAME = 24  # characters of a column's name, or of a cell
+OVER = {"color": GREY, "alpha": 0.55}
 BINS = 40
 MOST_BARS = 120
 WIDE = 10_000  # numbers from which on few fit on an axis
@@ -75,13 +77,18 @@ def save_columns(columns: Sequence[TableColumn], path: Path, *, title: str = "")
 
 
 def _save_panels(
-    columns: Sequence[TableColumn], path: Path, title: str, draw: Callable[[Axes, TableColumn], None]
+    columns: Sequence[TableColumn],
+    path: Path,
+    title: str,
+    draw: Callable[[Axes, TableColumn], None],
+    cells: Sequence[str] = (),
+    most_across: int = ACROSS,
 ) -> Path:
-    """A panel a column, under its name and its share of missing cells."""
+    """A panel a column, under its name and its share of missing cells, or the one cell that it is about."""
     shown = columns[:MOST_COLUMNS]
-    across = min(len(shown), ACROSS)
+    across = min(len(shown), most_across)
     down = math.ceil(len(shown) / across)
-    figure = new_figure(2.4 * across + 0.4, 2.0 * down + 0.6)
+    figure = new_figure(2.4 * across + 0.4, (2.2 if cells else 2.0) * down + 0.6)
     for place, axes in enumerate(figure.subplots(down, across, squeeze=False).flat):
         if place >= len(shown):
             axes.set_axis_off()
@@ -90,24 +97,28 @@ def _save_panels(
         draw(tidy(axes), column)
         missing = float(np.isnan(column.data).mean()) if len(column.data) else 0.0
         holes = f" ({missing:.0%} missing)" if missing >= 0.005 else ""
-        axes.set_title(short(column.name, NAME) + holes, fontsize=9, parse_math=False)
+        below = f"\n{short(cells[place], NAME)}" if cells else holes
+        axes.set_title(short(column.name, NAME) + below, fontsize=9, parse_math=False)
     more = f" (the first {len(shown)} of {len(columns)} columns)" if len(shown) < len(columns) else ""
     figure.suptitle(title + more, fontsize=10, parse_math=False)
     return save_figure(figure, path)
 
 
 def _numbers(axes: Axes, column: TableColumn) -> None:
-    data, made = (values[~np.isnan(values)] for values in (column.data, column.made))
-    both = [np.quantile(values, WIDEST) for values in (data, made) if len(values)]
+    line = {"color": BLUE, "histtype": "step", "linewidth": 1.4}
+    _spread(axes, column, [(column.data, OVER), (column.made, line)])
+
+
+def _spread(axes: Axes, column: TableColumn, drawn: Sequence[tuple[np.ndarray, dict[str, Any]]]) -> None:
+    """Histograms over one another, with the same bars."""
+    there = [(values[~np.isnan(values)], how) for values, how in drawn]
+    both = [np.quantile(values, WIDEST) for values, _ in there if len(values)] or [np.zeros(2)]
     low, high = float(min(ends[0] for ends in both)), float(max(ends[1] for ends in both))
-    few = np.unique(data if len(data) else made)
+    few = np.unique(next((values for values, _ in there if len(values)), np.zeros(1)))
     edges = np.linspace(low, high, BINS + 1) if high > low else np.array([low - 0.5, low + 0.5])
     if bool((few == np.rint(few)).all()) and high - low <= MOST_BARS:  # a bar for each whole number
         edges = np.arange(math.floor(low), math.ceil(high) + 2) - 0.5
-    for values, how in (
-        (data, {"color": GREY, "alpha": 0.55}),
-        (made, {"color": BLUE, "histtype": "step", "linewidth": 1.4}),
-    ):
+    for values, how in there:
         axes.hist(values, bins=edges, weights=np.full(len(values), 1.0 / max(1, len(values))), **how)  # type: ignore[arg-type]
     axes.set_yticks([])
     if max(abs(low), abs(high)) >= WIDE:
@@ -176,17 +187,59 @@ def save_column_walks(
     return _save_panels(columns, path, f"{title} (blue: the first)", draw)
 
 
+def save_row(columns: Sequence[TableColumn], path: Path, said: Sequence[str], *, title: str = "") -> Path:
+    """One row in the data: grey how the values of each column are spread, blue where the row lies, and its cell under the name.
+
+    Args:
+        columns: the columns; `made` has the one value of the row.
+        path: place of the PNG.
+        said: cell of each column in words.
+        title: title.
+    """
+
+    def draw(axes: Axes, column: TableColumn) -> None:
+        if column.words:
+            _bars(axes, column, column.made)
+            return
+        _spread(axes, column, [(column.data, OVER)])
+        axes.axvline(float(column.made[0]), color=BLUE, linewidth=2.0)
+
+    return _save_panels(columns, path, title, draw, cells=said, most_across=FEW_ACROSS)
+
+
+def _bars(axes: Axes, column: TableColumn, marked: np.ndarray) -> None:
+    """Shares of the words that came, the marked ones in colour."""
+    shares = _shares(column.data, len(column.words))
+    own = [int(code) for code in marked[~np.isnan(marked)]]
+    order = [*own, *(i for i in np.argsort(-shares, kind="stable").tolist() if i not in own)][:MOST_WORDS]
+    order.sort(key=lambda i: -shares[i])
+    colours = [BLUE if i in own else GREY for i in order]
+    axes.barh(np.arange(len(order)), shares[order], height=0.75, color=colours, alpha=0.75)
+    _name_words(axes, column, order)
+    axes.plot([0.0] * len(own), [order.index(i) for i in own], "o", color=BLUE, markersize=5, clip_on=False)
+
+
+def _shares(values: np.ndarray, count: int) -> np.ndarray:
+    """Share of each word among the cells that are there."""
+    there = values[~np.isnan(values)].astype(int)
+    found: np.ndarray = np.bincount(there, minlength=count)[:count] / max(1, len(there))
+    return found
+
+
+def _name_words(axes: Axes, column: TableColumn, order: Sequence[int]) -> None:
+    """Words at the bars, the first on top."""
+    words = [short(column.words[i], LONGEST) for i in order]
+    axes.set_yticks(np.arange(len(order)), words, fontsize=7, parse_math=False)
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+    axes.set_xlim(left=0.0)
+
+
 def _words(axes: Axes, column: TableColumn) -> None:
     count = len(column.words)
-    shares = [
-        np.bincount(v[~np.isnan(v)].astype(int), minlength=count)[:count] / max(1, (~np.isnan(v)).sum())
-        for v in (column.data, column.made)
-    ]
+    shares = [_shares(values, count) for values in (column.data, column.made)]
     order = np.argsort(-shares[0] - shares[1] * (not len(column.data)))[:MOST_WORDS]
     places = np.arange(len(order))
     axes.barh(places, shares[0][order], height=0.75, color=GREY, alpha=0.55)
     axes.plot(shares[1][order], places, "o", color=BLUE, markersize=5)
-    axes.set_yticks(places, [short(column.words[i], LONGEST) for i in order], fontsize=7, parse_math=False)
-    axes.invert_yaxis()
-    axes.grid(axis="y", visible=False)
-    axes.set_xlim(left=0.0)
+    _name_words(axes, column, order.tolist())

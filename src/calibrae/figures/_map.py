@@ -13,20 +13,24 @@ from torch import Tensor
 
 from ._style import BLUE, CATEGORIES, GREY, new_figure, save_figure, short, tidy
 
-MOST_GROUPS = 9
+MARKERS = ((".", 4.0), ("x", 3.0))  # of the first groups, one colour each, and of the others, with their sizes
+MOST_GROUPS = len(CATEGORIES) * len(MARKERS)
 OTHERS = "others"
 MOST_COLUMNS, ACROSS, NAME, BINS = 24, 4, 24, 30
 
 
-def grouped(groups: Sequence[str]) -> list[tuple[str, list[int], str]]:
-    """Each group's name, its rows and its colour; the smallest of many groups are others, in grey."""
+COLOURED = (0.02, 0.98)  # quantiles of the values between which colours differ: one spike must not take them all
+
+
+def grouped(groups: Sequence[str]) -> list[tuple[str, list[int], str, int]]:
+    """Each group's name, its rows, its colour and the number of its marker; the smallest of many groups are others, in grey."""
     counts = Counter(groups)
     named = [group for group, _ in counts.most_common(MOST_GROUPS if len(counts) <= MOST_GROUPS else MOST_GROUPS - 1)]
     rows: dict[str, list[int]] = {group: [] for group in sorted(named)}
     for row, group in enumerate(groups):
         rows.setdefault(group if group in named else OTHERS, []).append(row)
-    colours = iter(CATEGORIES)
-    return [(group, own, GREY if group == OTHERS else next(colours)) for group, own in rows.items()]
+    looks = iter((colour, marker) for marker in range(len(MARKERS)) for colour in CATEGORIES)
+    return [(group, own, *((GREY, 0) if group == OTHERS else next(looks))) for group, own in rows.items()]
 
 
 def save_map(
@@ -55,15 +59,15 @@ def save_map(
     panel = tidy(figure.subplots())
     x, y = points[:, 0].tolist(), points[:, 1].tolist()
     if groups:
-        for group, rows, colour in grouped(groups):
-            panel.plot(
-                [x[j] for j in rows], [y[j] for j in rows], ".", markersize=4, color=colour, label=f"\u200b{group}"
-            )
+        for group, rows, colour, marker in grouped(groups):
+            form, size = MARKERS[marker]
+            own = [x[j] for j in rows], [y[j] for j in rows]
+            panel.plot(*own, form, markersize=size, color=colour, label=f"\u200b{group}")
         legend = panel.legend(fontsize=7, frameon=False, markerscale=2, loc="center left", bbox_to_anchor=(1.0, 0.5))
         for text in legend.get_texts():
             text.set_parse_math(False)
     elif len(values):
-        low, high = np.quantile(np.asarray(values), [0.02, 0.98])
+        low, high = np.quantile(np.asarray(values), COLOURED)
         shown = panel.scatter(x, y, c=list(values), s=7, cmap="cividis", vmin=low, vmax=high)
         bar = figure.colorbar(shown, ax=panel)
         bar.set_label("ELBO, nats", fontsize=8)

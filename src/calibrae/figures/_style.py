@@ -24,7 +24,7 @@ CATEGORIES = (
     "#d55e00",
     "#b8a100",
     "#5b3a8c",
-    "#3a3f47",
+    "#8a5a44",
 )  # Okabe and Ito's, for the colour-blind too
 DPI = 130
 

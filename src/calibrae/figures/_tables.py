@@ -67,41 +67,6 @@ def save_walks(
     return _save_panels(x, path, names, draw, f"{title} (blue: the first)" if len(walks) > 1 else title)
 
 
-def save_row(
-    x: Tensor, scaled: Tensor, path: Path, names: Sequence[str], *, title: str = "", said: Sequence[str] = ()
-) -> Path:
-    """Draw one row `[D]`: each column as a point on the model's scale, with its value in the units of the data.
-
-    Args:
-        x: the row in the units of the data.
-        scaled: the row on the model's scale, on which columns compare.
-        path: place of the PNG.
-        names: names of the columns.
-        title: title.
-        said: each value in words, in place of its number.
-    """
-    shown = min(len(x), MOST_COLUMNS)
-    figure = new_figure(5.0, 0.28 * shown + 0.9)
-    axes, places = tidy(figure.subplots()), range(shown)
-    axes.plot(scaled[:shown].tolist(), places, "o", color=BLUE, markersize=5)
-    labels = [short(names[i], NAME) for i in places]
-    axes.set_yticks(places, labels, fontsize=7, parse_math=False)
-    axes.invert_yaxis()
-    for i in places:
-        axes.annotate(
-            short(said[i], NAME) if said else f"{float(x[i]):.4g}",
-            (float(scaled[i]), i),
-            xytext=(6, 0),
-            textcoords="offset points",
-            fontsize=7,
-            va="center",
-        )
-    axes.margins(x=0.2)
-    axes.set_xlabel("the model's scale; numbers are in the units of the data", fontsize=7)
-    axes.set_title(title, fontsize=9, parse_math=False)
-    return save_figure(figure, path)
-
-
 def _save_panels(x: Tensor, path: Path, names: Sequence[str], draw: Callable[[Axes, int], None], title: str) -> Path:
     if x.ndim != 2 or len(names) != x.shape[1]:
         raise ArgumentError(f"a table is [N, D] with D names; got {tuple(x.shape)} and {len(names)} names.")

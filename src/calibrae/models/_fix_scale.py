@@ -78,7 +78,8 @@ def fix_scale(model: VAE, data: Any, *, context: Any = None, seed: int = 0, batc
     Args:
         model: any `VAE`.
         data: training set as the model sees it (dequantised): a tensor or array `[N, *data]`, a map-style Dataset, or
-            batches: tensors, `Batch`es, or tuples that begin with the examples, as from a `DataLoader`.
+            batches: tensors, `Batch`es, or tuples that begin with the examples, as from a `DataLoader`. Of the data of `load_data`,
+            the training split is taken, with its contexts.
         context: contexts `[N, context_dim]` of a tensor or array, for a conditional model.
         seed: seed of the posterior samples.
         batch_size: examples at once, where `data` is a tensor.
@@ -112,7 +113,9 @@ def fix_scale(model: VAE, data: Any, *, context: Any = None, seed: int = 0, batc
 
 
 def batches_of(data: Any, context: Any = None, batch_size: int = 512) -> Iterator[Batch]:
-    """Numbered batches of a tensor, an array, a map-style Dataset, or what is batches already."""
+    """Numbered batches of a tensor, an array, a map-style Dataset, the training split of data, or what is batches already."""
+    if hasattr(data, "batches"):
+        data = data.batches("train", batch_size)
     if hasattr(data, "__array__") and not isinstance(data, Tensor):
         data = torch.as_tensor(data)
     if isinstance(data, Tensor):

@@ -37,6 +37,7 @@ from ._live import draw_so_far as draw_so_far
 from ._live import model_so_far as model_so_far
 from ._live import progress_of as progress_of
 from ._over import cells_in_words as cells_in_words
+from ._over import columns_of as columns_of
 from ._over import save_rows_over_data as save_rows_over_data
 from ._picture import save_picture as save_picture
 from ._queue import UNKNOWN as UNKNOWN
@@ -79,5 +80,6 @@ from ._train import words_of as words_of
 from ._units import require_suffix as require_suffix
 from ._units import save_arrays as save_arrays
 from ._units import whole_columns as whole_columns
+from ._uploads import UPLOADS as UPLOADS
 from ._uploads import forget_uploads as forget_uploads
 from ._uploads import keep_uploads as keep_uploads

@@ -20,7 +20,7 @@ from ._assess import Scores, score
 from ._run import Run, open_run
 
 ALARM = "alarm.safetensors"
-DRIFT = 0.01  # probability by chance below which a file is said to differ
+DRIFT = 0.01  # p-value below which a file is said to differ
 
 
 @final
@@ -252,5 +252,7 @@ def _drift(alarm: Alarm, scores: Scores) -> str:
     if test.pvalue < DRIFT:
         middle = float(alarm.p_values(scores).median())
         side = "stranger" if middle < 0.5 else "less strange"
-        return f"the file as a whole differs from the rows of training: it is {side} (median p-value {middle:.2f} for .50; by chance {test.pvalue:.2g})"
-    return f"the file as a whole does not differ from the rows of training (by chance {test.pvalue:.2g})"
+        return f"the file as a whole differs from the rows of training: it is {side} (median p-value {middle:.2f} for .50; Kolmogorov-Smirnov p-value {test.pvalue:.2g})"
+    return (
+        f"the file as a whole does not differ from the rows of training (Kolmogorov-Smirnov p-value {test.pvalue:.2g})"
+    )

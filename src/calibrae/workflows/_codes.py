@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, final
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .._types import AnySplit, Batch
-from ..data import Data
+from ..data import Data, class_labels
 from ..errors import ArgumentError, MissingExtraError
 from ..evaluation import summarise_split
 from ..figures import save_map
@@ -24,7 +25,9 @@ from ..models import VAE, evaluating, mean_of
 MAPPED = 1500  # examples
 NEIGHBOURS = 1000  # examples of a map by neighbours, which takes longer
 FEWEST = 30  # examples of such a map
+CLASSES = 20  # most classes of labels that are no condition
 Method = Literal["pca", "t-sne", "umap"]
+Colour = Literal["classes", "elbo"]
 AXES = {"pca": "principal component", "t-sne": "t-SNE axis", "umap": "UMAP axis"}
 
 
@@ -37,8 +40,8 @@ class CodeMap:
         points: `[N, 2]`.
         rows: positions of the examples in their split, `[N]`.
         names: names of the examples.
-        groups: class of each, for a model that is conditional on classes; else empty.
-        values: ELBO of each, nats, where there are no classes and the model has one; else empty.
+        groups: class of each, where they are coloured by classes; else empty.
+        values: ELBO of each, nats, where they are coloured by it; else empty.
         by: how they are coloured, in words.
         method: `pca` for the first two principal components, or a map that keeps neighbours together.
     """
@@ -58,10 +61,12 @@ class CodeMap:
 
     def plot(self) -> dict[str, Any]:
         """The map as a plot that answers to the mouse."""
-        return map_plot(self.points, self.names, self.groups, self.values or [0.0] * len(self.names))
+        return map_plot(self.points, self.names, self.groups, self.values, axes=AXES[self.method])
 
 
-def code_map(model: VAE, data: Data, split: AnySplit, seed: int = 0, method: Method = "pca") -> CodeMap:
+def code_map(
+    model: VAE, data: Data, split: AnySplit, seed: int = 0, method: Method = "pca", colour: Colour = "classes"
+) -> CodeMap:
     """Map some examples of a split, evenly spaced.
 
     Args:
@@ -71,6 +76,7 @@ def code_map(model: VAE, data: Data, split: AnySplit, seed: int = 0, method: Met
         seed: seed of all noise.
         method: `pca`, on whose map distances are those of the codes; `t-sne` or `umap`, which keep neighbours together, and on which
             distances and the sizes of groups say nothing.
+        colour: `classes` of the condition, or else of the one label that came with the data, or else the ELBO; or `elbo`.
 
     Raises:
         ArgumentError: if there are fewer than two latents, or too few examples.
@@ -82,9 +88,9 @@ def code_map(model: VAE, data: Data, split: AnySplit, seed: int = 0, method: Met
     if len(codes) < 3:
         raise ArgumentError(f"a map needs 3 examples at least; the {split} split has {len(codes)}. Take another split.")
     points = _placed(codes, method, seed)
-    groups = _groups(data, split, rows)
+    name, groups = _groups(data, split, rows) if colour == "classes" else ("", [])
     values = [] if groups or not model.is_probabilistic else _elbos(model, data, split, seed, len(rows))
-    by = f"by {data.condition.name}" if groups and data.condition is not None else "by the ELBO" if values else "alike"
+    by = f"by {name}" if groups else "by the ELBO" if values else "alike"
     return CodeMap(points, rows, data.names_at(split, rows), groups, values, by, method)
 
 
@@ -130,8 +136,13 @@ def _elbos(model: VAE, data: Data, split: AnySplit, seed: int, count: int) -> li
     return found.tolist() if len(found) == count else []
 
 
-def _groups(data: Data, split: AnySplit, rows: Tensor) -> list[str]:
-    labels = data.labels.get(split)
-    if data.condition is None or labels is None or data.condition.kind != "classes":
-        return []
-    return [str(label) for label in labels[rows.numpy()].tolist()]
+def _groups(data: Data, split: AnySplit, rows: Tensor) -> tuple[str, list[str]]:
+    """Name of the classes by which examples can be told apart, and the class of each; empty without classes."""
+    if data.condition is not None and data.condition.kind == "classes":
+        known: tuple[str, Mapping[AnySplit, Any]] | None = data.condition.name, data.labels
+    else:
+        known = class_labels(data.source, data.views, CLASSES)
+    labels = None if known is None else known[1].get(split)
+    if known is None or labels is None or len(labels) != len(data.view(split)):
+        return "", []
+    return known[0], [str(label) for label in labels[rows.numpy()].tolist()]

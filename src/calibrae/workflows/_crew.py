@@ -17,7 +17,7 @@ from typing import Any, final
 
 from .._progress import seen
 from ..errors import RunError
-from ..runs import RunFolder
+from ..runs import RunFolder, cores
 from ..training import Stopped, interruptible
 from ._job import Factory, Job, pack
 from ._study import BEAT, Point, Study
@@ -27,11 +27,6 @@ LOOKS_EVERY = 0.2  # seconds
 GRACE = 30.0  # seconds that an interrupted run has to write what it has
 
 Say = Callable[[str], None]
-
-
-def cores() -> int:
-    """Number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @final

@@ -182,7 +182,7 @@ def fit(
 
 def _conclude(run: Run, trainer: Trainer, reporter: AbstractReporter, *, pictures: bool) -> None:
     """Complete the records of a run, and draw it."""
-    write_end(run, trainer.settings, trainer.state)
+    write_end(run, trainer)
     baseline = _numbers(run, reporter)
     if pictures:
         for failed in draw_run(run, baseline):

@@ -40,10 +40,8 @@ def columns_of(fields: Sequence[Column], came: np.ndarray, made: np.ndarray) -> 
 
 
 def cells_in_words(fields: Sequence[Column], stored: np.ndarray) -> list[str]:
-    """Cells of one stored row `[1, D]` as people read them; empty for columns without types."""
-    if not fields or not fields[0].type:
-        return []
-    found = (written_cells(field, stored[:, i])[0] for i, field in enumerate(fields))
+    """Cells of one stored row `[1, D]` as people read them."""
+    found = (written_cells(field, stored[:, i])[0] if field.type else stored[0, i] for i, field in enumerate(fields))
     return [f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in found]
 
 

@@ -15,8 +15,8 @@ from ..errors import ArgumentError, RunError
 from ..evaluation import Evaluation, evaluate_model, training_baseline
 from ..models import VAE
 from ..objectives import Objective
-from ..runs import RunFolder, save_baseline
-from ..training import FREE_ON_RESUME, TrainSettings, TrainState
+from ..runs import RunFolder, hardware, peak_memory, save_baseline
+from ..training import FREE_ON_RESUME, Trainer, TrainSettings
 from ._run import Run
 from ._stored import options_from, options_to_dict
 
@@ -97,13 +97,15 @@ def _place_of(data: Data) -> str | None:
     return data.source.place or keep_source(data.source)
 
 
-def write_end(run: Run, settings: TrainSettings, state: TrainState) -> None:
-    """Complete `run.json`."""
+def write_end(run: Run, trainer: Trainer) -> None:
+    """Complete `run.json`: how far the run is, on which machine, and what it took."""
+    settings, state = trainer.settings, trainer.state
     ended = state.is_settled if settings.epochs is None else len(run.history) >= settings.epochs
     ended = ended or (settings.patience > 0 and state.epoch - state.best_epoch >= settings.patience)
     known: dict[str, Any] = {"finished": ended, "epochs": len(run.history), "seed": settings.seed}
     known |= {"selected_epoch": state.best_epoch, "selected_by": "validation_loss"}
     known |= {"training_seconds": run.history[-1]["seconds"]} if run.history else {}
+    known |= {"hardware": hardware(trainer.device, trainer.world.size), **peak_memory(trainer.device)}
     run.folder.commit(**known)
 
 

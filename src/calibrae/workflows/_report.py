@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from shlex import quote
@@ -129,6 +129,22 @@ def _numbers(evidence: Evidence) -> list[tuple[str, str, str]]:
     return [(name, value, note) for name, value, note in found if value is not None]
 
 
+def _cost(known: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> str:
+    """Time of training, and most memory of its process and of its device."""
+    parts = [f"{history[-1].get('seconds', 0.0):,.0f} s of training"] if history else []
+    for name, where in (("peak_memory_gib", "memory"), ("peak_device_memory_gib", "memory of the device")):
+        parts += [f"at most {known[name]:.2f} GiB of {where}"] if name in known else []
+    return ", ".join(parts) or "-"
+
+
+def _hardware(found: Mapping[str, Any]) -> str:
+    if not found:
+        return "-"
+    processes = f"{found['processes']} processes of " if found["processes"] > 1 else ""
+    threads = f"{processes}{found['threads']} thread{'s' if found['threads'] != 1 else ''} on {found['cores']} cores"
+    return f"{found['device']}; {found['processor']}, {threads}, {found['memory_gib']:.0f} GiB"
+
+
 def _maybe(value: float | None, digits: int) -> str | None:
     return None if value is None else number(value, digits)
 
@@ -152,7 +168,8 @@ def _card(run: Run) -> Section:
         ("training", _words(config["training"])),
         ("seed", str(known.get("seed", ""))),
         ("epochs", f"{known.get('epochs', len(history))}, of which {known.get('selected_epoch', '?')} was kept"),
-        ("time", f"{history[-1].get('seconds', 0.0):,.0f} s of training" if history else "-"),
+        ("cost", _cost(known, history)),
+        ("hardware", _hardware(known.get("hardware", {}))),
         ("versions", versions),
     ]
     notes = [(str(i + 1), note) for i, note in enumerate(data.get("notes", []))]

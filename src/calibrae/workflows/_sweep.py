@@ -21,9 +21,9 @@ from ..latents import Posterior, Prior
 from ..likelihoods import Likelihood
 from ..networks import NetworkOptions
 from ..objectives import Objective
-from ..runs import RunFolder, replace_json
+from ..runs import RunFolder, cores, replace_json
 from ..training import Stopped, TrainSettings, progress_bar
-from ._crew import Crew, Say, cores
+from ._crew import Crew, Say
 from ._job import Factory, Job, made, pack, require_factory
 from ._run import load
 from ._stored import run_data

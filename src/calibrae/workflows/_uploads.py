@@ -16,7 +16,7 @@ from ..errors import CalibraeError, DataError, first_line
 from ..runs import RunFolder
 from ._runs import runs_in
 
-NAME = ".uploads"
+UPLOADS = ".uploads"
 MOST_BYTES, MOST_FILES = 4 << 30, 200_000
 PIECE = 1 << 20
 ODD = re.compile(r"[^A-Za-z0-9._ -]")
@@ -43,7 +43,7 @@ def keep_uploads(files: Sequence[str | Path], folder: str | Path) -> Path:
         raise DataError("choose one file at least; got none.")
     if is_zip and len(paths) > 1:
         raise DataError("a zip file must come alone; got others beside it. Put all into one zip file.")
-    place = Path(folder) / NAME / _digest(paths)
+    place = Path(folder) / UPLOADS / _digest(paths)
     if not place.is_dir():  # what came before is there already
         beside = place.with_name(f"{place.name}.{os.urandom(4).hex()}")
         beside.mkdir(parents=True)
@@ -63,7 +63,7 @@ def forget_uploads(folder: str | Path, wanted: Iterable[str] = ()) -> None:
         folder: folder of the runs.
         wanted: places that are still needed.
     """
-    uploads = Path(folder) / NAME
+    uploads = Path(folder) / UPLOADS
     if not uploads.is_dir():
         return
     used = {str(Path(place).resolve()) for place in wanted}

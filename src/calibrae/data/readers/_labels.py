@@ -36,16 +36,18 @@ def pool(parts: Mapping[Part, Array], order: Mapping[Part, Array] | None = None)
 
 
 def labelled(raw: Raw, labels: Mapping[Part, Array], options: DataOptions, name: str = LABEL) -> Raw:
-    """Data with labels, if the condition asks for them and they belong to its examples; else a note that they are left out."""
+    """Data with labels that belong to its examples, and a note if no condition asks for them.
+
+    Raises:
+        DataError: if there is not one for each example, and the condition was asked for.
+    """
     if not labels:
         return raw
     if name not in options.conditions:
-        return (
-            raw
-            if name != LABEL
-            else replace(raw, notes=(*raw.notes, f"labels are no data: left out (--condition {LABEL} uses them)"))
-        )
+        raw = replace(raw, notes=(*raw.notes, f"labels are not modelled (--condition {name} conditions on them)"))
     wrong = [part for part, array in raw.parts.items() if len(labels.get(part, ())) != len(array)]
+    if wrong and name not in options.conditions:
+        return raw
     if wrong:
         raise DataError(
             f"{raw.name}: there must be one label for each example; the part {wrong[0]} has {len(raw.parts[wrong[0]])} examples "

@@ -97,7 +97,7 @@ def _one_each(files: Sequence[Path], root: Path, request: Request) -> Raw:
     notes.append(f"one array of shape {shape} an example, {counted(len(files), 'file')} in the order of their names")
     names = {part: [str(file.relative_to(root)) for file in group] for part, group in groups.items()}
     raw = Raw(str(root), parts, key, names=names, notes=tuple(notes))
-    return with_classes(raw, home) if CLASS in request.options.conditions else raw
+    return with_classes(raw, home, asked=CLASS in request.options.conditions)
 
 
 def _as_pictures(array: Array) -> Array:

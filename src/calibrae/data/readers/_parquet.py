@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from ...errors import DataError, first_line
 from .. import _cache
 from .._registry import reads_files
 from .._scan import has_missing
-from .._source import Array, Part, Raw, Request, counted, listed
+from .._source import LABEL, Array, Part, Raw, Request, counted, listed
 from ._arrow import (
     grouped,
     index_column,
@@ -44,22 +45,24 @@ def read_parquet(files: Sequence[Path], root: Path, request: Request) -> Raw:
     schema = reading(files[0], _schema)
     column = image_column(files[0], schema)
     raw = _pictures(files, groups, root, column, request) if column else _table(files, groups, root, request)
-    if column:
-        others = [name for name in schema.names if name not in (column, *request.options.conditions)]
-        notes += (
-            [f"pictures of the column {column!r} were read; {counted(len(others), 'other column')} left out"]
-            if others
-            else []
-        )
-    raw = replace(raw, notes=(*notes, *raw.notes))
     for condition in request.options.conditions:
-        labels = {part: np.concatenate([_column(file, condition) for file in those]) for part, those in groups.items()}
-        if column:  # rows whose pictures are broken were left out
-            labels = {
-                part: values[_kept_rows(groups[part], raw.names.get(part, ()))] for part, values in labels.items()
-            }
-        raw = labelled(raw, labels, request.options, condition)
-    return raw
+        raw = _with_column(raw, condition, groups, request, is_picture=bool(column))
+    if column:
+        with suppress(DataError):  # labels that nobody asked for need not be whole
+            if LABEL in schema.names and LABEL not in raw.labels:
+                raw = _with_column(raw, LABEL, groups, request, is_picture=True)
+        others = [name for name in schema.names if name not in (column, *raw.labels)]
+        left = f"pictures of the column {column!r} were read; {counted(len(others), 'other column')} left out"
+        notes += [left] if others else []
+    return replace(raw, notes=(*notes, *raw.notes))
+
+
+def _with_column(raw: Raw, name: str, groups: dict[Part, list[Path]], request: Request, *, is_picture: bool) -> Raw:
+    """A column as labels of the examples."""
+    labels = {part: np.concatenate([_column(file, name) for file in those]) for part, those in groups.items()}
+    if is_picture:  # rows whose pictures are broken were left out
+        labels = {part: values[_kept_rows(groups[part], raw.names.get(part, ()))] for part, values in labels.items()}
+    return labelled(raw, labels, request.options, name)
 
 
 def _kept_rows(files: Sequence[Path], names: Sequence[str]) -> Array:

@@ -73,7 +73,7 @@ def read_pictures(files: Sequence[Path], root: Path, request: Request) -> Raw:
     key = _cache.hash_files(files, root, kind="pictures", parts={p: len(g) for p, g in groups.items()})
     raw = decode(str(root), key, parts, request, keep_names=True)
     raw = replace(raw, notes=(*split_notes, *raw.notes))
-    return with_classes(raw, home) if CLASS in request.options.conditions else raw
+    return with_classes(raw, home, asked=CLASS in request.options.conditions)
 
 
 def split_by_folder(files: Sequence[Path], root: Path) -> tuple[dict[Part, list[Path]], list[str], tuple[str, ...]]:
@@ -115,14 +115,20 @@ def _shared(paths: Sequence[Sequence[str]]) -> Iterator[str]:
         yield names[0]
 
 
-def with_classes(raw: Raw, shared: tuple[str, ...]) -> Raw:
-    """The folder of each file, below that of its split, as its class."""
+def with_classes(raw: Raw, shared: tuple[str, ...], *, asked: bool) -> Raw:
+    """The folder of each file, below that of its split, as its class, if every file has one.
+
+    Raises:
+        DataError: if a file has none, and the condition `class` was asked for.
+    """
     labels: dict[Part, Array] = {}
     for part, names in raw.names.items():
         folders = [Path(name).parts[len(shared) : -1] for name in names]
         if part != "all":
             folders = [path[1:] if path and part_of(path[0]) == part else path for path in folders]
         lacking = [name for name, path in zip(names, folders, strict=True) if not path]
+        if lacking and not asked:
+            return raw
         if lacking:
             raise DataError(
                 f"{raw.name}: with the condition `class` every file must lie in the folder of its class; {lacking[0]} does not."

@@ -99,7 +99,7 @@ def read_waves(files: Sequence[Path], root: Path, request: Request) -> Raw:
     present = {part: arrays[part] for part in groups if part in arrays}
     names = {part: facts["names"][part] for part in present}
     raw = Raw(str(root), present, key, names=names, notes=(*notes, *facts["notes"]), encoded=True, rate=facts["rate"])
-    return with_classes(raw, home) if CLASS in request.options.conditions else raw
+    return with_classes(raw, home, asked=CLASS in request.options.conditions)
 
 
 def _samples(file: Path) -> tuple[int, Array]:

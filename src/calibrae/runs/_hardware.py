@@ -1,0 +1,67 @@
+"""The machine that a run was trained on, and the memory that it took."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+GIB = float(1 << 30)
+CPUINFO = Path("/proc/cpuinfo")
+
+
+def hardware(device: torch.device, processes: int) -> dict[str, Any]:
+    """Device, processor, cores, memory, threads and processes.
+
+    Args:
+        device: device of the model.
+        processes: number of processes that trained it.
+    """
+    import psutil
+
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "processor": _processor(),
+        "cores": cores(),
+        "memory_gib": round(psutil.virtual_memory().total / GIB, 1),
+        "threads": torch.get_num_threads(),
+        "processes": processes,
+    }
+
+
+def peak_memory(device: torch.device) -> dict[str, float]:
+    """Most memory that this process has held so far, and on a CUDA device most that its tensors took, GiB."""
+    found = {"peak_memory_gib": round(_resident() / GIB, 3)}
+    if device.type == "cuda":
+        found["peak_device_memory_gib"] = round(torch.cuda.max_memory_allocated(device) / GIB, 3)
+    return found
+
+
+def cores() -> int:
+    """Number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _processor() -> str:
+    with suppress(OSError):
+        for line in CPUINFO.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _resident() -> int:
+    """Bytes."""
+    if sys.platform == "win32":
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
