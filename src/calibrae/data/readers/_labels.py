@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from ...errors import DataError
-from .._source import LABEL, Array, DataOptions, Part, Raw
+from .._source import LABEL, Array, DataOptions, Part, Raw, part_of
+
+CLASS = "class"  # name of the condition that folders of examples have
 
 
 def add_part(parts: dict[Part, Array], part: Part, array: Array, name: str) -> None:
@@ -54,3 +57,25 @@ def labelled(raw: Raw, labels: Mapping[Part, Array], options: DataOptions, name:
             f"and {len(labels.get(wrong[0], ()))} labels."
         )
     return replace(raw, labels={**raw.labels, name: {part: labels[part] for part in raw.parts}})
+
+
+def with_classes(raw: Raw, shared: tuple[str, ...], *, asked: bool) -> Raw:
+    """The folder of each file, below that of its split, as its class, if every file has one.
+
+    Raises:
+        DataError: if a file has none, and the condition `class` was asked for.
+    """
+    labels: dict[Part, Array] = {}
+    for part, names in raw.names.items():
+        folders = [Path(name).parts[len(shared) : -1] for name in names]
+        if part != "all":
+            folders = [path[1:] if path and part_of(path[0]) == part else path for path in folders]
+        lacking = [name for name, path in zip(names, folders, strict=True) if not path]
+        if lacking and not asked:
+            return raw
+        if lacking:
+            raise DataError(
+                f"{raw.name}: with the condition `class` every file must lie in the folder of its class; {lacking[0]} does not."
+            )
+        labels[part] = np.array([path[0] for path in folders])
+    return replace(raw, labels={**raw.labels, CLASS: labels})

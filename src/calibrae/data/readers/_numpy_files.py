@@ -15,9 +15,9 @@ from .._mapped import in_memory_if_small
 from .._registry import reads_files
 from .._source import Array, Part, Raw, Request, counted, listed, part_of, speaks_of_labels
 from ._frames import is_structured, read_frame
-from ._labels import add_part, labelled, pool
+from ._labels import CLASS, add_part, labelled, pool, with_classes
 from ._mappings import read_mapping
-from ._pictures import CLASS, split_by_folder, with_classes
+from ._pictures import split_by_folder
 
 BLOCK = 256
 

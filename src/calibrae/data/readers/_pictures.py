@@ -18,6 +18,7 @@ from ...errors import DataError
 from .. import _cache
 from .._registry import reads_files
 from .._source import PART_NAMES, Array, Part, Raw, Request, counted, listed, part_of
+from ._labels import CLASS, with_classes
 from ._paths import PICTURES_RANK, shown
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ BLOCK = 256
 GREY_MODES = frozenset({"1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N"})
 UNREADABLE_MODES = frozenset({"I", "F"})
 ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values for a quarter turn
-CLASS = "class"  # name of the condition that folders of pictures have
 WHITE = 255
 Opener: TypeAlias = "tuple[str, Callable[[], Image.Image]]"  # a name for messages, and how to open it
 Openers = Callable[[], Iterable[Opener]]  # read twice: once for the headers, once for the pixels
@@ -113,28 +113,6 @@ def _shared(paths: Sequence[Sequence[str]]) -> Iterator[str]:
         if len(set(names)) > 1 or PART_NAMES.get(names[0].lower()):
             return
         yield names[0]
-
-
-def with_classes(raw: Raw, shared: tuple[str, ...], *, asked: bool) -> Raw:
-    """The folder of each file, below that of its split, as its class, if every file has one.
-
-    Raises:
-        DataError: if a file has none, and the condition `class` was asked for.
-    """
-    labels: dict[Part, Array] = {}
-    for part, names in raw.names.items():
-        folders = [Path(name).parts[len(shared) : -1] for name in names]
-        if part != "all":
-            folders = [path[1:] if path and part_of(path[0]) == part else path for path in folders]
-        lacking = [name for name, path in zip(names, folders, strict=True) if not path]
-        if lacking and not asked:
-            return raw
-        if lacking:
-            raise DataError(
-                f"{raw.name}: with the condition `class` every file must lie in the folder of its class; {lacking[0]} does not."
-            )
-        labels[part] = np.array([path[0] for path in folders])
-    return replace(raw, labels={**raw.labels, CLASS: labels})
 
 
 def _file_openers(files: Sequence[Path], folder: Path) -> Openers:

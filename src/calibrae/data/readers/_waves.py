@@ -15,8 +15,9 @@ from ...errors import DataError
 from .. import _cache
 from .._registry import reads_files
 from .._source import Array, Part, Raw, Request, counted, listed
+from ._labels import CLASS, with_classes
 from ._paths import shown
-from ._pictures import CLASS, split_by_folder, with_classes
+from ._pictures import split_by_folder
 
 BLOCK = 64
 
