@@ -1,6 +1,7 @@
-"""Take the pictures of the workbench that the pages show: train in it, explore, compare; in a real browser.
+"""Take the pictures of the workbench that the pages show: train in it, explore, draw rows of a table; in a real browser.
 
-Run it from the repository, with Chromium and Playwright there: `python docs/make_screenshots.py DATA`, DATA a folder or file of pictures.
+Run it from the repository, with Chromium and Playwright there: `python docs/make_screenshots.py DATA TABLE`, DATA a folder or file of pictures
+with labels, TABLE a CSV of mixed columns.
 """
 
 from __future__ import annotations
@@ -19,14 +20,15 @@ WIDE, DARK = {"viewport": {"width": 1240, "height": 1000}}, {"color_scheme": "da
 MINUTES = 10
 
 
-def main(data: str, epochs: str = "6") -> None:
+def main(data: str, table: str, epochs: str = "6") -> None:
     """Start a workbench, use it, and keep what it looks like."""
     from playwright.sync_api import sync_playwright
 
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         Path(folder, "data").mkdir()
-        place = Path(folder, "data", Path(data).name)
-        place.symlink_to(Path(data).resolve())  # the pictures show no path of this machine
+        place, rows = (Path(folder, "data", Path(name).name) for name in (data, table))
+        for link, name in ((place, data), (rows, table)):
+            link.symlink_to(Path(name).resolve())  # the pictures show no path of this machine
         command = [sys.executable, "-m", "calibrae", "app", "runs", "--port", "0"]
         server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder, env=os.environ | {"CALIBRAE_REPORT": "0"})  # noqa: S603  # fmt: skip
         assert server.stdout is not None
@@ -36,6 +38,8 @@ def main(data: str, epochs: str = "6") -> None:
         try:
             _train(browser.new_page(**WIDE), found.group(), f"data/{place.name}", epochs)
             _explore(browser.new_page(**WIDE, **DARK), found.group())
+            _map(browser.new_page(**WIDE), found.group())
+            _table(browser.new_page(**WIDE), found.group(), f"data/{rows.name}")
         finally:
             browser.close()
             server.terminate()
@@ -82,6 +86,39 @@ def _explore(page: Any, address: str) -> None:
     page.wait_for_selector("#walk-point img")
     page.wait_for_timeout(1500)
     page.screenshot(path=IMAGES / "app-traverse.png")
+
+
+def _map(page: Any, address: str) -> None:
+    _open(page, address)
+    page.click("role=tab[name=Explore]")
+    page.wait_for_selector("#explore-about >> text=sigma")
+    page.click("role=tab[name=Map]")
+    page.click("#map-method input")
+    page.get_by_role("option", name="t-sne", exact=True).click()
+    page.click("#map-go")
+    page.wait_for_selector("#map-image img")
+    page.locator("#map-image img").click(position={"x": 330, "y": 230})
+    page.wait_for_selector("#map-one img")
+    page.wait_for_timeout(1500)
+    page.screenshot(path=IMAGES / "app-map.png")
+
+
+def _table(page: Any, address: str, data: str) -> None:
+    _open(page, address)
+    page.fill("#train-data input", data)
+    page.keyboard.press("Enter")
+    page.fill("#train-name textarea, #train-name input", "rows")
+    page.wait_for_function("document.querySelector('#train-command textarea').value.includes('/rows')")
+    page.click("#train-go")
+    page.wait_for_selector("#train-progress >> text=rows:")
+    page.wait_for_selector("#train-progress >> text=finished")
+    page.click("role=tab[name=Tables]")
+    page.get_by_label("Run", exact=True).locator("visible=true").first.click()
+    page.get_by_role("option", name="rows", exact=True).click()
+    page.click("#tables-draw")
+    page.wait_for_selector("#tables-rows table")
+    page.wait_for_timeout(1500)
+    page.screenshot(path=IMAGES / "app-tables.png")
 
 
 if __name__ == "__main__":
