@@ -46,7 +46,7 @@ def made(block: str, folder: Path) -> str:
     lines = []
     for command in commands(block):
         words = [sys.executable, "-m", *shlex.split(command.removesuffix(BOTH))]
-        own = os.environ | {"CALIBRAE_REPORT": "1"}  # whatever the machine's own choice is
+        own = os.environ | {"CALIBRAE_REPORT": "1", "CALIBRAE_PICTURES": "1"}  # whatever the machine's own choice is
         done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True, env=own)  # noqa: S603 (commands of our own pages)
         both = done.stderr + done.stdout if command.endswith(BOTH) else done.stdout
         lines += [f"$ {command}", *both.rstrip().splitlines()]

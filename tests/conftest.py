@@ -36,6 +36,13 @@ def double():
 def _own_cache(tmp_path_factory):
     os.environ["CALIBRAE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
     os.environ["CALIBRAE_REPORT"] = "0"  # which takes longer than the training of a test
+    os.environ["CALIBRAE_PICTURES"] = "0"  # which do too
+
+
+@pytest.fixture
+def pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the trainings of a test draw pictures, as they do for users."""
+    monkeypatch.setenv("CALIBRAE_PICTURES", "1")
 
 
 def real_data_root() -> Path | None:

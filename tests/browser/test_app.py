@@ -34,7 +34,7 @@ class Server:
         """Start it, at its port from then on."""
         self.process = subprocess.Popen(
             [sys.executable, "-m", "calibrae", "app", str(self.folder), "--port", self.port, *self.options],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "OMP_NUM_THREADS": "1", "CALIBRAE_PICTURES": "1"},
         )  # fmt: skip
         line = self.process.stdout.readline()
         self.address = re.search(r"http://\S+", line).group()

@@ -356,3 +356,28 @@ def test_data_that_were_loaded_before_keep_their_options(tmp_path):
     again = cb.evaluate(tmp_path / "run")
     assert again.n == len(data.view("test"))
     assert again.elbo_nats == pytest.approx(run.evaluate().elbo_nats, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("variable", "option", "drawn"),
+    [("0", (), False), ("no", (), False), ("1", (), True), ("", (), True), ("1", ("--no-pictures",), False), ("0", ("--pictures",), True)],
+)  # fmt: skip
+def test_pictures_are_drawn_unless_the_option_or_the_machine_says_otherwise(
+    table, tmp_path, capsys, monkeypatch, variable, option, drawn
+):
+    monkeypatch.setenv("CALIBRAE_PICTURES", variable)
+    code, said, err = call(capsys, "train", table, "--out", tmp_path / "r", *TINY, *PLAIN, "--epochs", 1, *option)
+    assert code == 0, err
+    assert (tmp_path / "r" / "curves.png").exists() == drawn
+    assert ("(curves.png" in said) == drawn
+    assert "pictures" not in (tmp_path / "r" / "config.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("asked", "variable", "drawn"), [(None, "0", False), (None, "1", True), (True, "0", True), (False, "1", False)]
+)
+def test_pictures_in_python(table, tmp_path, monkeypatch, asked, variable, drawn):
+    monkeypatch.setenv("CALIBRAE_PICTURES", variable)
+    model = cb.build(data_shape=(3,), latent_dim=2, network="linear")
+    cb.fit(model, table, tmp_path / "r", epochs=1, quiet=True, pictures=asked)
+    assert (tmp_path / "r" / "curves.png").exists() == drawn

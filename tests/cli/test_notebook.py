@@ -33,7 +33,7 @@ class Reader(HTMLParser):
 def run(tmp_path_factory):
     place = tmp_path_factory.mktemp("notebook") / "<b>odd</b>"
     model = cb.build("sigma-vae", data_shape=(1, 8, 8), latent_dim=2, network="linear")
-    return cb.fit(model, "digits", place, epochs=1, quiet=True)
+    return cb.fit(model, "digits", place, epochs=1, quiet=True, pictures=True)
 
 
 def test_a_run_shows_its_numbers_and_pictures(run):

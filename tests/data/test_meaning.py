@@ -204,6 +204,7 @@ def test_wide_whole_numbers_come_back_whole():
     assert "taken as continuous" in " ".join(data.source.notes)
 
 
+@pytest.mark.usefixtures("pictures")
 def test_volumes_train_with_an_mlp(tmp_path):
     volumes = RNG.random((60, 1, 4, 5, 6)).astype(np.float32)
     model = cb.build("sigma-vae", data_shape=(1, 4, 5, 6), latent_dim=2)

@@ -48,8 +48,9 @@ def own() -> cb.VAE:
     return cb.VAE(encoder, decoder, likelihood, prior, posterior=cb.GaussianPosterior("log_var"))
 
 
+OFTEN = {"save_every": 3}  # runs that are resumed in the middle
 KINDS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
-    "optimal": (build, IMAGES, {}),
+    "optimal": (build, IMAGES, OFTEN),
     "element": (lambda: build(sigma_shared="element"), IMAGES, {"horizontal_flip": True}),
     "laplace, learned": (
         lambda: build(likelihood="laplace", sigma="learned", sigma_shared="channel"),
@@ -67,7 +68,7 @@ KINDS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "cut": (lambda: build(sigma="learned"), IMAGES, {"fsdp": True, "grad_clip_norm": 0.01}),
     "cut, pieces": (lambda: build(network="conv"), IMAGES, {"fsdp": True, "micro_batches": 3}),
     "cut, own": (own, IMAGES, {"fsdp": True}),
-    "cut, mixture": (lambda: build(prior="mixture"), IMAGES, {"fsdp": True}),
+    "cut, mixture": (lambda: build(prior="mixture"), IMAGES, {"fsdp": True} | OFTEN),
     "stream": (lambda: build(data_shape=(5,)), "shards", {"options": DataOptions(stream=True)}),
 }
 
@@ -134,7 +135,6 @@ def main() -> None:
             "batch_size": 20,
             "precision": "fp32",
             "compile": "off",
-            "save_every": 3,
             "pictures": False,
         }
         run = cb.fit(make(), data, out / kind, quiet=True, **given | settings | longer)

@@ -38,6 +38,7 @@ def fit(out, model=None, **kwargs):
     return cb.fit(model or build(), "digits", out, **kwargs)
 
 
+@pytest.mark.usefixtures("pictures")
 def test_a_run_folder_has_everything(tmp_path):
     run = cb.fit(build(), "digits", tmp_path / "r", epochs=2, quiet=True)
     names = {p.name for p in run.path.iterdir()}
@@ -377,6 +378,7 @@ def test_bits_are_modelled_as_bits_without_noise(tmp_path):
         )
 
 
+@pytest.mark.usefixtures("pictures")
 @pytest.mark.parametrize("kind", ["signals", "table", "dataset"])
 def test_other_kinds_of_data_train(tmp_path, kind):
     rng = np.random.default_rng(0)

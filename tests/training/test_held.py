@@ -35,6 +35,7 @@ def test_data_that_cannot_be_read_leave_no_folder(tmp_path):
     assert not (tmp_path / "r").exists()
 
 
+@pytest.mark.usefixtures("pictures")
 def test_a_picture_that_cannot_be_drawn_is_a_note(tmp_path, monkeypatch, capsys):
     def fails(*_, **__):
         raise ValueError("Too many bins for data range")

@@ -171,6 +171,16 @@ def train(
             "--report/--no-report", help="Write report.html at the end.", envvar="CALIBRAE_REPORT", show_envvar=True
         ),
     ] = True,
+    pictures: Annotated[
+        bool | None,
+        typer.Option(
+            "--pictures/--no-pictures",
+            help="Draw curves, examples and samples at the end.",
+            envvar="CALIBRAE_PICTURES",
+            show_envvar=True,
+            show_default="pictures",
+        ),
+    ] = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Also tell how it is done: device, precision, threads, compilation.")
     ] = False,
@@ -189,9 +199,8 @@ def train(
     elif is_finished:
         page = run.path / "report.html"
         seen = f"\nlook at: {page}" if page.exists() else ""
-        typer.echo(
-            f"trained: {run.path} (curves.png, reconstructions.png, ...){seen}\nnext:    calibrae evaluate {run.path}"
-        )
+        drawn = " (curves.png, reconstructions.png, ...)" if (run.path / "curves.png").exists() else ""
+        typer.echo(f"trained: {run.path}{drawn}{seen}\nnext:    calibrae evaluate {run.path}")
     if not is_finished:
         raise typer.Exit(OUT_OF_TIME)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -38,6 +39,7 @@ from ._records import StoredRequest, keep_numbers, stored_request, write_again, 
 from ._run import Run
 from ._stored import require_same, run_condition, run_preparation, stored_data
 
+PICTURES, NO = "CALIBRAE_PICTURES", ("0", "false", "no", "off")
 NOT_KEPT = (
     "the data are not kept with the run (over a gigabyte, or the cache cannot be written): evaluate(run, data=...)"
 )
@@ -83,7 +85,7 @@ def fit(
     overwrite: bool = False,
     quiet: bool = False,
     verbose: bool = False,
-    pictures: bool = True,
+    pictures: bool | None = None,
     request: Mapping[str, Any] | None = None,
 ) -> Run:
     """Train a model, select it by the validation value of its objective, fix its scale on the training set, and save it.
@@ -129,7 +131,8 @@ def fit(
         overwrite: replace a run that is already there.
         quiet: say nothing.
         verbose: also tell how it is done: device, precision, threads, compilation, and what beta is called in other code.
-        pictures: draw curves, reconstructions, samples and a traversal at the end.
+        pictures: draw curves, reconstructions, samples and a traversal at the end; by default unless the environment variable
+            `CALIBRAE_PICTURES` is 0.
         request: the user's own words, kept in `config.toml`.
 
     Returns:
@@ -146,7 +149,8 @@ def fit(
     """
     device = device or accelerator
     asked = {name: value for name, value in locals().items() if name in SETTINGS and value is not None}
-    _require_extras(pictures=pictures)
+    draws = os.environ.get(PICTURES, "1") not in NO if pictures is None else pictures
+    _require_extras(pictures=draws)
     trainable_parameters(model)
     world = join_world(device or "auto")
     reporter: AbstractReporter = Silent() if quiet or not world.is_first else Bar(verbose=verbose)
@@ -176,7 +180,7 @@ def fit(
         job = _Job(model, ready, place, chosen, goal, reporter, dict(request or {}), stop_after, world)
         trainer, history = job.train(resume=resume, overwrite=overwrite)
         run = Run(trainer.keeper.folder, model, ready, history)
-        world.from_first(partial(_conclude, run, trainer, reporter, pictures=pictures))
+        world.from_first(partial(_conclude, run, trainer, reporter, pictures=draws))
     return run
 
 

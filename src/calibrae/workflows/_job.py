@@ -63,6 +63,7 @@ class Job:
             options=None if is_begun else request.options,
             resume=is_begun,
             overwrite=request.overwrite,
+            pictures=request.pictures,
             **settings,
         )
 

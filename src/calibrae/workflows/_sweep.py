@@ -306,8 +306,19 @@ def _checked(request: TrainRequest, axes: Sequence[Axis], factory: Factory | Non
 
 
 def _facts(request: TrainRequest, factory: Factory | None, axes: Sequence[str]) -> dict[str, Any]:
-    """Settings that all points share, in plain types: a study keeps them. Threads and memory move no figure."""
-    left_out = {"out", "overwrite", "words", "settings", "options", "network_options", "threads", "retain_memory"}
+    """Settings that all points share, in plain types: a study keeps them. Threads, memory and pictures move no figure."""
+    left_out = {
+        "out",
+        "overwrite",
+        "words",
+        "settings",
+        "options",
+        "network_options",
+        "threads",
+        "retain_memory",
+        "pictures",
+        "verbose",
+    }
     found: dict[str, Any] = {f.name: getattr(request, f.name) for f in fields(request)}
     found |= asdict(request.network_options) | asdict(request.options) | asdict(request.settings)
     found = {name: value for name, value in found.items() if name not in left_out}

@@ -22,7 +22,7 @@ from ._records import OWN, StoredRequest, plainly, stored_request
 from ._report import report
 from ._run import Run
 
-NOT_STORED = frozenset({"data", "out", "resume", "overwrite", "json", "config", "report", "verbose"})
+NOT_STORED = frozenset({"data", "out", "resume", "overwrite", "json", "config", "report", "pictures", "verbose"})
 CONVENTIONAL = {"gaussian": "gaussian", "bernoulli": "bernoulli"}
 OPTIONS = (  # arguments of parts that are options of their own
     ("likelihood", "sigma", "sigma"),
@@ -59,6 +59,7 @@ class TrainRequest:
         settings: how to train.
         options: how the data are read.
         overwrite: replace a run that is there.
+        pictures: draw pictures at the end; `None` as for `fit`.
         verbose: tell how it is done.
         words: the user's own values by option, kept in `config.toml`.
 
@@ -84,6 +85,7 @@ class TrainRequest:
     settings: TrainSettings = field(default_factory=TrainSettings)
     options: DataOptions = field(default_factory=DataOptions)
     overwrite: bool = False
+    pictures: bool | None = None
     verbose: bool = False
     words: Mapping[str, Any] = field(default_factory=dict)
 
@@ -170,6 +172,7 @@ class TrainRequest:
             objective=self.goal(model, data),
             options=self.options,
             overwrite=self.overwrite,
+            pictures=self.pictures,
             verbose=self.verbose,
             request=self.words,
             **settings,
@@ -263,7 +266,8 @@ def _resume(values: Mapping[str, Any], given: set[str]) -> Run:
         )
     _require_same_words(values, given, stored.request or words_of(folder.read_config()))
     changed = {name: values[name] for name in FREE_ON_RESUME & given}
-    return resume_run(folder.path, values["data"], verbose=bool(values.get("verbose")), **changed)
+    shown = {"verbose": bool(values.get("verbose")), "pictures": values.get("pictures")}
+    return resume_run(folder.path, values["data"], **shown, **changed)
 
 
 def resume_run(out: Path, data: str | None = None, **changed: Any) -> Run:
