@@ -7,6 +7,7 @@ import zipfile
 import gradio as gr
 import numpy as np
 import pytest
+from pets import table
 from PIL import Image
 
 import calibrae as cb
@@ -15,7 +16,8 @@ from calibrae.app._audit import AuditPage
 from calibrae.app._bench import Bench
 from calibrae.app._betas import BetasPage
 from calibrae.app._explore import ExplorePage
-from calibrae.app._subject import subject_of
+from calibrae.app._latents import _cells
+from calibrae.app._subject import Subject, subject_of
 from calibrae.app._train import TrainPage
 from calibrae.errors import ArgumentError, DataError
 from calibrae.workflows import Queue
@@ -238,3 +240,32 @@ def test_answers_import_no_large_package_themselves(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("kind", ["bytes", "numbers", "mixed"])
+def test_a_row_is_drawn_on_the_scale_of_its_data(tmp_path, kind):
+    rng = np.random.default_rng(0)
+    data = {
+        "bytes": rng.integers(0, 256, (100, 6)).astype(np.uint8),
+        "numbers": rng.normal(5.0, 3.0, (100, 6)),
+        "mixed": table(100),
+    }[kind]
+    ready = cb.load_data(data)
+    model = cb.build(spec=ready.spec, latent_dim=2, options=cb.NetworkOptions(hidden=(8,)))
+    run = cb.fit(model, ready, tmp_path / "r", epochs=1, quiet=True, pictures=False)
+    subject = Subject(run, "test", 0)
+    x = ready.gather("test", [3], 0).x
+    row = ready.preparation.restore(x).double().numpy()
+    columns, said = _cells(subject, row)
+    assert len(columns) == len(said) == row.shape[1]
+    for column in columns:
+        assert len(column.data) == len(ready.view("test"))
+        own = column.data[3]  # the row is one of those that are drawn, so it lies where its own cell does
+        assert np.isnan(own) or column.made[0] == pytest.approx(own, abs=0.02 * np.nanmax(np.abs(column.data)))
+
+
+def test_files_that_were_sent_have_their_names(bench):
+    kept = bench.folder / ".uploads" / "31c106aad7838b2d"
+    assert bench.unplaced(f"all 5 examples of {kept}/new.csv") == "all 5 examples of new.csv"
+    assert bench.unplaced(f"all 5 examples of {kept}") == "all 5 examples of your files"
+    assert bench.unplaced("all 5 examples of digits") == "all 5 examples of digits"

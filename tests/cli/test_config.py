@@ -360,7 +360,7 @@ def test_data_that_were_loaded_before_keep_their_options(tmp_path):
 
 @pytest.mark.parametrize(
     ("variable", "option", "drawn"),
-    [("0", (), False), ("no", (), False), ("1", (), True), ("", (), True), ("1", ("--no-pictures",), False), ("0", ("--pictures",), True)],
+    [("0", (), False), ("No", (), False), ("f", (), False), ("1", (), True), ("", (), True), ("1", ("--no-pictures",), False), ("0", ("--pictures",), True)],
 )  # fmt: skip
 def test_pictures_are_drawn_unless_the_option_or_the_machine_says_otherwise(
     table, tmp_path, capsys, monkeypatch, variable, option, drawn
@@ -381,3 +381,9 @@ def test_pictures_in_python(table, tmp_path, monkeypatch, asked, variable, drawn
     model = cb.build(data_shape=(3,), latent_dim=2, network="linear")
     cb.fit(model, table, tmp_path / "r", epochs=1, quiet=True, pictures=asked)
     assert (tmp_path / "r" / "curves.png").exists() == drawn
+
+
+def test_a_variable_that_is_neither_yes_nor_no_is_refused(table, monkeypatch):
+    monkeypatch.setenv("CALIBRAE_PICTURES", "maybe")
+    with pytest.raises(ArgumentError, match="CALIBRAE_PICTURES must be 1 or 0, yes or no; got 'maybe'"):
+        cb.fit(cb.build(data_shape=(3,), latent_dim=2, network="linear"), table, epochs=1, quiet=True)

@@ -109,7 +109,7 @@ def machine(name: str, out: Path, address: str, *more: str) -> subprocess.Popen[
     """A sweep on a machine of that name."""
     options = [
         "--beta",
-        "0.5,1",
+        "0.5,1,2",
         "--latent-dim",
         "2",
         "--jobs",
@@ -154,8 +154,8 @@ def test_two_machines_share_a_server_and_one_dies(tmp_path: Path, server: str) -
     dies.communicate()
     _, err = lives.communicate(timeout=300)
     assert lives.returncode == 0, err
-    if len(list((out / "points").glob("*/model.safetensors"))) < 2:  # the last point was held until after the end
+    if len(list((out / "points").glob("*/model.safetensors"))) < 3:  # the last point was held until after the end
         time.sleep(5)
         _, err = machine("two", out, server).communicate(timeout=300)
     names = {path.parent.name for path in (out / "points").glob("*/model.safetensors")}
-    assert names == {f"beta-{beta}_latent-dim-2" for beta in ("0.5", "1")}, err
+    assert names == {f"beta-{beta}_latent-dim-2" for beta in ("0.5", "1", "2")}, err

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from calibrae.data import DataOptions, load_data, open_source
 from calibrae.errors import CalibraeError, DataError
@@ -424,3 +425,18 @@ def test_real_data_in_the_layouts_that_people_have(real_data):
     cifar = load_data(real_data / "cifar10")
     assert cifar.spec.data_shape == (3, 32, 32)
     assert not isinstance(cifar.view("test").array, np.memmap)  # 154 MB: in memory, where rows cost the least
+
+
+def test_digits_come_from_the_cache_or_without_it(tmp_path, monkeypatch):
+    expected = load_digits()
+    monkeypatch.setenv("CALIBRAE_CACHE", str(tmp_path / "cache"))
+    for _ in range(2):
+        source = load_data("digits").source
+        np.testing.assert_array_equal(source.parts["all"][:, 0], expected.images)
+        np.testing.assert_array_equal(source.labels["label"]["all"], expected.target)
+    stored = next((tmp_path / "cache").rglob("index.json"))
+    stored.write_text("{")  # damaged
+    np.testing.assert_array_equal(load_data("digits").source.parts["all"][:, 0], expected.images)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("CALIBRAE_CACHE", str(tmp_path / "file" / "cache"))  # cannot be made
+    np.testing.assert_array_equal(load_data("digits").source.parts["all"][:, 0], expected.images)

@@ -8,6 +8,7 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 
 import calibrae as cb
+from calibrae.errors import ArgumentError
 from calibrae.figures._map import grouped
 from calibrae.models import evaluating
 from calibrae.workflows import code_map
@@ -57,8 +58,9 @@ def test_a_condition_of_classes_comes_first():
     assert mapped(data).groups == [str(row % 3) for row in mapped(data).rows.tolist()]
 
 
-def test_a_numeric_condition_is_no_class():
-    assert mapped(cb.load_data(RNG.normal(size=(60, 4)), condition=RNG.normal(size=60))).by == "by the ELBO"
+@pytest.mark.parametrize("values", [RNG.normal(size=60), np.arange(60) % 3 + 0.5])
+def test_a_numeric_condition_is_no_class(values):
+    assert mapped(cb.load_data(RNG.normal(size=(60, 4)), condition=values)).by == "by the ELBO"
 
 
 def test_labels_of_many_values_are_no_classes(tmp_path):
@@ -70,7 +72,12 @@ def test_labels_of_many_values_are_no_classes(tmp_path):
 def test_labels_beside_an_array_are_kept_if_there_is_one_for_each_example(tmp_path, missing):
     np.savez(tmp_path / "x.npz", x_train=RNG.normal(size=(60, 4)), y_train=np.arange(60 - missing) % 3)
     data = cb.load_data(tmp_path / "x.npz")
-    assert "labels are not modelled (--condition label conditions on them)" in data.source.notes
+    note = (
+        "labels are left out: there is not one for each example"
+        if missing
+        else "labels are not modelled (--condition label conditions on them)"
+    )
+    assert note in data.source.notes
     found = mapped(data)
     assert found.groups == ([] if missing else [str(row % 3) for row in found.rows.tolist()])
 
@@ -134,3 +141,53 @@ def test_eighteen_classes_are_told_apart_and_the_rarest_of_more_are_others():
     found = {group: rows for group, rows, _, _ in grouped([*named, "rare"])}
     assert len(found) == 18
     assert [([*named, "rare"])[row] for row in found["others"]] == ["c00", "c00", "rare"]
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"y_train": np.arange(40) % 3, "y_test": np.eye(2)[np.arange(20) % 2]},  # of two dimensions in one part
+        {"y_train": np.arange(40) % 3, "y_test": np.array(["a", "b"] * 10)},
+        {"y_train": np.where(np.arange(40) % 2, np.nan, 1.0), "y_test": np.arange(20) % 3 + 0.0},
+        {"y_train": np.array(3)},
+        {"y_train": np.arange(40) % 3},
+    ],
+)
+def test_labels_that_tell_no_classes_colour_nothing_and_stop_nothing(tmp_path, labels):
+    np.savez(tmp_path / "x.npz", x_train=RNG.normal(size=(40, 4)), x_test=RNG.normal(size=(20, 4)), **labels)
+    assert mapped(cb.load_data(tmp_path / "x.npz")).by == "by the ELBO"
+
+
+@pytest.mark.parametrize("two", [False, True])
+def test_each_split_has_its_own_labels(tmp_path, two):
+    own = {"train": np.arange(40) % 3, "test": 10 + np.arange(20) % 2}
+    shaped = {f"y_{part}": (values[:, None] if two else values) for part, values in own.items()}
+    np.savez(tmp_path / "x.npz", x_train=RNG.normal(size=(40, 4)), x_test=RNG.normal(size=(20, 4)), **shaped)
+    data = cb.load_data(tmp_path / "x.npz")
+    found = code_map(model_of(data), data, "test")
+    assert found.groups == [str(own["test"][row]) for row in found.rows.tolist()]
+
+
+def test_labels_of_bytes_are_words(tmp_path):
+    np.savez(tmp_path / "x.npz", x_train=RNG.normal(size=(60, 4)), y_train=np.array([b"cat", b"dog"] * 30))
+    assert set(mapped(cb.load_data(tmp_path / "x.npz")).groups) == {"cat", "dog"}
+
+
+def test_folders_of_splits_have_classes_below(tmp_path):
+    names = [f"train/{'cat' if i % 3 else 'dog'}/{i}.png" for i in range(24)]
+    data = pictures(tmp_path / "all", [*names, *(f"test/{'cat' if i % 2 else 'dog'}/{i}.png" for i in range(12))])
+    found = code_map(model_of(data), data, "test")
+    assert found.groups == [name.split("/")[1] for name in found.names]
+
+
+def test_classes_stand_in_the_order_of_their_numbers():
+    assert [group for group, *_ in grouped([str(i) for i in range(12)])] == [str(i) for i in range(12)]
+    assert [group for group, *_ in grouped(["b", "10", "a"])] == ["10", "a", "b"]
+
+
+def test_what_cannot_colour_a_map_is_refused():
+    data = cb.load_data(RNG.normal(size=(60, 4)))
+    with pytest.raises(ArgumentError, match="`colour` must be one of classes, elbo; got 'label'"):
+        mapped(data, colour="label")
+    with pytest.raises(ArgumentError, match="a plain autoencoder has no ELBO"):
+        code_map(model_of(data, name="autoencoder"), data, "all", colour="elbo")

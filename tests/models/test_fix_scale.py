@@ -295,3 +295,17 @@ def test_a_scale_is_fixed_on_the_training_split_of_data():
     batch = data.gather("train", list(range(len(data.view("train")))), 0)
     expected = cb.fix_scale(by_hand, batch.x, context=batch.context)
     torch.testing.assert_close(cb.fix_scale(whole, data), expected)
+    with pytest.raises(ArgumentError, match="have their own contexts"):
+        cb.fix_scale(whole, data, context=batch.context)
+
+
+class Loader(list):
+    """Batches with an attribute of that name."""
+
+    batches = 7
+
+
+def test_batches_may_have_any_attributes():
+    x = torch.rand(20, 3)
+    model = cb.build("sigma-vae", data_shape=(3,), latent_dim=2, network="linear")
+    torch.testing.assert_close(cb.fix_scale(model, Loader([x])), cb.fix_scale(model, x))

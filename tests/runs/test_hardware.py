@@ -1,6 +1,9 @@
 """Records of the machine of a run, and of the memory that it took."""
 
 import os
+import platform
+import subprocess
+import sys
 
 import numpy as np
 import psutil
@@ -24,7 +27,7 @@ def test_the_machine_is_this_one():
 def test_a_processor_without_a_name_is_its_architecture(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "CPUINFO", tmp_path / "none")
     monkeypatch.setattr(module.platform, "processor", lambda: "")
-    assert hardware(CPU, 1)["processor"] == os.uname().machine
+    assert hardware(CPU, 1)["processor"] == platform.machine()
 
 
 def test_the_peak_is_at_least_what_is_held_and_grows_with_it():
@@ -34,6 +37,13 @@ def test_the_peak_is_at_least_what_is_held_and_grows_with_it():
     more = np.ones(int((before - held + 0.3) * 2**27))  # 8 bytes each: 0.3 GiB beyond the peak
     assert peak_memory(CPU)["peak_memory_gib"] >= before + 0.2
     del more
+
+
+def test_the_peak_is_not_that_of_the_process_that_started_it():
+    held = np.ones(2**28)  # 2 GiB
+    code = "import torch; from calibrae.runs import peak_memory; print(peak_memory(torch.device('cpu'))['peak_memory_gib'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 1.5 < held.nbytes / 2**30
 
 
 def test_a_run_says_where_it_was_trained_and_what_it_took(tmp_path):
@@ -46,5 +56,5 @@ def test_a_run_says_where_it_was_trained_and_what_it_took(tmp_path):
     assert known["hardware"]["device"] == "cpu"
     assert known["peak_memory_gib"] > 0.1
     card = run.report().read_text(encoding="utf-8")
-    assert f"at most {known['peak_memory_gib']:.2f} GiB of memory" in card
-    assert f"on {known['hardware']['cores']} cores" in card
+    assert f"the process held at most {known['peak_memory_gib']:.2f} GiB" in card
+    assert f"cores: {known['hardware']['cores']}, threads: {known['hardware']['threads']}, processes: 1" in card

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ArgumentError
-from ..figures import save_row, shrunk
+from ..figures import TableColumn, save_row, shrunk
 from ..models import evaluating, mean_of
 from ..workflows import (
     Ranking,
@@ -133,12 +133,20 @@ def _one(subject: Subject, x: Tensor, title: str, reference: Tensor | None = Non
     """Picture of one example on the model's scale, perhaps below its original."""
     restore = subject.data.preparation.restore
     if subject.is_table:
-        row = restore(x).double().numpy()
-        columns = columns_of(subject.data.source.schema.fields, subject.some_rows, row)
-        said = cells_in_words(subject.data.source.schema.fields, row)
+        columns, said = _cells(subject, restore(x).double().numpy())
         return picture(lambda path: save_row(columns, path, said, title=title))
     above = None if reference is None else _large(restore(reference))
     return picture(lambda path: save_picture(_large(restore(x)), path, columns=1, reference=above, title=title))
+
+
+def _cells(subject: Subject, row: np.ndarray) -> tuple[list[TableColumn], list[str]]:
+    """Columns of a row `[1, D]` in the data, and its cells in words."""
+    fields, came = subject.data.source.schema.fields, subject.some_rows
+    if len(fields) == row.shape[1]:
+        return columns_of(fields, came, row), cells_in_words(fields, row)
+    names = subject.names or tuple(f"element {i + 1}" for i in range(row.shape[1]))  # rows whose elements are all alike
+    columns = [TableColumn(name, came[:, i], row[:, i]) for i, name in enumerate(names)]
+    return columns, [f"{value:.4g}" for value in row[0]]
 
 
 def _large(x: Tensor) -> Tensor:

@@ -56,10 +56,15 @@ class Subject:
 
     @property
     def some_rows(self) -> np.ndarray:
-        """Rows of a table's split as they are stored, evenly spaced, `[N, D]`."""
-        view = self.data.view(self.split)
-        count = min(len(view), ROWS)
-        found: np.ndarray = view.gather(np.linspace(0, len(view) - 1, count).astype(np.int64)).double().numpy()
+        """Rows of a split in the units of the data, evenly spaced, `[N, D]`; words by their codes."""
+        if self.data.source.schema.is_mixed:
+            view = self.data.view(self.split).spaced(ROWS)
+            stored: np.ndarray = view.slice(0, len(view)).double().numpy()
+            return stored
+        batches = self.data.batches(self.split, ROWS, self.seed, ROWS)
+        found: np.ndarray = np.concatenate(
+            [self.data.preparation.restore(batch.x).double().numpy() for batch in batches]
+        )
         return found
 
     def require_drawable(self, n: int) -> None:

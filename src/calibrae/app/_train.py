@@ -12,7 +12,7 @@ import gradio as gr
 
 from .._optional import names_missing
 from .._progress import watched
-from ..data import NAMES, Data, DataOptions, load_data
+from ..data import NAMES, Data, DataOptions, load_data, whole_labels
 from ..errors import ArgumentError, CalibraeError, RunError
 from ..figures.page import curves_plot
 from ..workflows import UNKNOWN, Progress, Training, draw_so_far, duration, examples, progress_of, save_picture
@@ -239,8 +239,8 @@ def _described(data: Data, bench: Bench) -> str:
     lines = [f"**{shown(bench.unplaced(data.source.name))}**: {shape}, {shown(data.spec.scale)}; {sizes}"]
     lines += [f"* {split}: {shown(where)}" for split, where in data.provenance.items()]
     lines += bench.noted(data.source.notes)
-    if data.source.labels:
-        lines.append(f"* can be a condition: {shown(', '.join(data.source.labels))}")
+    if names := whole_labels(data.source):
+        lines.append(f"* can be a condition: {shown(', '.join(names))}")
     return "\n".join(lines)
 
 

@@ -6,9 +6,10 @@ from ._cache_room import cache_entries as cache_entries
 from ._cache_room import cache_limit as cache_limit
 from ._cache_room import cache_root as cache_root
 from ._cache_room import empty_cache as empty_cache
+from ._classes import class_labels as class_labels
+from ._classes import whole_labels as whole_labels
 from ._condition import GIVEN as GIVEN
 from ._condition import Condition as Condition
-from ._condition import class_labels as class_labels
 from ._condition import names_of as names_of
 from ._condition import with_condition as with_condition
 from ._dataset import Data as Data

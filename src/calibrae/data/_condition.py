@@ -15,7 +15,7 @@ from torch import Tensor
 from .._plain import record_of
 from .._types import AnySplit, Split
 from ..errors import ArgumentError, DataError
-from ._source import LABEL, Array, Part, Source, counted, part_of
+from ._source import Array, Part, Source, counted, part_of
 from ._view import View
 
 GIVEN = "condition"  # name of a condition that comes as an array
@@ -319,19 +319,6 @@ def labels_by_split(source: Source, views: Mapping[Split, View], name: str) -> d
         labels[split] = mine if view.index is None else mine[view.index]
     labels["all"] = everything
     return labels
-
-
-def class_labels(source: Source, views: Mapping[Split, View], most: int) -> tuple[str, dict[AnySplit, Array]] | None:
-    """Name and values of the one label that came with the data; `None` if none did, several, or one of more than `most` classes."""
-    sizes = {part: len(array) for part, array in source.parts.items()}
-    whole = [n for n, known in source.labels.items() if {part: len(known.get(part, ())) for part in sizes} == sizes]
-    names = [LABEL] if LABEL in whole else whole
-    if len(names) != 1:
-        return None
-    labels = labels_by_split(source, views, names[0])
-    everything = labels["all"]
-    is_classes = everything.ndim == 1 and 2 <= len(np.unique(hashable(everything))) <= most
-    return (names[0], labels) if is_classes else None
 
 
 def hashable(labels: Array) -> Array:

@@ -13,6 +13,7 @@ from ._curves import save_overlay as save_overlay
 from ._grids import image_grid as image_grid
 from ._grids import save_grid as save_grid
 from ._grids import shrunk as shrunk
+from ._map import MOST_GROUPS as MOST_GROUPS
 from ._map import save_map as save_map
 from ._map import save_marginals as save_marginals
 from ._pairs import save_column_pairs as save_column_pairs

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
 
 MOST_COLUMNS, ACROSS = 24, 5
-FEW_ACROSS = 3  # panels of a picture that has half a page
+FEW_ACROSS, FEW = 3, 15  # panels of a picture that has half a page and follows a slider
 MOST_WORDS, LONGEST = 8, 14
 NAME = 24  # characters of a column's name, or of a cell
 OVER = {"color": GREY, "alpha": 0.55}
@@ -83,9 +83,10 @@ def _save_panels(
     draw: Callable[[Axes, TableColumn], None],
     cells: Sequence[str] = (),
     most_across: int = ACROSS,
+    most: int = MOST_COLUMNS,
 ) -> Path:
     """A panel a column, under its name and its share of missing cells, or the one cell that it is about."""
-    shown = columns[:MOST_COLUMNS]
+    shown = columns[:most]
     across = min(len(shown), most_across)
     down = math.ceil(len(shown) / across)
     figure = new_figure(2.4 * across + 0.4, (2.2 if cells else 2.0) * down + 0.6)
@@ -204,7 +205,7 @@ def save_row(columns: Sequence[TableColumn], path: Path, said: Sequence[str], *,
         _spread(axes, column, [(column.data, OVER)])
         axes.axvline(float(column.made[0]), color=BLUE, linewidth=2.0)
 
-    return _save_panels(columns, path, title, draw, cells=said, most_across=FEW_ACROSS)
+    return _save_panels(columns, path, title, draw, cells=said, most_across=FEW_ACROSS, most=FEW)
 
 
 def _bars(axes: Axes, column: TableColumn, marked: np.ndarray) -> None:

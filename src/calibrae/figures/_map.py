@@ -13,24 +13,30 @@ from torch import Tensor
 
 from ._style import BLUE, CATEGORIES, GREY, new_figure, save_figure, short, tidy
 
+COLOURED = (0.02, 0.98)  # quantiles of the values between which colours differ: one spike must not take them all
 MARKERS = ((".", 4.0), ("x", 3.0))  # of the first groups, one colour each, and of the others, with their sizes
 MOST_GROUPS = len(CATEGORIES) * len(MARKERS)
 OTHERS = "others"
 MOST_COLUMNS, ACROSS, NAME, BINS = 24, 4, 24, 30
 
 
-COLOURED = (0.02, 0.98)  # quantiles of the values between which colours differ: one spike must not take them all
-
-
 def grouped(groups: Sequence[str]) -> list[tuple[str, list[int], str, int]]:
     """Each group's name, its rows, its colour and the number of its marker; the smallest of many groups are others, in grey."""
     counts = Counter(groups)
     named = [group for group, _ in counts.most_common(MOST_GROUPS if len(counts) <= MOST_GROUPS else MOST_GROUPS - 1)]
-    rows: dict[str, list[int]] = {group: [] for group in sorted(named)}
+    rows: dict[str, list[int]] = {group: [] for group in _in_order(named)}
     for row, group in enumerate(groups):
         rows.setdefault(group if group in named else OTHERS, []).append(row)
     looks = iter((colour, marker) for marker in range(len(MARKERS)) for colour in CATEGORIES)
     return [(group, own, *((GREY, 0) if group == OTHERS else next(looks))) for group, own in rows.items()]
+
+
+def _in_order(names: Sequence[str]) -> list[str]:
+    """Names in the order of their numbers, where all of them are such."""
+    try:
+        return sorted(names, key=float)
+    except ValueError:
+        return sorted(names)
 
 
 def save_map(

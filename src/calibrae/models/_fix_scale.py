@@ -79,7 +79,7 @@ def fix_scale(model: VAE, data: Any, *, context: Any = None, seed: int = 0, batc
         model: any `VAE`.
         data: training set as the model sees it (dequantised): a tensor or array `[N, *data]`, a map-style Dataset, or
             batches: tensors, `Batch`es, or tuples that begin with the examples, as from a `DataLoader`. Of the data of `load_data`,
-            the training split is taken, with its contexts.
+            the training split is taken, with its contexts; `seed` is that of its dequantisation too.
         context: contexts `[N, context_dim]` of a tensor or array, for a conditional model.
         seed: seed of the posterior samples.
         batch_size: examples at once, where `data` is a tensor.
@@ -88,7 +88,7 @@ def fix_scale(model: VAE, data: Any, *, context: Any = None, seed: int = 0, batc
         Scale in units of the data, `[]`, `[C]` or `[*data]`; `None` if the likelihood has none.
 
     Raises:
-        ArgumentError: if there are no examples.
+        ArgumentError: if there are no examples, or contexts beside those of the data.
 
     Examples:
         >>> x = torch.rand(64, 1, 8, 8)
@@ -103,7 +103,7 @@ def fix_scale(model: VAE, data: Any, *, context: Any = None, seed: int = 0, batc
         torch.Size([64])
     """
     if optimal_scale_of(model) is not None:
-        noise, batches = ExampleNoise("normal", (model.latent_dim,), seed), batches_of(data, context, batch_size)
+        noise, batches = ExampleNoise("normal", (model.latent_dim,), seed), batches_of(data, context, batch_size, seed)
         first = next(batches, None)
         if first is not None and not model.likelihood.knows_data_shape:
             model.likelihood.set_data_shape(tuple(first.x.shape[1:]))
@@ -112,10 +112,12 @@ def fix_scale(model: VAE, data: Any, *, context: Any = None, seed: int = 0, batc
     return None if model.likelihood.scale is None else model.likelihood.scale.value
 
 
-def batches_of(data: Any, context: Any = None, batch_size: int = 512) -> Iterator[Batch]:
+def batches_of(data: Any, context: Any = None, batch_size: int = 512, seed: int = 0) -> Iterator[Batch]:
     """Numbered batches of a tensor, an array, a map-style Dataset, the training split of data, or what is batches already."""
-    if hasattr(data, "batches"):
-        data = data.batches("train", batch_size)
+    if hasattr(data, "views") and callable(getattr(data, "batches", None)):
+        if context is not None:
+            raise ArgumentError("these data have their own contexts. Leave `context` out.")
+        data = data.batches("train", batch_size, seed)
     if hasattr(data, "__array__") and not isinstance(data, Tensor):
         data = torch.as_tensor(data)
     if isinstance(data, Tensor):

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 GIB = float(1 << 30)
-CPUINFO = Path("/proc/cpuinfo")
+CPUINFO, STATUS = Path("/proc/cpuinfo"), Path("/proc/self/status")
 
 
 def hardware(device: torch.device, processes: int) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def hardware(device: torch.device, processes: int) -> dict[str, Any]:
 
 
 def peak_memory(device: torch.device) -> dict[str, float]:
-    """Most memory that this process has held so far, and on a CUDA device most that its tensors took, GiB."""
+    """Most memory that this process has held since it began, and on a CUDA device most that its tensors took, GiB."""
     found = {"peak_memory_gib": round(_resident() / GIB, 3)}
     if device.type == "cuda":
         found["peak_device_memory_gib"] = round(torch.cuda.max_memory_allocated(device) / GIB, 3)
@@ -56,7 +56,10 @@ def _processor() -> str:
 
 
 def _resident() -> int:
-    """Bytes."""
+    """Most bytes held; on Linux not by `getrusage`, which begins with the peak of the process that started this one."""
+    with suppress(OSError, ValueError, StopIteration):
+        lines = STATUS.read_text(encoding="ascii").splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
     if sys.platform == "win32":
         import psutil
 

@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Any, Literal, final, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -18,14 +18,13 @@ from .._types import AnySplit, Batch
 from ..data import Data, class_labels
 from ..errors import ArgumentError, MissingExtraError
 from ..evaluation import summarise_split
-from ..figures import save_map
+from ..figures import MOST_GROUPS, save_map
 from ..figures.page import map_plot
 from ..models import VAE, evaluating, mean_of
 
 MAPPED = 1500  # examples
 NEIGHBOURS = 1000  # examples of a map by neighbours, which takes longer
 FEWEST = 30  # examples of such a map
-CLASSES = 20  # most classes of labels that are no condition
 Method = Literal["pca", "t-sne", "umap"]
 Colour = Literal["classes", "elbo"]
 AXES = {"pca": "principal component", "t-sne": "t-SNE axis", "umap": "UMAP axis"}
@@ -76,12 +75,17 @@ def code_map(
         seed: seed of all noise.
         method: `pca`, on whose map distances are those of the codes; `t-sne` or `umap`, which keep neighbours together, and on which
             distances and the sizes of groups say nothing.
-        colour: `classes` of the condition, or else of the one label that came with the data, or else the ELBO; or `elbo`.
+        colour: `classes` of the condition, or else of the one label that came with the data (of 18 classes at most), or else the ELBO;
+            or `elbo`.
 
     Raises:
-        ArgumentError: if there are fewer than two latents, or too few examples.
+        ArgumentError: if there are fewer than two latents, or too few examples, or nothing by which to colour them so.
         MissingExtraError: for a method whose package is not installed.
     """
+    if colour not in get_args(Colour):
+        raise ArgumentError(f"`colour` must be one of {', '.join(get_args(Colour))}; got {colour!r}.")
+    if colour == "elbo" and not model.is_probabilistic:
+        raise ArgumentError("a plain autoencoder has no ELBO to colour a map by. Take the classes.")
     codes, rows = _codes(model, data, split, seed, MAPPED if method == "pca" else NEIGHBOURS)
     if codes.shape[1] < 2:
         raise ArgumentError("a map needs 2 latents at least; this model has 1. Train with more.")
@@ -141,8 +145,12 @@ def _groups(data: Data, split: AnySplit, rows: Tensor) -> tuple[str, list[str]]:
     if data.condition is not None and data.condition.kind == "classes":
         known: tuple[str, Mapping[AnySplit, Any]] | None = data.condition.name, data.labels
     else:
-        known = class_labels(data.source, data.views, CLASSES)
+        known = class_labels(data.source, data.views, MOST_GROUPS, without=data.options.conditions)
     labels = None if known is None else known[1].get(split)
     if known is None or labels is None or len(labels) != len(data.view(split)):
         return "", []
-    return known[0], [str(label) for label in labels[rows.numpy()].tolist()]
+    return known[0], [_in_words(label) for label in labels[rows.numpy()].tolist()]
+
+
+def _in_words(label: Any) -> str:
+    return label.decode(errors="replace") if isinstance(label, bytes) else str(label)

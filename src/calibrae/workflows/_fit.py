@@ -39,7 +39,10 @@ from ._records import StoredRequest, keep_numbers, stored_request, write_again, 
 from ._run import Run
 from ._stored import require_same, run_condition, run_preparation, stored_data
 
-PICTURES, NO = "CALIBRAE_PICTURES", ("0", "false", "no", "off")
+PICTURES = "CALIBRAE_PICTURES"
+YES_OR_NO = dict.fromkeys(("", "1", "true", "t", "yes", "y", "on"), True) | dict.fromkeys(
+    ("0", "false", "f", "no", "n", "off"), False
+)
 NOT_KEPT = (
     "the data are not kept with the run (over a gigabyte, or the cache cannot be written): evaluate(run, data=...)"
 )
@@ -149,7 +152,7 @@ def fit(
     """
     device = device or accelerator
     asked = {name: value for name, value in locals().items() if name in SETTINGS and value is not None}
-    draws = os.environ.get(PICTURES, "1") not in NO if pictures is None else pictures
+    draws = _wanted(PICTURES) if pictures is None else pictures
     _require_extras(pictures=draws)
     trainable_parameters(model)
     world = join_world(device or "auto")
@@ -236,6 +239,14 @@ def _objective(objective: Objective | None, beta: float | None, kl_warmup: float
     if objective is not None:
         raise ArgumentError("give beta and kl_warmup to the objective itself; got both them and an objective.")
     return BetaELBO(1.0 if beta is None else beta, kl_warmup or 0.0)
+
+
+def _wanted(variable: str) -> bool:
+    """Read yes or no from an environment variable, as the command line does; yes where it is not set."""
+    word = os.environ.get(variable, "")
+    if word.strip().lower() not in YES_OR_NO:
+        raise ArgumentError(f"the environment variable {variable} must be 1 or 0, yes or no; got {word!r}.")
+    return YES_OR_NO[word.strip().lower()]
 
 
 def _require_extras(*, pictures: bool) -> None:

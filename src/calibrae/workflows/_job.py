@@ -46,7 +46,7 @@ class Job:
         if self.factory is not None:
             self._fit_own(self.factory, is_begun=is_begun)
         elif is_begun:
-            resume_run(request.out, threads=request.settings.threads)
+            resume_run(request.out, threads=request.settings.threads, pictures=request.pictures)
         else:
             request.run()
 

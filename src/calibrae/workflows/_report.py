@@ -130,19 +130,20 @@ def _numbers(evidence: Evidence) -> list[tuple[str, str, str]]:
 
 
 def _cost(known: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> str:
-    """Time of training, and most memory of its process and of its device."""
+    """Time of training, and most memory of its first process and of that one's device."""
+    several = known.get("hardware", {}).get("processes", 1) > 1
+    who = "the first process" if several else "the process"
     parts = [f"{history[-1].get('seconds', 0.0):,.0f} s of training"] if history else []
-    for name, where in (("peak_memory_gib", "memory"), ("peak_device_memory_gib", "memory of the device")):
-        parts += [f"at most {known[name]:.2f} GiB of {where}"] if name in known else []
+    for name, where in (("peak_memory_gib", ""), ("peak_device_memory_gib", " on its device")):
+        parts += [f"{who} held at most {known[name]:.2f} GiB{where}"] if name in known else []
     return ", ".join(parts) or "-"
 
 
 def _hardware(found: Mapping[str, Any]) -> str:
     if not found:
         return "-"
-    processes = f"{found['processes']} processes of " if found["processes"] > 1 else ""
-    threads = f"{processes}{found['threads']} thread{'s' if found['threads'] != 1 else ''} on {found['cores']} cores"
-    return f"{found['device']}; {found['processor']}, {threads}, {found['memory_gib']:.0f} GiB"
+    counts = ", ".join(f"{name}: {found[name]}" for name in ("cores", "threads", "processes"))
+    return f"{found['device']}; {found['processor']}; {counts}; {found['memory_gib']:.0f} GiB"
 
 
 def _maybe(value: float | None, digits: int) -> str | None:

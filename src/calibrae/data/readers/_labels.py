@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -47,16 +48,24 @@ def labelled(raw: Raw, labels: Mapping[Part, Array], options: DataOptions, name:
     if not labels:
         return raw
     if name not in options.conditions:
-        raw = replace(raw, notes=(*raw.notes, f"labels are not modelled (--condition {name} conditions on them)"))
+        return _beside(raw, labels, name)
     wrong = [part for part, array in raw.parts.items() if len(labels.get(part, ())) != len(array)]
-    if wrong and name not in options.conditions:
-        return raw
     if wrong:
         raise DataError(
             f"{raw.name}: there must be one label for each example; the part {wrong[0]} has {len(raw.parts[wrong[0]])} examples "
             f"and {len(labels.get(wrong[0], ()))} labels."
         )
     return replace(raw, labels={**raw.labels, name: {part: labels[part] for part in raw.parts}})
+
+
+def _beside(raw: Raw, labels: Mapping[Part, Array], name: str) -> Raw:
+    """Data with labels that nobody asked for, if there is one for each example."""
+    own = {part: np.asarray(labels.get(part, ())) for part in raw.parts}
+    own = {part: values[:, 0] if values.shape[1:] == (1,) else values for part, values in own.items()}
+    if any(values.shape != (len(raw.parts[part]),) for part, values in own.items()):
+        return replace(raw, notes=(*raw.notes, "labels are left out: there is not one for each example"))
+    note = f"labels are not modelled (--condition {name} conditions on them)"
+    return replace(raw, labels={**raw.labels, name: own}, notes=(*raw.notes, note))
 
 
 def with_classes(raw: Raw, shared: tuple[str, ...], *, asked: bool) -> Raw:
@@ -67,15 +76,22 @@ def with_classes(raw: Raw, shared: tuple[str, ...], *, asked: bool) -> Raw:
     """
     labels: dict[Part, Array] = {}
     for part, names in raw.names.items():
-        folders = [Path(name).parts[len(shared) : -1] for name in names]
-        if part != "all":
-            folders = [path[1:] if path and part_of(path[0]) == part else path for path in folders]
-        lacking = [name for name, path in zip(names, folders, strict=True) if not path]
-        if lacking and not asked:
+        folders = [name.rpartition(os.sep)[0] for name in names]
+        classes = {folder: _class_of(folder, len(shared), part) for folder in set(folders)}
+        lacking = next((name for name, folder in zip(names, folders, strict=True) if not classes[folder]), None)
+        if lacking is not None and not asked:
             return raw
-        if lacking:
+        if lacking is not None:
             raise DataError(
-                f"{raw.name}: with the condition `class` every file must lie in the folder of its class; {lacking[0]} does not."
+                f"{raw.name}: with the condition `class` every file must lie in the folder of its class; {lacking} does not."
             )
-        labels[part] = np.array([path[0] for path in folders])
+        labels[part] = np.array([classes[folder] for folder in folders])
     return replace(raw, labels={**raw.labels, CLASS: labels})
+
+
+def _class_of(folder: str, shared: int, part: Part) -> str:
+    """Class of the files of a folder, below the folders that all share and that of the split; empty for none."""
+    path = Path(folder).parts[shared:]
+    if part != "all" and path and part_of(path[0]) == part:
+        path = path[1:]
+    return path[0] if path else ""

@@ -60,27 +60,20 @@ def read_name(name: str, request: Request) -> Raw:
 
 def _digits() -> Raw:
     """The digits of scikit-learn, from the cache after the first time: they are read in milliseconds, and importing it takes a second."""
-    with suppress(PackageNotFoundError):
-        key = _cache.key_of("digits", version("scikit-learn"))
-        if not _cache.has(key):
-            pictures, target = _load_digits()
-            with suppress(DataError):  # a cache that cannot be written is no reason to stop
-                _cache.write(key, {"all": [pictures], LABEL: [target]}, dict)  # type: ignore[dict-item]
-        if _cache.has(key):
-            known: dict[Any, Array] = _cache.read(key)[0]
-            return _as_digits(known["all"], known[LABEL])
-    return _as_digits(*_load_digits())
+    known: dict[Any, Array] = {}
+    key = None
+    with suppress(PackageNotFoundError, DataError, OSError):  # a cache that cannot be used is no reason to stop
+        key = _cache.key_of("digits", _cache.REVISION, version("scikit-learn"))
+        known = dict(_cache.read(key)[0]) if _cache.has(key) else {}
+    if not known:
+        from sklearn.datasets import load_digits
 
-
-def _load_digits() -> tuple[Array, Array]:
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    return digits.images.astype(np.uint8)[:, None], digits.target
-
-
-def _as_digits(pictures: Array, target: Array) -> Raw:
-    return Raw("digits", {"all": pictures}, labels={LABEL: {"all": target}})
+        digits = load_digits()
+        known = {"all": digits.images.astype(np.uint8)[:, None], LABEL: digits.target}
+        with suppress(DataError, OSError):
+            if key is not None:
+                _cache.write(key, {name: [values] for name, values in known.items()}, dict)
+    return Raw("digits", {"all": known["all"]}, labels={LABEL: {"all": known[LABEL]}})
 
 
 def _from_hub(name: str, entry: HubEntry, request: Request) -> Raw:

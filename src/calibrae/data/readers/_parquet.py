@@ -48,7 +48,7 @@ def read_parquet(files: Sequence[Path], root: Path, request: Request) -> Raw:
     for condition in request.options.conditions:
         raw = _with_column(raw, condition, groups, request, is_picture=bool(column))
     if column:
-        with suppress(DataError):  # labels that nobody asked for need not be whole
+        with suppress(DataError, TypeError, ValueError):  # labels that nobody asked for need not be whole
             if LABEL in schema.names and LABEL not in raw.labels:
                 raw = _with_column(raw, LABEL, groups, request, is_picture=True)
         others = [name for name in schema.names if name not in (column, *raw.labels)]
