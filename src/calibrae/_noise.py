@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, final
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor
@@ -16,10 +16,9 @@ _MASK = (1 << 63) - 1
 
 
 def seed_torch(seed: int) -> None:
-    """Seed torch's global generators.
+    """Seed torch's global generators: that of the CPU, and those of the accelerator if there is one.
 
-    Where there is no accelerator this is the CPU's alone: `torch.manual_seed` keeps a traceback for each kind of accelerator that is
-    not in use, which takes milliseconds a call.
+    `torch.manual_seed` keeps a traceback for each kind of accelerator that is not there, which takes milliseconds a call.
 
     Examples:
         >>> from calibrae._noise import seed_torch
@@ -27,10 +26,11 @@ def seed_torch(seed: int) -> None:
         >>> torch.initial_seed()
         3
     """
+    torch.default_generator.manual_seed(seed)
     if torch.accelerator.is_available():
-        torch.manual_seed(seed)
-    else:
-        torch.default_generator.manual_seed(seed)
+        module: Any = torch.get_device_module(torch.accelerator.current_accelerator())
+        seed_all = getattr(module, "manual_seed_all", None) or module.manual_seed
+        seed_all(seed)
 
 
 def mixed_seed(*parts: int) -> int:
