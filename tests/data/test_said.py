@@ -117,13 +117,14 @@ def deep(folder, top=4095, n=6):
     return folder
 
 
-def npz(folder):
+def npz(folder, **more):
     np.savez(
         folder / "t.npz",
         x_train=RNG.normal(size=(9, 3)),
         x_test=RNG.normal(size=(5, 3)),
         y_train=np.arange(9),
         extra=np.zeros((2, 2)),
+        **more,
     )
     return folder / "t.npz"
 
@@ -145,7 +146,8 @@ SAID = {
     "splits not taken": (hidden_parts, "folders called train were not taken as splits"),
     "tables beside pictures": (table_beside_pictures, "pictures were read; 1 file of Parquet files left out (metadata.parquet)"),
     "16 bits": (deep, "integers up to 40"),
-    "labels and other arrays": (npz, "labels are not modelled"),
+    "labels of a part": (npz, "labels are left out: there is not one for each example"),
+    "labels": (lambda f: npz(f, y_test=np.arange(5)), "labels are not modelled (--condition label conditions on them)"),
     "arrays left out": (npz, "arrays that were left out: extra"),
     "sounds": (sounds, "sounds of 5 files at 8000 Hz"),
     "negative integers": (sounds, "read as 8192 levels from -4096"),
