@@ -170,7 +170,9 @@ def test_a_bomb_is_refused_and_the_server_lives(train, tmp_path, monkeypatch):
 
 def test_what_cannot_be_read_is_said_in_the_readers_words(train, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n no picture")
-    assert "broken.png" in message(train._look, "", [str(tmp_path / "broken.png")], *options(train))
+    said = message(train._look, "", [str(tmp_path / "broken.png")], *options(train))
+    assert "broken.png" in said
+    assert ".uploads" not in said
 
 
 def test_a_folder_that_takes_too_long_is_given_up(tmp_path, monkeypatch):

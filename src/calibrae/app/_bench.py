@@ -128,20 +128,25 @@ def answered(function: Callable[P, R]) -> Callable[P, R]:
         except gr.Error:
             raise
         except ModuleNotFoundError as error:
-            raise _told(str(missing_extra(error))) from error
+            raise _told(args, str(missing_extra(error))) from error
         except CalibraeError as error:
-            raise _told(str(error)) from error
+            raise _told(args, str(error)) from error
         except OSError as error:
             where = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-            raise _told(f"{where}. Check the path and its rights.") from error
+            raise _told(args, f"{where}. Check the path and its rights.") from error
         except Exception as error:
             LOG.exception("an answer failed")
-            raise _told(f"this failed in a way that nobody foresaw: {first_line(error)}. The log says more.") from error
+            raise _told(
+                args, f"this failed in a way that nobody foresaw: {first_line(error)}. The log says more."
+            ) from error
 
     return called
 
 
-def _told(message: str) -> gr.Error:
+def _told(args: tuple[Any, ...], message: str) -> gr.Error:
+    """An error of one line for the browser, without the places where sent files are kept."""
+    bench = getattr(args[0], "bench", None) if args else None
+    message = message if bench is None else bench.unplaced(message)
     return gr.Error(html.escape(" ".join(message.split())), duration=20, title="Not possible", print_exception=False)
 
 
