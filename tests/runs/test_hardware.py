@@ -40,10 +40,10 @@ def test_the_peak_is_at_least_what_is_held_and_grows_with_it():
 
 
 def test_the_peak_is_not_that_of_the_process_that_started_it():
-    held = np.ones(2**28)  # 2 GiB
+    held = np.ones(2**27)  # 1 GiB
     code = "import torch; from calibrae.runs import peak_memory; print(peak_memory(torch.device('cpu'))['peak_memory_gib'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert float(done.stdout) < 1.5 < held.nbytes / 2**30
+    assert float(done.stdout) < 0.9 < held.nbytes / 2**30
 
 
 def test_a_run_says_where_it_was_trained_and_what_it_took(tmp_path):
