@@ -97,4 +97,4 @@ def _table(report: BetaReport) -> str:
         else ""
     )
     head = "".join(f"<th scope=col>{name}</th>" for name in ("convention", "number", "loss of an example", "in words"))
-    return f"<div class='wide'><table class='plain'><caption>Numbers that give this balance in other losses</caption><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>{more}"
+    return f"<div class='wide rows' tabindex=0><table class='plain'><caption>Numbers that give this balance in other losses</caption><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>{more}"
