@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 import calibrae as cb
 from calibrae.data import View, load_data
@@ -22,6 +23,7 @@ from calibrae.evaluation import (
     linear_vae_at_ppca,
     training_spectrum,
 )
+from calibrae.evaluation._advice import errors_that_tell, is_below
 
 
 def evaluation(**changes) -> Evaluation:
@@ -162,3 +164,21 @@ def shifted(data):
     view = data.views["test"]
     rows = view.slice(0, len(view)).numpy() * 100
     return replace(data, views={**data.views, "test": View(rows)})
+
+
+@pytest.mark.parametrize(("n", "near"), [(5, 0.05), (8, 0.01), (12, 3e-3), (30, 1e-3), (200, 1e-3), (100_000, 1e-3)])
+def test_the_errors_that_tell_are_students(n, near):
+    expected = stats.t.ppf(0.999, n - 1)
+    assert errors_that_tell(n) == pytest.approx(expected, rel=near)
+
+
+def test_a_model_is_seldom_below_its_baseline_by_chance():
+    """Means of 12 differences whose truth is 0, each with the error that is estimated from them."""
+    rng = np.random.default_rng(0)
+    gaps = rng.normal(size=(20_000, 12))
+    means, errors = gaps.mean(1), gaps.std(1, ddof=1) / np.sqrt(12)
+    found = [
+        is_below(evaluation(n=12, elbo_nats=mean, baseline_log_likelihood_nats=0.0, standard_errors={"elbo_minus_baseline_nats": error}))
+        for mean, error in zip(means, errors, strict=True)
+    ]  # fmt: skip
+    assert 0.0 < np.mean(found) < 0.002

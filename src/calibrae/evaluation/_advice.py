@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from ._record import Evaluation
 
+FEWEST = 5  # differences that tell an error
 SURE = 2.0  # standard errors of the difference within which nothing is said
+NORMAL = 3.0902323061678132  # quantile of a standard normal at .999: beyond so many errors a model is said to be below
 COLLAPSED = 0.1  # nats of KL below which the latents carry nothing
 OFF_SCALE = 1.2  # ratio of a fixed sigma to the residuals, or the inverse
 EARLY = 0.7  # share of the epochs before which a best epoch is early
@@ -42,11 +44,31 @@ def verdict(e: Evaluation, history: Rows = (), scale_choice: str | None = None) 
 
 
 def is_below(e: Evaluation) -> bool:
-    """Tell whether the ELBO lies below the linear baseline beyond the error."""
+    """Tell whether the ELBO lies below the linear baseline, where chance alone says so once in a thousand times."""
     if e.elbo_nats is None or e.baseline_log_likelihood_nats is None:
         return False
     error: float = e.standard_errors.get("elbo_minus_baseline_nats", math.inf)
-    return e.elbo_nats - e.baseline_log_likelihood_nats < -SURE * error
+    return e.elbo_nats - e.baseline_log_likelihood_nats < -errors_that_tell(e.n) * error
+
+
+def errors_that_tell(n: int) -> float:
+    """Estimated standard errors of a mean of `n` differences that chance exceeds once in a thousand times: Student's t at .999.
+
+    Cornish and Fisher's expansion about the normal quantile, to the third order in 1 / (n - 1) (Abramowitz and Stegun, 26.7.5); infinite for
+    fewer than 5 differences, which tell no error to that degree.
+
+    Examples:
+        >>> from calibrae.evaluation._advice import errors_that_tell
+        >>> f"{errors_that_tell(12):.2f} {errors_that_tell(200):.2f} {errors_that_tell(10**6):.2f}"
+        '4.02 3.13 3.09'
+    """
+    if n < FEWEST:
+        return math.inf
+    z, degrees = NORMAL, n - 1
+    first = (z**3 + z) / 4
+    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+    return z + first / degrees + second / degrees**2 + third / degrees**3
 
 
 def advice(e: Evaluation, history: Rows, scale_choice: str | None) -> str:
