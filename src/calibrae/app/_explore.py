@@ -9,7 +9,7 @@ import gradio as gr
 
 from ..figures import shrunk
 from ..workflows import examples, interpolate, reconstruct, run_data, sample, save_picture
-from ._bench import LIGHT, Bench, RunPicker, answered, image, picture, shown, whole
+from ._bench import LIGHT, SENT, Bench, RunPicker, answered, image, picture, shown, whole
 from ._latents import MapTab, WalkTab
 from ._subject import Subject, subject_of
 
@@ -88,7 +88,7 @@ class ExplorePage:
         data, name, notes = subject.data, f"{split} split", ""
         if files:
             place = self.bench.data_place(None, files, run=subject.run.path)
-            data, split, name = run_data(subject.run.path, place), "all", "your files"
+            data, split, name = run_data(subject.run.path, place), "all", SENT
             notes = "\n".join(self.bench.noted(data.source.notes))
         chosen = examples(data, split, min(n, len(data.view(split))), subject.seed)
         subject.require_drawable(len(chosen))
