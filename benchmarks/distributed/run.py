@@ -3,6 +3,7 @@
 python benchmarks/distributed/run.py measure
 python benchmarks/distributed/run.py project
 python benchmarks/distributed/run.py cut
+python benchmarks/distributed/run.py readers
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ import torch
 from PIL import Image
 from simulation import Machine, ring_seconds, simulate
 
+import calibrae as cb
 from calibrae.data import DataOptions, byte_source, load_data
 from calibrae.runs import save_tree
 
@@ -139,6 +143,48 @@ if os.environ.get("RANK", "0") == "0":
     return medians
 
 
+def read_ahead() -> dict[str, dict[str, float]]:
+    """Pictures a second that readers read from a stream on the cores that are here, by their number, and that a training takes with one."""
+    folder, rng = Path(tempfile.mkdtemp()), np.random.default_rng(0)
+    found: dict[str, dict[str, float]] = {}
+    for side, count in ((32, 20_000), (64, 10_000), (256, 1_500)):
+        place = folder / str(side)
+        pictures(place, side, count, rng)
+        turns = [{str(n): with_readers(n, partial(rate, place)) for n in (0, 1, 2)} for _ in range(TURNS)]
+        found[f"{side} x {side}"] = {n: statistics.median(turn[n] for turn in turns) for n in turns[0]}
+        print(side, found[f"{side} x {side}"], flush=True)
+    ways = {
+        "two threads": (0, 2),
+        "one thread": (0, 1),
+        "one thread, one reader": (1, 1),
+        "two threads, one reader": (1, 2),
+    }
+    turns = [
+        {way: with_readers(n, partial(trained, folder / "64", k)) for way, (n, k) in ways.items()} for _ in range(TURNS)
+    ]
+    found["trained, 64 x 64"] = {way: statistics.median(turn[way] for turn in turns) for way in ways}
+    print(found["trained, 64 x 64"], flush=True)
+    return found
+
+
+def with_readers(readers: int, rate_of: Callable[[], float]) -> float:
+    """A rate with so many readers."""
+    os.environ["CALIBRAE_READERS"] = str(readers)
+    try:
+        return rate_of()
+    finally:
+        del os.environ["CALIBRAE_READERS"]
+
+
+def trained(folder: Path, threads: int) -> float:
+    """Pictures a second that a small MLP is trained with, from its second epoch on."""
+    data = load_data(folder, DataOptions(stream=True))
+    model = cb.build(spec=data.spec, latent_dim=16, network="mlp", options=cb.NetworkOptions(hidden=(64,)), seed=0)
+    run = cb.fit(model, data, epochs=3, batch_size=128, threads=threads, quiet=True, pictures=False, compile="off")
+    first, *_, last = (epoch["seconds"] for epoch in run.history)
+    return 2 * len(data.view("train")) / (last - first)
+
+
 def reading() -> dict[str, float]:
     """Pictures and rows a second that one core reads from a stream and prepares, and megabytes a second that a state is saved with."""
     folder = Path(tempfile.mkdtemp())
@@ -222,6 +268,12 @@ def cut() -> None:
     RESULT.write_text(json.dumps(known | {"cut": whole_or_cut()}, indent=1) + "\n")
 
 
+def readers() -> None:
+    """Measure readers, and keep that beside the rest."""
+    known = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    RESULT.write_text(json.dumps(known | {"readers": read_ahead()}, indent=1) + "\n")
+
+
 def project() -> None:
     """Print what the simulation says of a billion images on 64 cards."""
     known = json.loads(RESULT.read_text())["reading"]
@@ -261,4 +313,4 @@ def project() -> None:
 
 
 if __name__ == "__main__":
-    {"measure": measure, "project": project, "cut": cut}[sys.argv[1]]()
+    {"measure": measure, "project": project, "cut": cut, "readers": readers}[sys.argv[1]]()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import tee
 from typing import Any, final
 
 import numpy as np
@@ -96,10 +97,10 @@ class Data:
         """
         view = self.views["train"]
         contexts = self.contexts("train")
-        for every in batches:
+        asked, batches = tee(batches)
+        for every, raw in zip(batches, view.gathered(every[world.part(len(every))] for every in asked), strict=True):
             part = world.part(len(every))
-            rows = every[part]
-            raw, context = view.gather(rows), None if contexts is None else _placed(contexts[rows], pinned)
+            context = None if contexts is None else _placed(contexts[every[part]], pinned)
             if flip:
                 mirrored = (torch.rand(len(every), generator=generator) < 0.5)[part]
                 raw[mirrored] = raw[mirrored].flip(-1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -62,6 +62,13 @@ class View:
         rows = positions if self.index is None else self.index[positions]
         return _to_tensor(self.array[rows] if isinstance(self.array, Joined) else take(self.array, rows))
 
+    def gathered(self, batches: Iterable[Array]) -> Iterator[Tensor]:
+        """The stored values at each batch of positions in turn; the first batch is the largest."""
+        ahead = getattr(self.array, "ahead", None)  # of shards, which others read meanwhile
+        if ahead is None:
+            return map(self.gather, batches)
+        return map(_to_tensor, ahead(rows if self.index is None else self.index[rows] for rows in batches))
+
     def slice(self, start: int, stop: int) -> Tensor:
         """The stored values from one position to another."""
         if self.index is not None:
@@ -71,8 +78,10 @@ class View:
     def sliced(self, rows: int, start: int = 0, stop: int | None = None) -> Iterator[Tensor]:
         """The stored values from one position to another in order, so many rows at once; memory stays bounded."""
         end = len(self) if stop is None else stop
-        blocks = (self.slice(first, min(first + rows, end)) for first in range(start, end, rows))
-        return releasing(self.array, blocks)
+        places = ((first, min(first + rows, end)) for first in range(start, end, rows))
+        if hasattr(self.array, "ahead"):
+            return self.gathered(np.arange(*place) for place in places)
+        return releasing(self.array, (self.slice(*place) for place in places))
 
     def batches(self, batch_size: int, seed: int, done: int) -> Iterator[Array]:
         """Positions of the examples of each whole batch of an epoch in random order, from a batch on.

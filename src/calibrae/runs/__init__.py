@@ -6,7 +6,6 @@ from ._atomic import replace_file as replace_file
 from ._atomic import replace_json as replace_json
 from ._atomic import replace_text as replace_text
 from ._folder import RunFolder as RunFolder
-from ._hardware import cores as cores
 from ._hardware import hardware as hardware
 from ._hardware import peak_memory as peak_memory
 from ._lock import Lock as Lock

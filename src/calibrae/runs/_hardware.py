@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 from contextlib import suppress
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from .._cores import cores
 
 GIB = float(1 << 30)
 CPUINFO, STATUS = Path("/proc/cpuinfo"), Path("/proc/self/status")
@@ -40,11 +41,6 @@ def peak_memory(device: torch.device) -> dict[str, float]:
     if device.type == "cuda":
         found["peak_device_memory_gib"] = round(torch.cuda.max_memory_allocated(device) / GIB, 3)
     return found
-
-
-def cores() -> int:
-    """Number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _processor() -> str:

@@ -15,9 +15,10 @@ from pathlib import Path
 from threading import Event, Lock
 from typing import Any, final
 
+from .._cores import cores
 from .._progress import seen
 from ..errors import RunError
-from ..runs import RunFolder, cores
+from ..runs import RunFolder
 from ..training import Stopped, interruptible
 from ._job import Factory, Job, pack
 from ._study import BEAT, Point, Study

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, final
 
+from .._cores import cores
 from .._optional import names_missing
 from .._progress import seen
 from .._registry import describe
@@ -21,7 +22,7 @@ from ..latents import Posterior, Prior
 from ..likelihoods import Likelihood
 from ..networks import NetworkOptions
 from ..objectives import Objective
-from ..runs import RunFolder, cores, replace_json
+from ..runs import RunFolder, replace_json
 from ..training import Stopped, TrainSettings, progress_bar
 from ._crew import Crew, Say
 from ._job import Factory, Job, made, pack, require_factory

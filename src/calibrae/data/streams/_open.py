@@ -18,6 +18,7 @@ from .._schema import Column as SchemaColumn
 from .._schema import Schema, channel_names
 from .._source import Array, DataOptions, Part, Raw, Request, Source, counted, listed
 from .._splits import MOST_TEST, MOST_VALIDATION
+from .._view import in_batches
 from ..readers._arrow import grouped, numeric_names, units_of
 from ..readers._parquet import image_column, left_out_of, reading
 from ..readers._paths import shown
@@ -304,8 +305,7 @@ def _spaced(things: Sequence[Any], most: int) -> list[Any]:
 
 
 def _in_pieces(stream: Stream) -> Iterator[Array]:
-    for start in range(0, len(stream), AT_ONCE):
-        yield stream[start : start + AT_ONCE]
+    yield from stream.ahead(in_batches(np.arange(len(stream)), AT_ONCE))
     stream.forget()
 
 

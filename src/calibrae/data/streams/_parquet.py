@@ -83,7 +83,7 @@ class TableShard:
     """
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
-        self._groups = _Groups(path, columns)
+        self._groups, self.is_decoded = _Groups(path, columns), False
         self.path, self.sizes = path, self._groups.sizes
         self.schema: Schema | None = None
         self._groups.require_small([self.weight(block) for block in range(len(self.sizes))])
@@ -137,7 +137,7 @@ class PictureShard:
     """
 
     def __init__(self, path: Path, column: str) -> None:
-        self._groups = _Groups(path, [column])
+        self._groups, self.is_decoded = _Groups(path, [column]), True
         self.path, self.sizes = path, self._groups.sizes
         self.form: Form | None = None
         self._groups.require_small([self.weight(block) for block in range(len(self.sizes))])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, final
 
@@ -12,6 +12,7 @@ import numpy as np
 from .._source import Array
 from ._keys import Hashes, HashSplit, hashes_of
 from ._order import HELD, Lanes
+from ._readers import read_ahead, readers_for
 
 SAMPLE = 65_536  # training examples from which statistics, the final scale and the baseline are taken
 RUN = 256  # consecutive examples of such a sample, so that few blocks are read for many examples
@@ -28,6 +29,10 @@ class Shard(Protocol):
     @property
     def sizes(self) -> Sequence[int]:
         """Number of examples of each block."""
+
+    @property
+    def is_decoded(self) -> bool:
+        """Whether examples are decoded one by one when they are taken, which takes long."""
 
     def digests(self, block: int) -> Hashes:
         """Number of 64 bits that stands for the key of each example of a block."""
@@ -67,7 +72,7 @@ class Stream:
         sample: int | None = None,
     ) -> None:
         self.shards, self.split, self.which, self.seed = list(shards), split, which, seed
-        self.sample = sample
+        self.sample, self._room = sample, HELD
         self._owner = np.repeat(np.arange(len(shards)), [len(shard.sizes) for shard in shards])
         starts = np.cumsum([0, *(len(shard.sizes) for shard in shards)])
         self._number = np.arange(len(self._owner)) - starts[self._owner]
@@ -90,6 +95,21 @@ class Stream:
             wanted = rows_here[positions[mine] - self._starts[block]]
             out[mine] = self.shards[self._owner[block]].take(content, int(self._number[block]), wanted)
         return out
+
+    def ahead(self, batches: Iterable[Array]) -> Iterator[Array]:
+        """Examples of each batch of positions, in order, read by other processes where decoding takes long.
+
+        Args:
+            batches: positions; the first batch is the largest.
+        """
+        readers = readers_for(is_decoded=any(shard.is_decoded for shard in self.shards))
+        if readers:
+            self.forget()
+        return read_ahead(self, batches, readers)
+
+    def share(self, readers: int) -> None:
+        """Hold no more than the share of one reader."""
+        self._room = HELD // readers
 
     def batches(self, batch_size: int, seed: int, done: int) -> Iterator[Array]:
         """Positions of the examples of each batch of an epoch, mixed within windows, from a batch on."""
@@ -124,7 +144,7 @@ class Stream:
             self._loaded.move_to_end(block)
             return self._loaded[block]
         shard, number = self.shards[self._owner[block]], int(self._number[block])
-        room = HELD - shard.weight(number)
+        room = self._room - shard.weight(number)
         while self._loaded and sum(self._weight(known) for known in self._loaded) > room:
             self._loaded.popitem(last=False)
         self._loaded[block] = shard.load(number), self._rows(block)

@@ -28,7 +28,7 @@ class TarShard:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.is_decoded = path, True
         facts = path.stat()
         index = cached_arrays(("tar", str(path.resolve()), facts.st_size, facts.st_mtime_ns), self._index)
         self._starts, self._lengths, self._digests = index["starts"], index["lengths"], index["digests"]

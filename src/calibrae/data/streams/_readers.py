@@ -1,0 +1,213 @@
+"""Examples read ahead by processes of their own, as decoding pictures holds Python's lock."""
+
+from __future__ import annotations
+
+import atexit
+import mmap
+import multiprocessing
+import os
+import signal
+import sys
+import warnings
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
+from itertools import chain
+from multiprocessing.connection import Connection
+from typing import Any, Protocol, final
+
+import numpy as np
+import torch
+
+from ..._cores import cores
+from ..._launched import processes_here
+from ...errors import ArgumentError, DataError
+from .._source import Array
+
+AHEAD = 2  # batches that are being read while one is in use
+MOST = 16  # readers that start unasked
+NAME = "CALIBRAE_READERS"
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM") if hasattr(signal, name))
+
+
+class Readable(Protocol):
+    """An array `[N, *data]` of which some rows are read at a time."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+
+    def __getitem__(self, rows: Any) -> Array: ...
+
+
+def readers_for(*, is_decoded: bool) -> int:
+    """Number of processes that read a stream: `CALIBRAE_READERS`; else, where pictures are decoded for a CUDA device, one for each core but one.
+
+    A processor that trains has no core to spare for them. They are copies of this process; where those are not safe, on Windows and macOS,
+    there are none.
+
+    Args:
+        is_decoded: whether the examples are pictures, which are decoded when they are read.
+
+    Raises:
+        ArgumentError: if `CALIBRAE_READERS` is no number.
+
+    Examples:
+        >>> readers_for(is_decoded=False)
+        0
+    """
+    asked = os.environ.get(NAME, "")
+    if asked and not (asked.isascii() and asked.isdecimal()):
+        raise ArgumentError(f"{NAME} must be a number of processes, 0 for none; got {asked!r}.")
+    if sys.platform != "linux":
+        return 0
+    if asked:
+        return int(asked)
+    pays = is_decoded and torch.cuda.is_available()
+    return min(MOST, max(0, cores() // processes_here() - 1)) if pays else 0
+
+
+def read_ahead(source: Readable, batches: Iterable[Array], readers: int) -> Iterator[Array]:
+    """Examples of each batch, in order, read by processes of which each has its stretch of every batch.
+
+    A reader so holds the blocks of its own lanes alone (see `Lanes`). What comes out does not depend on the number of readers.
+
+    Args:
+        source: what is read.
+        batches: positions of the examples of each batch; the first batch is the largest.
+        readers: processes that read; 0 to read here, when a batch is asked for.
+
+    Raises:
+        DataError: what reading raises, or if a reader has died.
+
+    Examples:
+        >>> [batch.tolist() for batch in read_ahead(np.arange(4) ** 2, [np.array([3, 1]), np.array([2])], 0)]
+        [[9, 1], [4]]
+    """
+    remaining = iter(batches)
+    first = next(remaining, None)
+    if first is None:
+        return
+    every = chain([first], remaining)
+    if readers:
+        with closing(_Crew(source, len(first), readers)) as crew:
+            yield from crew.read(every)
+    else:
+        yield from map(source.__getitem__, every)
+
+
+@final
+class _Crew:
+    """Readers, and memory that they share with this process.
+
+    The memory is a map without a file, so no limit of `/dev/shm` holds, which containers keep small. Positions go through it too, so that what
+    is sent is short, and nobody waits for a full pipe.
+
+    Args:
+        source: what is read.
+        most: examples of a batch, at most.
+        readers: number of processes.
+    """
+
+    def __init__(self, source: Readable, most: int, readers: int) -> None:
+        self._asked = _shared((AHEAD + 1, most), np.dtype(np.int64))
+        self._slots = _shared((AHEAD + 1, most, *source.shape[1:]), np.dtype(source.dtype))
+        copied = multiprocessing.get_context("fork")
+        self._lines: list[Connection] = []
+        self._readers = []
+        for _ in range(readers):
+            line, far_end = copied.Pipe()
+            self._lines.append(line)
+            work = (source, self._asked, self._slots, far_end, self._lines, readers)
+            reader = copied.Process(target=_serve, args=work, daemon=True, name="calibrae-reader")
+            with (
+                warnings.catch_warnings()
+            ):  # Python 3.12 says that a copy has none of the other threads, which no reader needs
+                warnings.simplefilter("ignore", DeprecationWarning)
+                reader.start()
+            self._readers.append(reader)
+            far_end.close()
+        atexit.register(
+            self.close
+        )  # before that of multiprocessing, which waits for readers that nobody has told to end
+
+    def read(self, batches: Iterable[Array]) -> Generator[Array, None, None]:
+        """Examples of each batch, in order."""
+        pending: deque[tuple[int, int]] = deque()
+        for number, rows in enumerate(batches):
+            slot = number % len(self._slots)
+            self._ask(slot, rows)
+            pending.append((slot, len(rows)))
+            if len(pending) > AHEAD:
+                yield self._whole(*pending.popleft())
+        while pending:
+            yield self._whole(*pending.popleft())
+
+    def close(self) -> None:
+        """End the readers, once they have read what they are at."""
+        atexit.unregister(self.close)
+        for line in self._lines:
+            line.close()
+        for reader in self._readers:
+            reader.join()
+
+    def _ask(self, slot: int, rows: Array) -> None:
+        self._asked[slot, : len(rows)] = rows
+        ends = np.linspace(0, len(rows), len(self._lines) + 1).astype(int).tolist()
+        with _while_they_live():
+            for line, start, stop in zip(self._lines, ends, ends[1:], strict=False):
+                line.send((slot, start, stop))
+
+    def _whole(self, slot: int, count: int) -> Array:
+        """A batch, once all readers have read their parts of it."""
+        with _while_they_live():
+            answers = [line.recv() for line in self._lines]
+        for error in (error for error, _ in answers if error is not None):
+            raise error
+        for text in (text for _, said in answers for text in said):
+            warnings.warn(text, stacklevel=2)
+        return self._slots[slot, :count].copy()
+
+
+def _shared(shape: tuple[int, ...], dtype: Any) -> Array:
+    """Zeros in memory that copies of this process share with it."""
+    count = int(np.prod(shape))
+    return np.frombuffer(mmap.mmap(-1, max(1, count * dtype.itemsize)), dtype, count).reshape(shape)
+
+
+@contextmanager
+def _while_they_live() -> Iterator[None]:
+    try:
+        yield
+    except (EOFError, OSError) as error:
+        raise DataError(
+            f"a process that reads the stream was ended from outside, perhaps for want of memory. Set {NAME} to fewer, 0 for none, and go on with --resume."
+        ) from error
+
+
+def _serve(
+    source: Readable, asked: Array, slots: Array, line: Connection, others: Iterable[Connection], readers: int
+) -> None:
+    """Read what is asked for, until the process that asks closes the line or ends; signals are left to it."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    for other in others:  # ends that belong to that process, which else would seem to live on in this one
+        other.close()
+    share = getattr(source, "share", None)  # of a stream, which holds blocks
+    if share is not None:
+        share(readers)
+    with suppress(EOFError, OSError):
+        while True:
+            slot, start, stop = line.recv()
+            line.send(_answer(source, asked[slot, start:stop], slots[slot, start:stop]))
+
+
+def _answer(source: Readable, rows: Array, place: Array) -> tuple[Exception | None, list[str]]:
+    """Read examples into their place; returns an error, and the warnings that came up."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            if len(rows):
+                place[...] = source[rows]
+        except Exception as error:  # goes to the process that asked, which raises it
+            return error, []
+    return None, [str(warning.message) for warning in said]
