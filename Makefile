@@ -9,6 +9,9 @@ BENCH_STAMP := $(BENCH_VENV)/.installed
 TABLES_VENV := .venv-bench-tables
 TABLES_STAMP := $(TABLES_VENV)/.installed
 TABLE_RIVALS = OMP_NUM_THREADS=1 $(BIN)/python benchmarks/table_rivals/run.py
+OLDEST_STAMP := .venv-oldest/.installed
+NEWEST_STAMP := .venv-newest/.installed
+FOR_TESTS = pytest pytest-xdist hypothesis sympy polars ipykernel nbclient beartype jaxtyping
 DATA ?= data
 DEVICE ?= cpu
 THROUGHPUT = $(BIN)/python benchmarks/throughput/run.py --device $(DEVICE)
@@ -45,20 +48,27 @@ lint: $(STAMP)  ## format, style, strict types, architecture
 	$(BIN)/lint-imports --no-cache
 
 # each worker has one thread, and so has what it starts
-test quick: export OMP_NUM_THREADS = 1
+test quick oldest newest: export OMP_NUM_THREADS = 1
 test: lint docs  ## all checks, the site, and all tests, the slow ones too
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal $(SHAPES)
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal --durations=8 $(IGNORED)
 
-oldest:  ## all tests with the oldest version of each package (torch 2.6: gigabytes are downloaded)
+# each in an environment of its own; warnings of old packages about their own neighbours are no faults of ours
+$(OLDEST_STAMP): pyproject.toml constraints-oldest.txt
 	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
-	.venv-oldest/bin/python -m pip install --quiet --constraint constraints-oldest.txt --editable '.[all]' pytest pytest-xdist hypothesis sympy polars ipykernel nbclient
-	.venv-oldest/bin/python -m pytest -n $(TEST_WORKERS)
+	.venv-oldest/bin/python -m pip install --quiet --constraint constraints-oldest.txt --editable '.[all]' $(FOR_TESTS)
+	@touch $@
 
-newest:  ## all tests with the newest version of each package and of Python: make newest PYTHON=python3.13
+oldest: $(OLDEST_STAMP)  ## the fast tests with the oldest version of each package (torch 2.6: gigabytes are downloaded)
+	.venv-oldest/bin/python -m pytest -n $(TEST_WORKERS) --dist worksteal -m "not slow" -W ignore::DeprecationWarning
+
+$(NEWEST_STAMP): pyproject.toml
 	test -x .venv-newest/bin/python || $(PYTHON) -m venv .venv-newest
-	.venv-newest/bin/python -m pip install --quiet --upgrade --editable '.[all]' pytest pytest-xdist hypothesis sympy polars ipykernel nbclient
-	.venv-newest/bin/python -m pytest -n $(TEST_WORKERS)
+	.venv-newest/bin/python -m pip install --quiet --upgrade --editable '.[all]' $(FOR_TESTS)
+	@touch $@
+
+newest: $(NEWEST_STAMP)  ## the fast tests with the newest version of each package and of Python: make newest PYTHON=python3.13
+	.venv-newest/bin/python -m pytest -n $(TEST_WORKERS) --dist worksteal -m "not slow"
 
 quick: $(STAMP)  ## the fast tests alone
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal -m "not slow" $(SHAPES)

@@ -18,6 +18,9 @@ from calibrae.errors import NonFiniteError
 from calibrae.training import EagerStep, Piece, PieceLoss, TrainSettings, build_optimisers
 from calibrae.training._optimiser import set_rates
 
+pytestmark = pytest.mark.skipif(
+    not _fused.can_trace_gradients(), reason="needs a torch that compiles functions that take gradients"
+)
 STEPS = 12
 
 

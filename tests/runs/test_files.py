@@ -18,6 +18,7 @@ import pytest
 import calibrae as cb
 from calibrae.errors import CalibraeError, RunError
 from calibrae.runs import RunFolder, load_tree
+from calibrae.runs._atomic import replace_file
 from calibrae.training import Stopped
 
 PLAIN: dict[str, Any] = {"epochs": 3, "quiet": True, "pictures": False, "compile": "off", "precision": "fp32"}
@@ -184,6 +185,21 @@ def test_a_disk_that_is_full_leaves_the_last_good_state_and_says_what_to_do(copy
 
 
 @pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may write everywhere")
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Error while serializing: I/O error: No space left on device (os error 28)",
+        'Error while serializing: IoError(Os { code: 28, kind: StorageFull, message: "No space left on device" })',
+    ],
+)
+def test_a_library_that_writes_by_itself_has_its_disk_error_understood(tmp_path: Path, words: str) -> None:
+    def write(path: Path) -> None:
+        raise RuntimeError(words)
+
+    with pytest.raises(RunError, match="No space left on device. Free some space there"):
+        replace_file(tmp_path / "x", write)
+
+
 def test_a_folder_that_is_read_only_is_refused_in_one_line(copy: Path) -> None:
     copy.chmod(0o555)
     try:

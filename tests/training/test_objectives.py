@@ -131,7 +131,8 @@ def test_the_gradient_of_every_step_is_the_objectives(name, sigma, monkeypatch) 
     assert expected.norm() > 1e-3
     close = {"rtol": 1e-7, "atol": 1e-9}  # an optimal scale of one Gaussian enters through its own closed form
     torch.testing.assert_close(of_step(model_of(sigma).double(), objective, x, eps), expected, **close)
-    torch.testing.assert_close(of_fused_step(model_of(sigma).double(), objective, x, eps), expected, **close)
+    if _fused.can_trace_gradients():  # older versions of torch cannot: there no step is fused
+        torch.testing.assert_close(of_fused_step(model_of(sigma).double(), objective, x, eps), expected, **close)
     if sigma != "optimal" or objective.samples == 1:
         for pieces in (2, 3):
             cut = of_step(model_of(sigma).double(), objective, x, eps, pieces)
@@ -177,6 +178,9 @@ def test_a_step_that_ignores_the_objective_is_found(monkeypatch) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(
+    not _fused.can_trace_gradients(), reason="needs a torch that compiles functions that take gradients"
+)
 def test_traced_by_the_compiler_the_gradient_is_the_objectives() -> None:
     done = subprocess.run([sys.executable, __file__], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

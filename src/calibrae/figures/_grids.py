@@ -205,8 +205,8 @@ def _save_lines(
             axes.set_axis_off()
             continue
         if reference is not None:
-            axes.plot(reference[i].detach().cpu().reshape(-1, reference.shape[-1]).T, color=GREY, linewidth=1.4)
-        axes.plot(x[i].detach().cpu().reshape(-1, x.shape[-1]).T, color=BLUE, linewidth=1.0)
+            axes.plot(reference[i].detach().cpu().reshape(-1, reference.shape[-1]).T.numpy(), color=GREY, linewidth=1.4)
+        axes.plot(x[i].detach().cpu().reshape(-1, x.shape[-1]).T.numpy(), color=BLUE, linewidth=1.0)
         if i < len(captions):
             axes.set_title(short(captions[i], NAMED), fontsize=7, parse_math=False)
         if i % columns == 0 and i // columns < len(labels):

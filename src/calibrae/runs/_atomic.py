@@ -99,8 +99,11 @@ def _disk_error(error: BaseException) -> OSError | None:
     """Find the system's error behind one of a library that writes files by itself; `None` for an error of another kind."""
     if isinstance(error, OSError):
         return error
-    code = re.search(r"\(os error (\d+)\)", str(error))
-    return OSError(int(code[1]), os.strerror(int(code[1]))) if code else None
+    found = re.search(
+        r"\(os error (\d+)\)|Os \{ code: (\d+)", str(error)
+    )  # as Rust shows it to people, and to programmers
+    code = int(found[1] or found[2]) if found else None
+    return None if code is None else OSError(code, os.strerror(code))
 
 
 def _unwritable(path: Path, error: OSError) -> RunError:
