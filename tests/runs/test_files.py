@@ -193,10 +193,10 @@ def test_a_disk_that_is_full_leaves_the_last_good_state_and_says_what_to_do(copy
     ],
 )
 def test_a_library_that_writes_by_itself_has_its_disk_error_understood(tmp_path: Path, words: str) -> None:
-    def write(path: Path) -> None:
+    def write(_: Path) -> None:
         raise RuntimeError(words)
 
-    with pytest.raises(RunError, match="No space left on device. Free some space there"):
+    with pytest.raises(RunError, match=r"No space left on device\. Free some space there"):
         replace_file(tmp_path / "x", write)
 
 
