@@ -184,7 +184,6 @@ def test_a_disk_that_is_full_leaves_the_last_good_state_and_says_what_to_do(copy
     assert len(fit(copy, resume=True, epochs=5).history) == 5
 
 
-@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may write everywhere")
 @pytest.mark.parametrize(
     "words",
     [
@@ -200,6 +199,7 @@ def test_a_library_that_writes_by_itself_has_its_disk_error_understood(tmp_path:
         replace_file(tmp_path / "x", write)
 
 
+@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_is_read_only_is_refused_in_one_line(copy: Path) -> None:
     copy.chmod(0o555)
     try:
