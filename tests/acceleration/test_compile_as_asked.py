@@ -15,6 +15,10 @@ import calibrae as cb
 from calibrae.acceleration import AcceleratedStep, StepTrial, _accelerated, _fused, choose_compile
 from calibrae.training import EagerStep, Piece, PieceLoss, TrainSettings, build_optimisers
 
+needs_tracing = pytest.mark.skipif(
+    not _fused.can_trace_gradients(), reason="needs a torch that compiles functions that take gradients"
+)
+
 
 def _choose(step: AcceleratedStep, pieces: int = 1) -> str:
     piece = Piece(torch.rand(4, 1, 4, 4), None, None, None, torch.randn(1, 4, 2))
@@ -30,7 +34,7 @@ def step() -> AcceleratedStep:
     return AcceleratedStep(eager, torch.device("cpu"))
 
 
-@pytest.mark.parametrize(("pieces", "where"), [(1, _fused), (2, _accelerated)])
+@pytest.mark.parametrize(("pieces", "where"), [pytest.param(1, _fused, marks=needs_tracing), (2, _accelerated)])
 def test_it_is_compiled_before_the_first_step(
     step: AcceleratedStep, monkeypatch: pytest.MonkeyPatch, pieces: int, where: ModuleType
 ) -> None:
@@ -71,6 +75,7 @@ def test_a_compiler_that_fails_is_named(step: AcceleratedStep, monkeypatch: pyte
     assert step.compiled == "none"
 
 
+@needs_tracing
 def test_the_loss_is_compiled_where_the_whole_step_cannot_be(
     step: AcceleratedStep, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,9 @@ from calibrae.acceleration import (
 from calibrae.training import EagerStep, Piece, PieceLoss, TrainSettings, build_optimisers
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch's own, when it compiles
+needs_tracing = pytest.mark.skipif(
+    not _fused.can_trace_gradients(), reason="needs a torch that compiles functions that take gradients"
+)
 CPU = torch.device("cpu")
 X, EPS = torch.rand(8, 3, 4), torch.randn(1, 8, 2)
 BATCH = Piece(X, None, None, None, EPS)
@@ -69,6 +72,7 @@ def test_what_the_model_itself_raises_is_raised(step, monkeypatch):
         step.compile([bad])
 
 
+@needs_tracing
 def test_short_runs_are_not_compiled(step, monkeypatch):
     """A quarter of 1,000 steps of 50 ms would not repay the compiler's 25 s; a quarter of 3,000 would."""
     monkeypatch.setattr(_trial, "_medians", lambda steps, _: [0.05][: len(steps)])
@@ -90,6 +94,7 @@ def test_the_faster_one_is_kept(step, monkeypatch, compiled, kept):
     assert message.startswith("compiled (measured: 500 ms" if kept else "not compiled (measured:")
 
 
+@needs_tracing
 @pytest.mark.parametrize(("choice", "said"), [("auto", "too short"), ("on", "compiled (as asked)")])
 def test_a_trial_leaves_no_trace(step, monkeypatch, choice, said):
     monkeypatch.setattr(_fused, "compile_alone", same)

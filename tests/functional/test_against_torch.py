@@ -50,6 +50,12 @@ def test_laplace_nll(shape):
     )
 
 
+def test_squared_errors_of_two_types_have_the_gradient_of_the_wider():
+    x, y = torch.rand(3, 5), torch.rand(3, 5, dtype=torch.float64, requires_grad=True)
+    F.sse(x, y).sum().backward()
+    torch.testing.assert_close(y.grad, 2 * (y.detach() - x.double()), **EXACT)
+
+
 def test_gaussian_nll_of_sse():
     x, mean = normals(5, 3, 4, 2)
     log_sigma = torch.tensor(-0.7)

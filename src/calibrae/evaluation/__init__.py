@@ -44,6 +44,7 @@ from ._record import Evaluation as Evaluation
 from ._record import evaluation_html as evaluation_html
 from ._record import number as number
 from ._record import plain as plain
+from ._record import with_error as with_error
 from ._score import Attribution as Attribution
 from ._score import attribute as attribute
 from ._sources import Ring as Ring

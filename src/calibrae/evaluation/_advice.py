@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from ._record import Evaluation
+from ._record import Evaluation, with_error
 
 FEWEST = 5  # differences that tell an error
 SURE = 2.0  # standard errors of the difference within which nothing is said
@@ -33,12 +33,16 @@ def verdict(e: Evaluation, history: Rows = (), scale_choice: str | None = None) 
     margin = e.elbo_nats - e.baseline_log_likelihood_nats
     error = e.standard_errors.get("elbo_minus_baseline_nats", math.inf)
     if abs(margin) <= SURE * error:
-        said = "one example tells no error" if math.isinf(error) else f"{margin:+.1f} +- {error:.1f} nats"
+        said = (
+            "one example tells no error"
+            if math.isinf(error)
+            else f"{'+' * (margin > 0.0)}{with_error(margin, error)} nats"
+        )
         return f"The ELBO and {e.baseline} do not differ beyond the error ({said})."
     if margin > 0.0:
-        return f"The ELBO beats {e.baseline} by {margin:.1f} +- {error:.1f} nats."
+        return f"The ELBO beats {e.baseline} by {with_error(margin, error)} nats."
     return (
-        f"The ELBO does not beat {e.baseline}, which has a closed form: it is {-margin:.1f} +- {error:.1f} nats short. "
+        f"The ELBO does not beat {e.baseline}, which has a closed form: it is {with_error(-margin, error)} nats short. "
         f"{advice(e, history, scale_choice)}"
     )
 

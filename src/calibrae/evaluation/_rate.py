@@ -13,6 +13,7 @@ from torch import Tensor
 from .. import functional
 from ..errors import ArgumentError
 from ..functional import error_of_mean
+from ._record import with_error
 
 CURVE_POINTS = 200
 CURVE_DECADES = 8.0  # of rho, below twice the largest variance
@@ -170,16 +171,16 @@ def _is_as_good(point: RatePoint, best: RatePoint) -> bool:
 
 
 def _said_of_choice(points: Sequence[RatePoint], best: RatePoint, taken: RatePoint) -> str:
-    first = f"Of {len(points)} points the highest ELBO is {best.elbo_nats:.1f} +- {best.standard_error:.1f} nats, of {best.name}."
+    first = f"Of {len(points)} points the highest ELBO is {with_error(best.elbo_nats, best.standard_error)} nats, of {best.name}."
     if taken is best:
         others = [_difference(point, best) for point in points if point is not best]
         if not others:
             return first
         below, error = min(others)
-        return f"{first} The next is {below:.1f} +- {error:.1f} nats lower on the same examples."
+        return f"{first} The next is {with_error(below, error)} nats lower on the same examples."
     below, error = _difference(taken, best)
     cheaper = "with fewer latents" if taken.latent_dim < best.latent_dim else "with a cheaper code"
-    return f"{first} {taken.name} is as good, {below:.1f} +- {error:.1f} nats lower on the same examples, {cheaper}."
+    return f"{first} {taken.name} is as good, {with_error(below, error)} nats lower on the same examples, {cheaper}."
 
 
 def _said_of_code(taken: RatePoint, spectrum: functional.Spectrum | None) -> str:

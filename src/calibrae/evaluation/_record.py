@@ -102,6 +102,18 @@ def number(value: float | None, digits: int, unit: str = "") -> str:
     return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}{unit}"
 
 
+def with_error(value: float, error: float) -> str:
+    """Format a value with its error, to the first digit of the error that is not 0, and to one decimal at least.
+
+    Examples:
+        >>> from calibrae.evaluation import with_error
+        >>> with_error(18.8123, 1.41), with_error(0.2381, 0.0412), with_error(0.5, 0.0)
+        ('18.8 +- 1.4', '0.24 +- 0.04', '0.5 +- 0.0')
+    """
+    digits = min(6, max(1, math.ceil(-math.log10(error)))) if 0.0 < error < math.inf else 1
+    return f"{value:.{digits}f} +- {error:.{digits}f}"
+
+
 def evaluation_table(e: Evaluation) -> str:
     """Format an evaluation as a short table, a sentence and notes."""
     lines = [f"{name:<17} {value}" for name, value in evaluation_rows(e)]

@@ -37,7 +37,10 @@ def sse(x: Float[Tensor, "b *data"], x_hat: Float[Tensor, "b *data"]) -> Float[T
         tensor([3., 4.])
     """
     require_examples(x=x, x_hat=x_hat)
-    return F.mse_loss(x_hat, x, reduction="none").flatten(1).sum(1)  # one pass each way
+    dtype = torch.promote_types(
+        x.dtype, x_hat.dtype
+    )  # by itself `mse_loss` has no gradient of two types in older versions of torch
+    return F.mse_loss(x_hat.to(dtype), x.to(dtype), reduction="none").flatten(1).sum(1)  # one pass each way
 
 
 def mse(x: Float[Tensor, "b *data"], x_hat: Float[Tensor, "b *data"]) -> Float[Tensor, " b"]:
