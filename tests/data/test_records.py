@@ -64,7 +64,7 @@ def test_dates_and_empty_cells():
 
 
 def test_numpy_dates_are_dates_and_a_number_is_a_column_whatever_its_name():
-    days = [{"t": np.datetime64("2024-01-01") + i, "h": float(i % 9)} for i in range(60)]
+    days = [{"t": np.datetime64("2024-01-01") + np.timedelta64(i, "D"), "h": float(i % 9)} for i in range(60)]
     assert {field.name: field.type for field in open_source(days).schema.fields}["t"] == "date"
     rows = [{"x": x, "y": 2.0 * x * x} for x in RNG.normal(size=60).tolist()]
     assert open_source(rows).schema.columns == ("x", "y")

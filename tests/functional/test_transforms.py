@@ -10,9 +10,7 @@ from calibrae import functional as F
 
 pytestmark = [
     pytest.mark.usefixtures("double"),
-    pytest.mark.filterwarnings(
-        "ignore:.torch.jit.script. is deprecated:DeprecationWarning"
-    ),  # torch's own, at its first jvp
+    pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated"),  # torch's own, at its first jvp
 ]
 
 # near the prior and far from it: the two branches of exp(u) - 1 - u; above and below the bound

@@ -91,9 +91,7 @@ def test_parameters_and_gradients_make_one_vector_and_come_back(name, shape):
         torch.optim.SGD(model.parameters(), lr=1e-3).step()
 
 
-@pytest.mark.filterwarnings(
-    "ignore:.torch.jit.script. is deprecated:DeprecationWarning"
-)  # torch's own, at its first jvp
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # torch's own, at its first jvp
 def test_leaky_relu_by_functional_transforms_is_that_of_torch():
     """Fault D7: `grad`, `vmap`, `jvp` and their compositions, on both sides of zero."""
     ours, x = LeakyReLU(0.2), torch.randn(4, 6, dtype=torch.float64)
