@@ -23,6 +23,8 @@ from hypothesis import strategies as st
 from shards import picture, png, write_table, write_tar
 
 import calibrae as cb
+from calibrae._cores import cores_of_each
+from calibrae.acceleration import prefetch
 from calibrae.data import DataOptions, byte_source, load_data
 from calibrae.data.streams._readers import NAME, read_ahead, readers_for
 from calibrae.errors import ArgumentError, DataError
@@ -108,6 +110,13 @@ def test_a_run_ends_where_it_would_without_and_goes_on_with_others(shards, monke
 # -- what goes wrong
 
 
+class ForeignError(Exception):
+    """An error that cannot be made again from its message alone."""
+
+    def __init__(self, number, words):
+        super().__init__(f"{number}: {words}")
+
+
 @dataclass
 class Failing:
     """An array of which the row 5 cannot be read."""
@@ -119,8 +128,10 @@ class Failing:
     def __getitem__(self, rows):
         if 5 in rows and self.failure == "error":
             raise DataError("row 5 is broken. Mend it.")
+        if 5 in rows and self.failure == "foreign error":
+            raise ForeignError(5, "a library's own")
         if 5 in rows and self.failure == "warning":
-            warnings.warn("row 5 was guessed.", stacklevel=2)
+            warnings.warn("row 5 was guessed.", BytesWarning, stacklevel=2)
         if 5 in rows and self.failure == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         return np.asarray(rows)
@@ -135,8 +146,55 @@ def test_an_error_of_a_reader_is_that_of_reading_in_place():
     assert not multiprocessing.active_children()
 
 
+def test_an_error_that_cannot_be_sent_is_named():
+    with pytest.raises(DataError, match=r"^the stream cannot be read: ForeignError: 5: a library's own$"):
+        list(read_ahead(Failing("foreign error"), BATCHES, 2))
+
+
+def test_a_warning_that_is_not_shown_is_not_shown():
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("ignore")
+        list(read_ahead(Failing("warning"), BATCHES, 2))
+    assert not said
+
+
+def test_a_process_that_cannot_be_begun_is_named_and_leaves_none(monkeypatch):
+    begin = multiprocessing.context.ForkProcess.start
+    begun = []
+
+    def start(process):
+        begun.append(process)
+        if len(begun) == 3:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        begin(process)
+
+    monkeypatch.setattr(multiprocessing.context.ForkProcess, "start", start)
+    with pytest.raises(DataError, match=rf"Resource temporarily unavailable. Set {NAME} to fewer than 4"):
+        list(read_ahead(np.arange(10), BATCHES, 4))
+    assert not multiprocessing.active_children()
+
+
+def test_readers_end_though_a_process_that_was_begun_later_has_their_lines():
+    elder, younger = (read_ahead(np.arange(10), BATCHES, 2) for _ in range(2))
+    next(elder)
+    next(younger)
+    elder.close()
+    assert next(younger).tolist() == [3, 4, 5]
+    younger.close()
+    assert not multiprocessing.active_children()
+
+
+def test_batches_are_read_ahead_by_a_thread_too():
+    every = prefetch(read_ahead(np.arange(10), BATCHES, 2), torch.Generator())
+    assert next(every).tolist() == [0, 1, 2]
+    readers = multiprocessing.active_children()
+    assert len(readers) == 2
+    assert np.concatenate(list(every)).tolist() == [3, 4, 5, 6, 7, 8]
+    assert [reader.exitcode for reader in readers] == [0, 0]
+
+
 def test_a_warning_of_a_reader_is_heard_here():
-    with pytest.warns(UserWarning, match="row 5 was guessed"):
+    with pytest.warns(BytesWarning, match="row 5 was guessed"):
         found = list(read_ahead(Failing("warning"), BATCHES, 2))
     assert np.concatenate(found).tolist() == list(range(9))
 
@@ -163,21 +221,22 @@ from calibrae.data.streams._readers import read_ahead
 every = read_ahead(np.arange(10), [np.arange(3)] * 9, 3)
 next(every)
 print(*(child.pid for child in multiprocessing.active_children()), flush=True)
-time.sleep(float(sys.argv[1]))
+sys.stdin.readline()
 """
 
 
 @pytest.mark.parametrize("end", ["kill", "exit"])
 def test_readers_end_with_the_process_that_asks(end):
-    asking = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, "60" if end == "kill" else "0"], stdout=subprocess.PIPE, text=True
-    )
-    readers = [psutil.Process(int(pid)) for pid in asking.stdout.readline().split()]
-    assert len(readers) == 3
-    if end == "kill":
-        asking.kill()
-    asking.wait(timeout=30)
-    asking.stdout.close()
+    with subprocess.Popen(
+        [sys.executable, "-c", SCRIPT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as asking:
+        readers = [psutil.Process(int(pid)) for pid in asking.stdout.readline().split()]
+        assert len(readers) == 3
+        if end == "kill":
+            asking.kill()
+        else:
+            asking.stdin.close()
+        asking.wait(timeout=30)
     psutil.wait_procs(readers, timeout=30)
     assert not [reader for reader in readers if reader.is_running() and reader.status() != psutil.STATUS_ZOMBIE]
 
@@ -204,6 +263,61 @@ def test_a_signal_to_the_whole_group_saves_and_stops(shards, tmp_path, number):
 # -- how many
 
 
+def started(monkeypatch):
+    """Numbers of readers that are begun from now on, in order."""
+    found = []
+
+    def noted(source, batches, readers):
+        found.append(readers)
+        return read_ahead(source, batches, 0)
+
+    monkeypatch.setattr("calibrae.data.streams._stream.read_ahead", noted)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("kind", "held", "in_order", "of_epoch"),
+    [("parquet", 1 << 29, 1, 4), ("parquet", 9000, 1, 1), ("tar", 1 << 29, 5, 5)],
+)
+def test_no_block_is_read_by_two_readers(shards, monkeypatch, kind, held, in_order, of_epoch):
+    for module in ("_order", "_stream"):
+        monkeypatch.setattr(f"calibrae.data.streams.{module}.HELD", held)
+    monkeypatch.setenv(NAME, "5")
+    data = load_data(shards / kind, STREAM)
+    found = started(monkeypatch)
+    list(data.batches("train", 100))
+    list(data.stored_batches(data.view("train").batches(32, 0, 0), torch.Generator(), byte_source(0)))
+    assert found == [in_order, of_epoch]
+
+
+def test_a_worker_of_a_pool_reads_by_itself(monkeypatch):
+    monkeypatch.setenv(NAME, "3")
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.apply(readers_for, kwds={"is_decoded": True}) == 0
+
+
+@pytest.mark.parametrize(
+    ("environment", "mine", "expected"),
+    [
+        ({}, 8, 8),
+        ({"LOCAL_WORLD_SIZE": "4"}, 8, 2),
+        ({"LOCAL_WORLD_SIZE": "16"}, 8, 1),
+        ({"SLURM_CPUS_PER_TASK": "6", "SLURM_NTASKS_PER_NODE": "4"}, 8, 6),
+        ({"SLURM_CPUS_PER_TASK": "6", "LOCAL_WORLD_SIZE": "3"}, 8, 2),
+        ({"SLURM_STEP_TASKS_PER_NODE": "4(x2)"}, 8, 2),
+        ({"SLURM_STEP_TASKS_PER_NODE": "4(x2)"}, 2, 2),  # bound to its own
+    ],
+)
+def test_processes_of_a_launcher_share_the_cores(monkeypatch, environment, mine, expected):
+    for name in ("LOCAL_WORLD_SIZE", "SLURM_CPUS_PER_TASK", "SLURM_STEP_TASKS_PER_NODE", "SLURM_NTASKS_PER_NODE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("calibrae._cores.cores", lambda: mine)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    assert cores_of_each() == expected
+
+
 @pytest.mark.parametrize(
     ("asked", "has_card", "is_decoded", "processes", "expected"),
     [
@@ -218,11 +332,13 @@ def test_a_signal_to_the_whole_group_saves_and_stops(shards, tmp_path, number):
 def test_readers_are_as_many_as_asked_or_as_cards_leave_cores(
     monkeypatch, asked, has_card, is_decoded, processes, expected
 ):
-    monkeypatch.setattr("calibrae.data.streams._readers.cores", lambda: 8)
+    monkeypatch.setattr("calibrae._cores.cores", lambda: 8)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_card)
     monkeypatch.setenv(NAME, asked)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
     assert readers_for(is_decoded=is_decoded) == expected
+    assert readers_for(is_decoded=is_decoded, has_card=False) == (int(asked) if asked else 0)
 
 
 @pytest.mark.parametrize("asked", ["two", "-1", "1.5"])

@@ -98,7 +98,8 @@ class Data:
         view = self.views["train"]
         contexts = self.contexts("train")
         asked, batches = tee(batches)
-        for every, raw in zip(batches, view.gathered(every[world.part(len(every))] for every in asked), strict=True):
+        parts = (every[world.part(len(every))] for every in asked)
+        for every, raw in zip(batches, view.gathered(parts, world.size, has_card=pinned), strict=True):
             part = world.part(len(every))
             context = None if contexts is None else _placed(contexts[every[part]], pinned)
             if flip:

@@ -62,12 +62,15 @@ class View:
         rows = positions if self.index is None else self.index[positions]
         return _to_tensor(self.array[rows] if isinstance(self.array, Joined) else take(self.array, rows))
 
-    def gathered(self, batches: Iterable[Array]) -> Iterator[Tensor]:
-        """The stored values at each batch of positions in turn; the first batch is the largest."""
+    def gathered(
+        self, batches: Iterable[Array], processes: int | None = None, *, has_card: bool | None = None
+    ) -> Iterator[Tensor]:
+        """The stored values at each batch of positions in turn; of shards perhaps read ahead, see `Stream.ahead`."""
         ahead = getattr(self.array, "ahead", None)  # of shards, which others read meanwhile
         if ahead is None:
             return map(self.gather, batches)
-        return map(_to_tensor, ahead(rows if self.index is None else self.index[rows] for rows in batches))
+        places = (rows if self.index is None else self.index[rows] for rows in batches)
+        return map(_to_tensor, ahead(places, processes, has_card=has_card))
 
     def slice(self, start: int, stop: int) -> Tensor:
         """The stored values from one position to another."""

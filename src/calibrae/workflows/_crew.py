@@ -142,7 +142,7 @@ class Crew:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env=os.environ | {"OMP_NUM_THREADS": str(self.threads)},
+                env=self._environment(),
                 start_new_session=True,  # a Ctrl-C is for the sweep, which passes it on
                 creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
             )
@@ -166,6 +166,11 @@ class Crew:
             **(values if self.factory is None else {}),
         )
         return Job(request, self.factory, values)
+
+    def _environment(self) -> dict[str, str]:
+        """Environment of a run: its share of the cores, of which runs side by side have none to spare for readers of a stream."""
+        readers = {"CALIBRAE_READERS": "0"} if self.jobs > 1 else {}
+        return readers | os.environ | {"OMP_NUM_THREADS": str(self.threads)}
 
     def _awaited(self, process: subprocess.Popen[bytes], packed: bytes) -> bytes:
         """Send a job; return the standard output once the process has ended. It is interrupted if work stops."""

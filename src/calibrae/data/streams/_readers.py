@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import mmap
 import multiprocessing
 import os
+import pickle
 import signal
+import socket
 import sys
 import warnings
 from collections import deque
@@ -14,20 +17,24 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from itertools import chain
 from multiprocessing.connection import Connection
-from typing import Any, Protocol, final
+from typing import Any, Protocol, TypeAlias, final
 
 import numpy as np
 import torch
 
-from ..._cores import cores
-from ..._launched import processes_here
-from ...errors import ArgumentError, DataError
+from ..._cores import cores_of_each
+from ...errors import ArgumentError, DataError, first_line
 from .._source import Array
 
 AHEAD = 2  # batches that are being read while one is in use
 MOST = 16  # readers that start unasked
 NAME = "CALIBRAE_READERS"
+PATIENCE = 30.0  # seconds that a reader has to end what it is at
+LOOKS_EVERY = 2.0  # seconds after which a reader that waits looks whether the process that asks still lives
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM") if hasattr(signal, name))
+
+
+Warned: TypeAlias = tuple[str, type[Warning]]
 
 
 class Readable(Protocol):
@@ -39,14 +46,15 @@ class Readable(Protocol):
     def __getitem__(self, rows: Any) -> Array: ...
 
 
-def readers_for(*, is_decoded: bool) -> int:
+def readers_for(*, is_decoded: bool, has_card: bool | None = None) -> int:
     """Number of processes that read a stream: `CALIBRAE_READERS`; else, where pictures are decoded for a CUDA device, one for each core but one.
 
-    A processor that trains has no core to spare for them. They are copies of this process; where those are not safe, on Windows and macOS,
-    there are none.
+    A processor that trains has no core to spare for them. They are copies of this process; where those are not safe, on Windows and macOS, or
+    not allowed, in a worker of a pool, there are none.
 
     Args:
         is_decoded: whether the examples are pictures, which are decoded when they are read.
+        has_card: whether they go to a CUDA device; by default, whether there is one.
 
     Raises:
         ArgumentError: if `CALIBRAE_READERS` is no number.
@@ -58,18 +66,18 @@ def readers_for(*, is_decoded: bool) -> int:
     asked = os.environ.get(NAME, "")
     if asked and not (asked.isascii() and asked.isdecimal()):
         raise ArgumentError(f"{NAME} must be a number of processes, 0 for none; got {asked!r}.")
-    if sys.platform != "linux":
+    if sys.platform != "linux" or multiprocessing.current_process().daemon:
         return 0
     if asked:
         return int(asked)
-    pays = is_decoded and torch.cuda.is_available()
-    return min(MOST, max(0, cores() // processes_here() - 1)) if pays else 0
+    pays = is_decoded and (torch.cuda.is_available() if has_card is None else has_card)
+    return min(MOST, cores_of_each() - 1) if pays else 0
 
 
 def read_ahead(source: Readable, batches: Iterable[Array], readers: int) -> Iterator[Array]:
     """Examples of each batch, in order, read by processes of which each has its stretch of every batch.
 
-    A reader so holds the blocks of its own lanes alone (see `Lanes`). What comes out does not depend on the number of readers.
+    What comes out does not depend on the number of readers.
 
     Args:
         source: what is read.
@@ -111,24 +119,36 @@ class _Crew:
     def __init__(self, source: Readable, most: int, readers: int) -> None:
         self._asked = _shared((AHEAD + 1, most), np.dtype(np.int64))
         self._slots = _shared((AHEAD + 1, most, *source.shape[1:]), np.dtype(source.dtype))
-        copied = multiprocessing.get_context("fork")
         self._lines: list[Connection] = []
-        self._readers = []
-        for _ in range(readers):
-            line, far_end = copied.Pipe()
-            self._lines.append(line)
-            work = (source, self._asked, self._slots, far_end, self._lines, readers)
-            reader = copied.Process(target=_serve, args=work, daemon=True, name="calibrae-reader")
-            with (
-                warnings.catch_warnings()
-            ):  # Python 3.12 says that a copy has none of the other threads, which no reader needs
-                warnings.simplefilter("ignore", DeprecationWarning)
-                reader.start()
-            self._readers.append(reader)
-            far_end.close()
+        self._readers: list[Any] = []
         atexit.register(
             self.close
         )  # before that of multiprocessing, which waits for readers that nobody has told to end
+        try:
+            for _ in range(readers):
+                self._begin(source, readers)
+        except BaseException as error:
+            self.close()
+            if isinstance(error, OSError):
+                raise DataError(
+                    f"no further process can be begun to read the stream: {first_line(error)}. Set {NAME} to fewer than {readers}, 0 for none."
+                ) from error
+            raise
+
+    def _begin(self, source: Readable, readers: int) -> None:
+        """Begin one reader more."""
+        copied = multiprocessing.get_context("fork")
+        line, far_end = copied.Pipe()
+        self._lines.append(line)
+        work = (source, self._asked, self._slots, far_end, self._lines, readers, os.getpid())
+        reader = copied.Process(target=_serve, args=work, daemon=True, name="calibrae-reader")
+        with (
+            warnings.catch_warnings()
+        ):  # Python 3.12 says that a copy has none of the other threads, which no reader needs
+            warnings.simplefilter("ignore", DeprecationWarning)
+            reader.start()
+        self._readers.append(reader)
+        far_end.close()
 
     def read(self, batches: Iterable[Array]) -> Generator[Array, None, None]:
         """Examples of each batch, in order."""
@@ -143,12 +163,15 @@ class _Crew:
             yield self._whole(*pending.popleft())
 
     def close(self) -> None:
-        """End the readers, once they have read what they are at."""
+        """End the readers, once they have read what they are at; one that takes long is killed."""
         atexit.unregister(self.close)
         for line in self._lines:
-            line.close()
+            _hang_up(line)
         for reader in self._readers:
-            reader.join()
+            reader.join(PATIENCE)
+            if reader.is_alive():
+                reader.kill()
+                reader.join()
 
     def _ask(self, slot: int, rows: Array) -> None:
         self._asked[slot, : len(rows)] = rows
@@ -163,8 +186,8 @@ class _Crew:
             answers = [line.recv() for line in self._lines]
         for error in (error for error, _ in answers if error is not None):
             raise error
-        for text in (text for _, said in answers for text in said):
-            warnings.warn(text, stacklevel=2)
+        for text, category in (warning for _, said in answers for warning in said):
+            warnings.warn(text, category, stacklevel=2)
         return self._slots[slot, :count].copy()
 
 
@@ -184,30 +207,58 @@ def _while_they_live() -> Iterator[None]:
         ) from error
 
 
+def _hang_up(line: Connection) -> None:
+    """Close a line for both sides, also where a process that was begun since has a copy of this end."""
+    with suppress(OSError), socket.socket(fileno=os.dup(line.fileno())) as end:
+        end.shutdown(socket.SHUT_RDWR)
+    line.close()
+
+
 def _serve(
-    source: Readable, asked: Array, slots: Array, line: Connection, others: Iterable[Connection], readers: int
+    source: Readable,
+    asked: Array,
+    slots: Array,
+    line: Connection,
+    others: Iterable[Connection],
+    readers: int,
+    parent: int,
 ) -> None:
-    """Read what is asked for, until the process that asks closes the line or ends; signals are left to it."""
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    for other in others:  # ends that belong to that process, which else would seem to live on in this one
-        other.close()
-    share = getattr(source, "share", None)  # of a stream, which holds blocks
-    if share is not None:
-        share(readers)
-    with suppress(EOFError, OSError):
-        while True:
-            slot, start, stop = line.recv()
-            line.send(_answer(source, asked[slot, start:stop], slots[slot, start:stop]))
+    """Read what is asked for, until the process that asks closes the line or ends; signals are left to it.
+
+    A reader ends at once: what else ends a process would flush streams and join threads that only the process that asks has.
+    """
+    try:
+        gc.freeze()  # what came with the copy is not this process's to take down
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        for other in others:  # ends that belong to the process that asks, which else would seem to live on in this one
+            other.close()
+        share = getattr(source, "share", None)  # of a stream, which holds blocks
+        if share is not None:
+            share(readers)
+        while os.getppid() == parent:
+            if line.poll(LOOKS_EVERY):
+                slot, start, stop = line.recv()
+                line.send(_answer(source, asked[slot, start:stop], slots[slot, start:stop]))
+    finally:
+        os._exit(0)
 
 
-def _answer(source: Readable, rows: Array, place: Array) -> tuple[Exception | None, list[str]]:
+def _answer(source: Readable, rows: Array, place: Array) -> tuple[Exception | None, list[Warned]]:
     """Read examples into their place; returns an error, and the warnings that came up."""
     with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
         try:
             if len(rows):
                 place[...] = source[rows]
         except Exception as error:  # goes to the process that asked, which raises it
-            return error, []
-    return None, [str(warning.message) for warning in said]
+            return _sendable(error), []
+    return None, [(str(warning.message), warning.category) for warning in said]
+
+
+def _sendable(error: Exception) -> Exception:
+    """The error, or one of ours in its place if it cannot be sent to another process."""
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301 (made here)
+    except Exception:  # pickle runs the error's own code
+        return DataError(f"the stream cannot be read: {type(error).__name__}: {first_line(error)}")
+    return error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol, final
 
@@ -96,19 +97,30 @@ class Stream:
             out[mine] = self.shards[self._owner[block]].take(content, int(self._number[block]), wanted)
         return out
 
-    def ahead(self, batches: Iterable[Array]) -> Iterator[Array]:
+    def ahead(
+        self, batches: Iterable[Array], processes: int | None = None, *, has_card: bool | None = None
+    ) -> Iterator[Array]:
         """Examples of each batch of positions, in order, read by other processes where decoding takes long.
 
         Args:
             batches: positions; the first batch is the largest.
+            processes: processes that share each batch of `batches`, of which these are the parts of one; `None` for a pass in order.
+            has_card: whether the examples go to a CUDA device; by default, whether there is one.
         """
-        readers = readers_for(is_decoded=any(shard.is_decoded for shard in self.shards))
+        remaining = iter(batches)
+        first = next(remaining, None)
+        if first is None:
+            return iter(())
+        readers = readers_for(is_decoded=any(shard.is_decoded for shard in self.shards), has_card=has_card)
+        if readers and self._heaviest:
+            lanes = 1 if processes is None else self.lanes(len(first) * processes).count // processes
+            readers = 1 << min(readers, max(1, lanes)).bit_length() - 1
         if readers:
             self.forget()
-        return read_ahead(self, batches, readers)
+        return read_ahead(self, chain([first], remaining), readers)
 
     def share(self, readers: int) -> None:
-        """Hold no more than the share of one reader."""
+        """Hold no more than the share of one reader: the blocks of its own lanes."""
         self._room = HELD // readers
 
     def batches(self, batch_size: int, seed: int, done: int) -> Iterator[Array]:
@@ -118,7 +130,12 @@ class Stream:
     def lanes(self, batch_size: int) -> Lanes:
         """Readers side by side that supply a batch."""
         rows = max(1.0, len(self) / max(1, len(self.counts)))
-        return Lanes.suited(batch_size, rows, max(shard.weight(0) for shard in self.shards if len(shard.sizes)))
+        return Lanes.suited(batch_size, rows, self._heaviest)
+
+    @property
+    def _heaviest(self) -> int:
+        """Bytes of the largest of the shards' first blocks in memory; 0 where nothing is held, as each example is read by itself."""
+        return max(shard.weight(0) for shard in self.shards if len(shard.sizes))
 
     def spread(self, limit: int) -> Array:
         """Positions of so many examples, in runs that are evenly spaced from the first to the last."""
