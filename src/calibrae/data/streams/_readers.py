@@ -32,8 +32,6 @@ NAME = "CALIBRAE_READERS"
 PATIENCE = 30.0  # seconds that a reader has to end what it is at
 LOOKS_EVERY = 2.0  # seconds after which a reader that waits looks whether the process that asks still lives
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM") if hasattr(signal, name))
-
-
 Warned: TypeAlias = tuple[str, type[Warning]]
 
 
@@ -121,9 +119,7 @@ class _Crew:
         self._slots = _shared((AHEAD + 1, most, *source.shape[1:]), np.dtype(source.dtype))
         self._lines: list[Connection] = []
         self._readers: list[Any] = []
-        atexit.register(
-            self.close
-        )  # before that of multiprocessing, which waits for readers that nobody has told to end
+        atexit.register(self.close)  # multiprocessing, whose turn is later, would wait for readers that nobody ends
         try:
             for _ in range(readers):
                 self._begin(source, readers)
@@ -142,10 +138,8 @@ class _Crew:
         self._lines.append(line)
         work = (source, self._asked, self._slots, far_end, self._lines, readers, os.getpid())
         reader = copied.Process(target=_serve, args=work, daemon=True, name="calibrae-reader")
-        with (
-            warnings.catch_warnings()
-        ):  # Python 3.12 says that a copy has none of the other threads, which no reader needs
-            warnings.simplefilter("ignore", DeprecationWarning)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # that a copy lacks the other threads: it needs none
             reader.start()
         self._readers.append(reader)
         far_end.close()
