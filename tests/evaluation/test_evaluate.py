@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from calibrae.evaluation import (
     training_baseline,
     training_spectrum,
 )
+from calibrae.evaluation._advice import verdict
 from calibrae.evaluation._evaluate import LATENT_STREAM
 from calibrae.functional import ppca_log_likelihood
 
@@ -211,6 +213,25 @@ def test_a_vae_below_the_baseline_is_told_so():
     record = evaluate_model(model, DIGITS)
     assert record.elbo_nats < record.ppca_log_likelihood_nats
     assert "does not beat probabilistic PCA" in record.verdict
+
+
+@pytest.mark.parametrize(
+    ("margin", "error", "baseline", "said"),
+    [
+        (0.2381, 0.0412, "a Chow-Liu tree", "The ELBO beats a Chow-Liu tree by 0.24 +- 0.04 nats."),
+        (18.81, 1.41, "a tree of 2 columns times " * 3, "The ELBO beats the baseline by 18.8 +- 1.4 nats."),
+        (0.5, 0.4, "PCA", "The ELBO and PCA do not differ beyond the error (+0.5 +- 0.4 nats)."),
+        (-0.5, 0.4, "PCA", "The ELBO and PCA do not differ beyond the error (-0.5 +- 0.4 nats)."),
+        (-3.0, 0.04, "PCA", "The ELBO does not beat PCA, which has a closed form: it is 3.00 +- 0.04 nats short. "),
+    ],
+)
+def test_a_verdict_names_the_baseline_and_shows_the_error(run, margin, error, baseline, said):
+    found = cb.evaluate(run.path)
+    errors = {"elbo_minus_baseline_nats": error}
+    changed = replace(
+        found, baseline=baseline, baseline_log_likelihood_nats=found.elbo_nats - margin, standard_errors=errors
+    )
+    assert verdict(changed).startswith(said)
 
 
 def test_a_scale_that_is_not_fixed_and_a_plain_autoencoder_are_refused():

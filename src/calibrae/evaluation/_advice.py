@@ -10,6 +10,7 @@ from ._record import Evaluation, with_error
 FEWEST = 5  # differences that tell an error
 SURE = 2.0  # standard errors of the difference within which nothing is said
 NORMAL = 3.0902323061678132  # quantile of a standard normal at .999: beyond so many errors a model is said to be below
+LONGEST = 50  # letters of a baseline's name that a sentence repeats; its own line has it whole
 COLLAPSED = 0.1  # nats of KL below which the latents carry nothing
 OFF_SCALE = 1.2  # ratio of a fixed sigma to the residuals, or the inverse
 EARLY = 0.7  # share of the epochs before which a best epoch is early
@@ -32,17 +33,18 @@ def verdict(e: Evaluation, history: Rows = (), scale_choice: str | None = None) 
         return "There is no closed-form baseline to compare with."
     margin = e.elbo_nats - e.baseline_log_likelihood_nats
     error = e.standard_errors.get("elbo_minus_baseline_nats", math.inf)
+    named = e.baseline if len(e.baseline) <= LONGEST else "the baseline"
     if abs(margin) <= SURE * error:
         said = (
             "one example tells no error"
             if math.isinf(error)
             else f"{'+' * (margin > 0.0)}{with_error(margin, error)} nats"
         )
-        return f"The ELBO and {e.baseline} do not differ beyond the error ({said})."
+        return f"The ELBO and {named} do not differ beyond the error ({said})."
     if margin > 0.0:
-        return f"The ELBO beats {e.baseline} by {with_error(margin, error)} nats."
+        return f"The ELBO beats {named} by {with_error(margin, error)} nats."
     return (
-        f"The ELBO does not beat {e.baseline}, which has a closed form: it is {with_error(-margin, error)} nats short. "
+        f"The ELBO does not beat {named}, which has a closed form: it is {with_error(-margin, error)} nats short. "
         f"{advice(e, history, scale_choice)}"
     )
 
