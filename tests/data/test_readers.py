@@ -151,6 +151,20 @@ def test_an_error_that_cannot_be_sent_is_named():
         list(read_ahead(Failing("foreign error"), BATCHES, 2))
 
 
+@pytest.mark.parametrize("readers", ["0", "2"])
+def test_a_neighbour_in_a_place_is_said_once_and_as_a_note(tmp_path, readers):
+    write_tar(tmp_path / "a.tar", range(300), lambda i: b"broken" if i == 123 else png(picture(i)))
+    command = [sys.executable, "-m", "calibrae", "train", str(tmp_path / "a.tar"), "--stream", "--skip-broken", "--out"]
+    command += [str(tmp_path / "r"), "--network", "linear", "--latent-dim", "2", "--epochs", "3", "--no-pictures"]
+    ran = subprocess.run(command, env=os.environ | {NAME: readers}, capture_output=True, text=True, check=True)
+    said = ran.stdout + ran.stderr
+    assert (
+        said.count("note: a.tar picture 123 cannot be read as a picture: a.tar picture 124 was taken in its place.")
+        == 1
+    )
+    assert "Warning" not in said
+
+
 def test_a_warning_that_is_not_shown_is_not_shown():
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("ignore")

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +19,7 @@ from .._optional import missing_extra
 from . import _app, _assess, _audit, _beta, _bits, _cache, _draw, _evaluate, _report, _rows, _runs, _sweep, _train
 
 USAGE_ERROR, INTERRUPTED = 2, 130
+PACKAGE = str(Path(__file__).parents[1])
 NEGATIVE_NUMBERS = {"ignore_unknown_options": True}  # -2676.1 is a value and no option
 # the base of all usage errors, from click or, since typer brings its own copy of it, from there
 USAGE_ERRORS: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
@@ -84,7 +89,8 @@ def main(arguments: list[str] | None = None) -> None:
     if not is_first():
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 (until the process ends)
     try:
-        code = app(arguments, standalone_mode=False)
+        with _warnings_as_notes():
+            code = app(arguments, standalone_mode=False)
     except USAGE_ERRORS as error:
         if type(error).__name__ == "NoArgsIsHelpError":
             print(error.format_message())
@@ -102,6 +108,22 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(INTERRUPTED)
     else:
         sys.exit(code if isinstance(code, int) else 0)
+
+
+@contextmanager
+def _warnings_as_notes() -> Iterator[None]:
+    """Show what calibrae itself warns of as a note, without a line of its code."""
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: Any = None) -> None:
+            if filename.startswith(PACKAGE):
+                print(f"note: {message}", file=file or sys.stderr)
+            else:
+                usual(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = show
+        yield
 
 
 def _fail(message: str) -> None:

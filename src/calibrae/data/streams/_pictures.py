@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import final
 
 import numpy as np
@@ -28,6 +28,7 @@ class Form:
         resize: `crop` or `fit`.
         is_exact: whether a picture of another size is refused.
         skip_broken: whether the place of a picture that cannot be decoded is taken by its neighbour.
+        told: warnings that were given; each is given once.
     """
 
     size: tuple[int, int]
@@ -35,6 +36,7 @@ class Form:
     resize: str
     is_exact: bool
     skip_broken: bool
+    told: set[str] = field(default_factory=set, compare=False, repr=False)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -66,10 +68,14 @@ class Form:
             except BrokenPictureError:
                 continue
             if step:
-                broken = fetch(row)[0]
-                warnings.warn(f"{broken} cannot be read as a picture: {name} was taken in its place.", stacklevel=2)
+                self._tell(f"{fetch(row)[0]} cannot be read as a picture: {name} was taken in its place.")
             return found
         raise DataError(f"no picture around {fetch(row)[0]} can be read. Check the file.")
+
+    def _tell(self, warning: str) -> None:
+        if warning not in self.told:
+            self.told.add(warning)
+            warnings.warn(warning, stacklevel=2)
 
     def _array(self, name: str, content: bytes) -> Array:
         """`[C, H, W]` of one picture."""

@@ -117,6 +117,7 @@ class _Crew:
     def __init__(self, source: Readable, most: int, readers: int) -> None:
         self._asked = _shared((AHEAD + 1, most), np.dtype(np.int64))
         self._slots = _shared((AHEAD + 1, most, *source.shape[1:]), np.dtype(source.dtype))
+        self._told: set[str] = getattr(source, "told", set())  # what other readers of it have said
         self._lines: list[Connection] = []
         self._readers: list[Any] = []
         atexit.register(self.close)  # multiprocessing, whose turn is later, would wait for readers that nobody ends
@@ -181,7 +182,9 @@ class _Crew:
         for error in (error for error, _ in answers if error is not None):
             raise error
         for text, category in (warning for _, said in answers for warning in said):
-            warnings.warn(text, category, stacklevel=2)
+            if text not in self._told:
+                self._told.add(text)
+                warnings.warn(text, category, stacklevel=2)
         return self._slots[slot, :count].copy()
 
 

@@ -73,7 +73,7 @@ class Stream:
         sample: int | None = None,
     ) -> None:
         self.shards, self.split, self.which, self.seed = list(shards), split, which, seed
-        self.sample, self._room = sample, HELD
+        self.sample, self._room, self.told = sample, HELD, set[str]()
         self._owner = np.repeat(np.arange(len(shards)), [len(shard.sizes) for shard in shards])
         starts = np.cumsum([0, *(len(shard.sizes) for shard in shards)])
         self._number = np.arange(len(self._owner)) - starts[self._owner]
