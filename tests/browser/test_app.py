@@ -377,6 +377,7 @@ def test_what_cannot_be_is_a_message(opened):
     fill(page, "#train-latent_dim", "3")
     page.click("text=More")
     fill(page, "#train-hidden", "wide")
+    page.wait_for_function("document.querySelector('#train-command textarea').value.includes('--hidden wide')")
     page.click("#train-go")
     page.wait_for_selector("#train-table >> text=not possible: see the log")
     page.click("text=Log")

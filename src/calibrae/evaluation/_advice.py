@@ -10,7 +10,7 @@ from ._record import Evaluation, with_error
 FEWEST = 5  # differences that tell an error
 SURE = 2.0  # standard errors of the difference within which nothing is said
 NORMAL = 3.0902323061678132  # quantile of a standard normal at .999: beyond so many errors a model is said to be below
-LONGEST = 50  # letters of a baseline's name that a sentence repeats; its own line has it whole
+LONGEST = 60  # letters of a baseline's name that a sentence repeats; its own line has it whole
 COLLAPSED = 0.1  # nats of KL below which the latents carry nothing
 OFF_SCALE = 1.2  # ratio of a fixed sigma to the residuals, or the inverse
 EARLY = 0.7  # share of the epochs before which a best epoch is early
