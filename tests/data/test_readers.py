@@ -53,7 +53,7 @@ def shards(tmp_path_factory):
 def test_what_comes_does_not_depend_on_the_readers(readers, size, count):
     values = np.random.default_rng(0).normal(size=(50, 2))
     batches = [np.random.default_rng(i).permutation(50)[: size if i < count - 1 else 1] for i in range(count)]
-    found = list(read_ahead(values, batches, readers))
+    found = list(read_ahead(values, batches, size, readers))
     assert len(found) == count
     for batch, rows in zip(found, batches, strict=True):
         np.testing.assert_array_equal(batch, values[rows])
@@ -142,13 +142,13 @@ BATCHES = [np.array([0, 1, 2]), np.array([3, 4, 5]), np.array([6, 7, 8])]
 
 def test_an_error_of_a_reader_is_that_of_reading_in_place():
     with pytest.raises(DataError, match=r"^row 5 is broken. Mend it.$"):
-        list(read_ahead(Failing("error"), BATCHES, 2))
+        list(read_ahead(Failing("error"), BATCHES, 3, 2))
     assert not multiprocessing.active_children()
 
 
 def test_an_error_that_cannot_be_sent_is_named():
     with pytest.raises(DataError, match=r"^the stream cannot be read: ForeignError: 5: a library's own$"):
-        list(read_ahead(Failing("foreign error"), BATCHES, 2))
+        list(read_ahead(Failing("foreign error"), BATCHES, 3, 2))
 
 
 @pytest.mark.parametrize("readers", ["0", "2"])
@@ -168,7 +168,7 @@ def test_a_neighbour_in_a_place_is_said_once_and_as_a_note(tmp_path, readers):
 def test_a_warning_that_is_not_shown_is_not_shown():
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("ignore")
-        list(read_ahead(Failing("warning"), BATCHES, 2))
+        list(read_ahead(Failing("warning"), BATCHES, 3, 2))
     assert not said
 
 
@@ -184,12 +184,12 @@ def test_a_process_that_cannot_be_begun_is_named_and_leaves_none(monkeypatch):
 
     monkeypatch.setattr(multiprocessing.context.ForkProcess, "start", start)
     with pytest.raises(DataError, match=rf"Resource temporarily unavailable. Set {NAME} to fewer than 4"):
-        list(read_ahead(np.arange(10), BATCHES, 4))
+        list(read_ahead(np.arange(10), BATCHES, 3, 4))
     assert not multiprocessing.active_children()
 
 
 def test_readers_end_though_a_process_that_was_begun_later_has_their_lines():
-    elder, younger = (read_ahead(np.arange(10), BATCHES, 2) for _ in range(2))
+    elder, younger = (read_ahead(np.arange(10), BATCHES, 3, 2) for _ in range(2))
     next(elder)
     next(younger)
     elder.close()
@@ -199,7 +199,7 @@ def test_readers_end_though_a_process_that_was_begun_later_has_their_lines():
 
 
 def test_batches_are_read_ahead_by_a_thread_too():
-    every = prefetch(read_ahead(np.arange(10), BATCHES, 2), torch.Generator())
+    every = prefetch(read_ahead(np.arange(10), BATCHES, 3, 2), torch.Generator())
     assert next(every).tolist() == [0, 1, 2]
     readers = multiprocessing.active_children()
     assert len(readers) == 2
@@ -209,18 +209,18 @@ def test_batches_are_read_ahead_by_a_thread_too():
 
 def test_a_warning_of_a_reader_is_heard_here():
     with pytest.warns(BytesWarning, match="row 5 was guessed"):
-        found = list(read_ahead(Failing("warning"), BATCHES, 2))
+        found = list(read_ahead(Failing("warning"), BATCHES, 3, 2))
     assert np.concatenate(found).tolist() == list(range(9))
 
 
 def test_a_reader_that_was_killed_is_named():
     with pytest.raises(DataError, match=f"ended from outside, perhaps for want of memory. Set {NAME} to fewer"):
-        list(read_ahead(Failing("killed"), BATCHES, 3))
+        list(read_ahead(Failing("killed"), BATCHES, 3, 3))
     assert not multiprocessing.active_children()
 
 
 def test_readers_end_when_nobody_wants_more():
-    every = read_ahead(np.arange(10), BATCHES, 2)
+    every = read_ahead(np.arange(10), BATCHES, 3, 2)
     next(every)
     assert len(multiprocessing.active_children()) == 2
     every.close()
@@ -232,7 +232,7 @@ import multiprocessing, sys, time
 import numpy as np
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from calibrae.data.streams._readers import read_ahead
-every = read_ahead(np.arange(10), [np.arange(3)] * 9, 3)
+every = read_ahead(np.arange(10), [np.arange(3)] * 9, 3, 3)
 next(every)
 print(*(child.pid for child in multiprocessing.active_children()), flush=True)
 sys.stdin.readline()
@@ -264,8 +264,10 @@ def test_a_signal_to_the_whole_group_saves_and_stops(shards, tmp_path, number):
     run = subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
+    deadline = time.monotonic() + 120.0
     while not (tmp_path / "r" / "history.csv").exists():
         assert run.poll() is None
+        assert time.monotonic() < deadline
         time.sleep(0.1)
     time.sleep(0.5)
     os.killpg(run.pid, number)
@@ -281,9 +283,9 @@ def started(monkeypatch):
     """Numbers of readers that are begun from now on, in order."""
     found = []
 
-    def noted(source, batches, readers):
+    def noted(source, batches, most, readers):
         found.append(readers)
-        return read_ahead(source, batches, 0)
+        return read_ahead(source, batches, most, 0)
 
     monkeypatch.setattr("calibrae.data.streams._stream.read_ahead", noted)
     return found

@@ -82,8 +82,10 @@ class TableShard:
         columns: names of the columns that are modelled.
     """
 
+    is_decoded = False
+
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
-        self._groups, self.is_decoded = _Groups(path, columns), False
+        self._groups = _Groups(path, columns)
         self.path, self.sizes = path, self._groups.sizes
         self.schema: Schema | None = None
         self._groups.require_small([self.weight(block) for block in range(len(self.sizes))])
@@ -136,8 +138,10 @@ class PictureShard:
         column: name of the column.
     """
 
+    is_decoded = True
+
     def __init__(self, path: Path, column: str) -> None:
-        self._groups, self.is_decoded = _Groups(path, [column]), True
+        self._groups = _Groups(path, [column])
         self.path, self.sizes = path, self._groups.sizes
         self.form: Form | None = None
         self._groups.require_small([self.weight(block) for block in range(len(self.sizes))])

@@ -15,7 +15,6 @@ import warnings
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
-from itertools import chain
 from multiprocessing.connection import Connection
 from typing import Any, Protocol, TypeAlias, final
 
@@ -72,33 +71,29 @@ def readers_for(*, is_decoded: bool, has_card: bool | None = None) -> int:
     return min(MOST, cores_of_each() - 1) if pays else 0
 
 
-def read_ahead(source: Readable, batches: Iterable[Array], readers: int) -> Iterator[Array]:
+def read_ahead(source: Readable, batches: Iterable[Array], most: int, readers: int) -> Iterator[Array]:
     """Examples of each batch, in order, read by processes of which each has its stretch of every batch.
 
     What comes out does not depend on the number of readers.
 
     Args:
-        source: what is read.
-        batches: positions of the examples of each batch; the first batch is the largest.
+        source: array that is read.
+        batches: positions of the examples of each batch.
+        most: examples of a batch, at most.
         readers: processes that read; 0 to read here, when a batch is asked for.
 
     Raises:
-        DataError: what reading raises, or if a reader has died.
+        DataError: an error of reading, or if a reader has died.
 
     Examples:
-        >>> [batch.tolist() for batch in read_ahead(np.arange(4) ** 2, [np.array([3, 1]), np.array([2])], 0)]
+        >>> [batch.tolist() for batch in read_ahead(np.arange(4) ** 2, [np.array([3, 1]), np.array([2])], 2, 0)]
         [[9, 1], [4]]
     """
-    remaining = iter(batches)
-    first = next(remaining, None)
-    if first is None:
-        return
-    every = chain([first], remaining)
     if readers:
-        with closing(_Crew(source, len(first), readers)) as crew:
-            yield from crew.read(every)
+        with closing(_Crew(source, most, readers)) as crew:
+            yield from crew.read(batches)
     else:
-        yield from map(source.__getitem__, every)
+        yield from map(source.__getitem__, batches)
 
 
 @final
@@ -109,7 +104,7 @@ class _Crew:
     is sent is short, and nobody waits for a full pipe.
 
     Args:
-        source: what is read.
+        source: array that is read.
         most: examples of a batch, at most.
         readers: number of processes.
     """

@@ -117,7 +117,7 @@ class Stream:
             readers = 1 << min(readers, max(1, lanes)).bit_length() - 1
         if readers:
             self.forget()
-        return read_ahead(self, chain([first], remaining), readers)
+        return read_ahead(self, chain([first], remaining), len(first), readers)
 
     def share(self, readers: int) -> None:
         """Hold no more than the share of one reader: the blocks of its own lanes."""

@@ -27,8 +27,10 @@ class TarShard:
         path: the file.
     """
 
+    is_decoded = True
+
     def __init__(self, path: Path) -> None:
-        self.path, self.is_decoded = path, True
+        self.path = path
         facts = path.stat()
         index = cached_arrays(("tar", str(path.resolve()), facts.st_size, facts.st_mtime_ns), self._index)
         self._starts, self._lengths, self._digests = index["starts"], index["lengths"], index["digests"]
