@@ -154,6 +154,22 @@ def test_filling_changes_nothing_but_holes(tmp_path):
     assert draws["id"].tolist() == new["id"].tolist() * 3
 
 
+def test_rows_without_holes_are_passed_over_and_estimates_do_not_depend_on_batches(tmp_path, monkeypatch):
+    came = frame()
+    came.loc[::7, "height"] = np.nan
+    run = fitted(came, tmp_path / "run")
+    holes = came["height"].isna().to_numpy()
+    found = cb.impute(run, came, samples=30)
+    assert np.isnan(found.effective_samples[~holes]).all()
+    assert ((found.effective_samples[holes] > 1) & (found.effective_samples[holes] < 30)).all()
+    monkeypatch.setattr("calibrae.workflows._impute.AT_ONCE", 4)
+    again = cb.impute(run, came, samples=30)
+    assert again.rows["height"].tolist() == pytest.approx(found.rows["height"].tolist(), rel=1e-5)
+    whole = cb.impute(run, came[~holes])
+    assert (whole.filled, whole.median_effective_samples, str(whole)) == (0, None, "no cell was missing")
+    assert whole.rows["height"].tolist() == came["height"][~holes].tolist()
+
+
 def test_filling_a_table_with_decimal_commas(tmp_path):
     came = frame()
     came.loc[::5, "height"] = np.nan
@@ -342,7 +358,7 @@ def test_rows_that_cannot_be_are_infinitely_strange(tmp_path):
     found = cb.impute(run, new, draws=2)
     assert found.rows["w"].notna().all()
     assert found.effective_samples[0] == 0.0
-    assert any("1 of the rows hold a value that cannot be" in note for note in found.notes)
+    assert any("1 of the filled rows hold a value that cannot be" in note for note in found.notes)
 
 
 def test_two_columns_of_one_name_are_refused(tmp_path):

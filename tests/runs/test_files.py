@@ -235,6 +235,24 @@ def test_a_signal_saves_and_ends_with_its_code(tmp_path: Path, number: int, code
     assert int(states(tmp_path / "r")[-1].name.split("-")[1]) == step
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_before_the_first_step_leaves_all_in_order(tmp_path: Path, number: int, code: int) -> None:
+    """Data that are read, steps that are measured: nothing is to be saved, but the lock must go."""
+    quick = ["--epochs", "1", "--compile", "off", "--hidden", "16", "--precision", "fp32", "--no-pictures"]
+    call = ["train", "digits", "--out", str(tmp_path / "r"), *quick]
+    code_of = (
+        "import os; from calibrae.training import _trainer; from calibrae.cli._main import main\n"
+        f"_trainer.Trainer.run = lambda self, *, resume: os.kill(os.getpid(), {int(number)})\n"
+        f"main({call!r})"
+    )
+    done = subprocess.run([sys.executable, "-c", code_of], capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("interrupted before the first step")
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "r").exists()
+    assert subprocess.run([sys.executable, "-m", "calibrae", *call], capture_output=True, check=False).returncode == 0
+
+
 def test_a_signal_in_the_last_validation_is_not_swallowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """B5: `fit` used to return as if nothing had come."""
     from calibrae.training import _trainer

@@ -99,8 +99,7 @@ class TablesPage:
         data, chosen = self._data(run, named, files), whole(seed, "the seed", 0, 2**31 - 1)
         with watched(Deadline(progress)):
             found = impute(run, data, seed=chosen)
-        middle = float(np.median(found.effective_samples))
-        lines = [f"**{found.filled:,} cells filled** (median effective samples {middle:.0f})."]
+        lines = [f"**{found}.**"]
         return _said(lines, self.bench.noted(found.notes)), _preview(found.rows), _filled(found)
 
     @answered

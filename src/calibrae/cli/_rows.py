@@ -80,8 +80,6 @@ def impute(
     json: JsonFlag = False,
 ) -> None:
     """Fill the missing cells of a table: means of numbers and the most probable category, given the cells that are there."""
-    import numpy as np
-
     from ..workflows import impute as fill
     from ..workflows import open_run, save_imputed
 
@@ -94,11 +92,8 @@ def impute(
     found = fill(open_run(run), data, draws=draws, samples=samples, seed=seed)
     save_imputed(found, place)
     say_notes(json, found.notes)
-    middle = float(np.median(found.effective_samples))
     if json:
-        print_json({"rows": str(place), "filled": found.filled, "effective_samples": middle})
+        facts = {"filled": found.filled, "effective_samples": found.median_effective_samples}
+        print_json({"rows": str(place), **facts, "notes": list(found.notes)})
         return
-    times = f", {draws} draws of each row" if draws else ""
-    typer.echo(
-        f"wrote {place}: {found.filled:,} cells filled{times} (median effective samples {middle:.0f} of {samples})"
-    )
+    typer.echo(f"wrote {place}: {found}" + (f", {draws} draws of each row" if draws else ""))

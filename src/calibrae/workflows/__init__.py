@@ -32,6 +32,9 @@ from ._evaluate import evaluate as evaluate
 from ._fidelity import Fidelity as Fidelity
 from ._fidelity import fidelity as fidelity
 from ._fit import fit as fit
+from ._impute import Imputation as Imputation
+from ._impute import impute as impute
+from ._impute import save_imputed as save_imputed
 from ._live import Progress as Progress
 from ._live import draw_so_far as draw_so_far
 from ._live import model_so_far as model_so_far
@@ -44,13 +47,6 @@ from ._queue import UNKNOWN as UNKNOWN
 from ._queue import Queue as Queue
 from ._queue import Training as Training
 from ._report import report as report
-from ._rows import Imputation as Imputation
-from ._rows import Synthetic as Synthetic
-from ._rows import impute as impute
-from ._rows import save_imputed as save_imputed
-from ._rows import save_rows as save_rows
-from ._rows import save_rows_of as save_rows_of
-from ._rows import synthesise as synthesise
 from ._run import Run as Run
 from ._run import load as load
 from ._run import open_run as open_run
@@ -61,6 +57,8 @@ from ._runs import remove_run as remove_run
 from ._runs import rename_run as rename_run
 from ._runs import require_name as require_name
 from ._runs import runs_table as runs_table
+from ._save_rows import save_rows as save_rows
+from ._save_rows import save_rows_of as save_rows_of
 from ._self_test import Check as Check
 from ._self_test import self_test as self_test
 from ._shelf import Shelf as Shelf
@@ -73,6 +71,8 @@ from ._sweep import named_data as named_data
 from ._sweep import run_sweep as run_sweep
 from ._sweep import sweep as sweep
 from ._sweep import sweep_request as sweep_request
+from ._synthesise import Synthetic as Synthetic
+from ._synthesise import synthesise as synthesise
 from ._train import TrainRequest as TrainRequest
 from ._train import seeded_build as seeded_build
 from ._train import train_run as train_run

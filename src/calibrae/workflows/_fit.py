@@ -24,6 +24,7 @@ from ..training import (
     AbstractReporter,
     Bar,
     Silent,
+    Stopped,
     Trainer,
     TrainSettings,
     in_turn,
@@ -304,7 +305,7 @@ class _Job:
                 if isinstance(error, KeyboardInterrupt):
                     message = "interrupted before the first step: there is nothing to keep, and the folder is as it was"
                     self.reporter.say(message)
-                    raise KeyboardInterrupt(message) from None
+                    raise Stopped(message, getattr(error, "code", 130)) from None
             raise
         finally:
             if first and folder.has_begun:

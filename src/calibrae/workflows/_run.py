@@ -212,13 +212,13 @@ class Run:
         Returns:
             Data frame of pandas. `calibrae.synthesise` also gives notes and the effective number of latents.
         """
-        from ._rows import synthesise
+        from ._synthesise import synthesise
 
         return synthesise(self, n, given=given, condition=condition, seed=seed).rows
 
     def impute(self, data: Any = None, *, draws: int = 0, samples: int = 200, seed: int = 0) -> Any:
         """Rows with their missing cells filled, as a data frame; see `calibrae.impute`."""
-        from ._rows import impute
+        from ._impute import impute
 
         return impute(self, data, draws=draws, samples=samples, seed=seed).rows
 
