@@ -241,7 +241,8 @@ def test_a_signal_before_the_first_step_leaves_all_in_order(tmp_path: Path, numb
     quick = ["--epochs", "1", "--compile", "off", "--hidden", "16", "--precision", "fp32", "--no-pictures"]
     call = ["train", "digits", "--out", str(tmp_path / "r"), *quick]
     code_of = (
-        "import os; from calibrae.training import _trainer; from calibrae.cli._main import main\n"
+        "import os, signal; from calibrae.training import _trainer; from calibrae.cli._main import main\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background commands ignore it
         f"_trainer.Trainer.run = lambda self, *, resume: os.kill(os.getpid(), {int(number)})\n"
         f"main({call!r})"
     )
