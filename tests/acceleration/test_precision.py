@@ -26,14 +26,26 @@ def test_the_gain_is_that_of_the_quickest_products(monkeypatch):
 
 @pytest.mark.parametrize(("gain", "expected"), [(1.31, "bf16"), (1.29, "fp32")])
 def test_bf16_is_taken_where_it_is_worth_its_rounding(gain, expected, monkeypatch):
-    monkeypatch.setattr(_precision, "bf16_gain", lambda _: gain)
+    monkeypatch.setattr(_precision, "gain_here", lambda *_: gain)
     assert _precision.choose_precision("auto", CPU) == (expected, "bf16 multiplies 1.3x as fast here")
 
 
 @pytest.mark.parametrize("choice", ["fp32", "bf16"])
 def test_what_is_asked_for_is_taken_without_measuring(choice, monkeypatch):
-    monkeypatch.delattr(_precision, "bf16_gain")
+    monkeypatch.delattr(_precision, "gain_here")
     assert _precision.choose_precision(choice, CPU) == (choice, "as asked")
+
+
+def test_a_process_measures_once_for_each_number_of_threads(monkeypatch):
+    measured = []
+    monkeypatch.setattr(_precision, "bf16_gain", lambda device: float(len(measured) or measured.append(device) or 2.0))
+    _precision.gain_here.cache_clear()
+    try:
+        chosen = [_precision.choose_precision("auto", CPU) for _ in range(3)]
+    finally:
+        _precision.gain_here.cache_clear()
+    assert chosen == [("bf16", "bf16 multiplies 2x as fast here")] * 3
+    assert len(measured) == 1
 
 
 def test_evaluation_on_cuda_is_in_whole_float32() -> None:

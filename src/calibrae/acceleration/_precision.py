@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -54,8 +54,14 @@ def bf16_gain(device: torch.device) -> float:
     return in_fp32 / in_bf16
 
 
+@cache
+def gain_here(device: torch.device, threads: int) -> float:  # noqa: ARG001 (results are kept by it)
+    """The gain of a device with so many threads, measured once a process, so that all its runs choose alike."""
+    return bf16_gain(device)
+
+
 def choose_precision(choice: str, device: torch.device) -> tuple[str, str]:
-    """Choose `fp32` or `bf16`, and say why.
+    """Choose `fp32` or `bf16`, and say why. A process measures once.
 
     Args:
         choice: `fp32`, `bf16` or `auto`.
@@ -68,5 +74,5 @@ def choose_precision(choice: str, device: torch.device) -> tuple[str, str]:
     """
     if choice != "auto":
         return choice, "as asked"
-    gain = bf16_gain(device)
+    gain = gain_here(device, torch.get_num_threads())
     return ("bf16" if gain >= MIN_GAIN else "fp32"), f"bf16 multiplies {gain:.2g}x as fast here"

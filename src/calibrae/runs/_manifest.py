@@ -8,6 +8,7 @@ import sys
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, final
@@ -182,6 +183,12 @@ def require_format(path: Path, stored: Mapping[str, Any]) -> None:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that move numbers."""
+    return dict(_versions())
+
+
+@cache
+def _versions() -> Mapping[str, str]:
+    """Versions, read once: each of them is a file that is searched for and parsed."""
     found = {"python": platform.python_version(), "system": platform.platform()}
     for package in PACKAGES:
         try:
