@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from .. import functional
 from ._style import BLUE, GREY, ORANGE, new_figure, save_figure, short, tidy
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 MOST_CELLS, CELL = 6, 48  # cells of a row that are drawn, and characters of each
-MOST_NAMED = 20  # latents whose numbers stand under their bars
+MOST_NAMED = 20  # latents or elements that have a bar each, and their names under them
 
 
 def save_calibration(pit: Sequence[float], element_spread: Tensor, path: Path) -> Path:
@@ -101,11 +105,19 @@ def save_scores(
         values.plot(x[i].flatten().numpy(), color=GREY, linewidth=1.4)
         values.plot(x_hat[i].flatten().numpy(), color=BLUE, linewidth=1.0)
         values.set_title(f"{titles[i]} (grey; blue: reconstruction)", fontsize=8)
-        parts.bar(range(per_element[i].numel()), per_element[i].flatten().tolist(), color=ORANGE)
+        _bars(parts, per_element[i].flatten().tolist())
         parts.set_title("-log p of each element, nats", fontsize=8)
-        if names and len(names) <= 20:
+        if names and len(names) <= MOST_NAMED:
             parts.set_xticks(range(len(names)), names, rotation=60, fontsize=6, ha="right")
     return save_figure(figure, path)
+
+
+def _bars(axes: Axes, values: Sequence[float]) -> None:
+    """A bar each of a few values, one outline of many: a patch each would take longer than all else of a picture."""
+    if len(values) <= MOST_NAMED:
+        axes.bar(range(len(values)), values, color=ORANGE)
+    else:
+        axes.fill_between(range(len(values)), values, step="mid", color=ORANGE, linewidth=0.0)
 
 
 def _save_rows(
@@ -119,10 +131,11 @@ def _save_rows(
         order = cost.argsort(descending=True, stable=True)[:count].tolist()
         finite = cost[cost.isfinite()]
         full = 1.1 * max(1.0, float(finite.abs().max())) if len(finite) else 1.0
+        tidy(axes)
         for place, j in enumerate(order):
             is_infinite = not bool(cost[j].isfinite())
             value = full if is_infinite else float(cost[j])
-            tidy(axes).barh(place, value, color=ORANGE, hatch="//" if is_infinite else None)
+            axes.barh(place, value, color=ORANGE, hatch="//" if is_infinite else None)
             axes.annotate(
                 "inf" if is_infinite else f"{value:.1f}", (max(value, 0.0), place), xytext=(4, 0),
                 textcoords="offset points", fontsize=6, va="center",

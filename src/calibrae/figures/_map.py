@@ -102,7 +102,7 @@ def save_marginals(x: Tensor, samples: Tensor, path: Path, names: Sequence[str])
         data, drawn = x[:, column].double().numpy(), samples[:, column].double().numpy()
         low, high = np.quantile(np.concatenate([data, drawn]), [0.002, 0.998])
         edges = np.linspace(low, high if high > low else low + 1.0, BINS + 1)
-        panel.hist(data, bins=edges, density=True, color=GREY, alpha=0.55, label="data")
+        panel.hist(data, bins=edges, density=True, histtype="stepfilled", color=GREY, alpha=0.55, label="data")
         panel.hist(drawn, bins=edges, density=True, histtype="step", color=BLUE, linewidth=1.4, label="samples")
         panel.set_title(
             short(names[column], NAME),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MOST_COLUMNS, ACROSS = 24, 6
 NAME = 24  # characters of a column's name
+TICKS = 4  # of each axis, at most: panels are small
 BINS = 40
 
 
@@ -31,7 +32,7 @@ def save_histograms(x: Tensor, path: Path, names: Sequence[str], *, title: str =
             if values.max() - values.min() > room
             else (values.min() - room, values.max() + room)
         )
-        axes.hist(values, bins=min(BINS, max(5, len(x) // 2)), range=spread, color=BLUE)
+        axes.hist(values, bins=min(BINS, max(5, len(x) // 2)), range=spread, histtype="stepfilled", color=BLUE)
 
     return _save_panels(x, path, names, draw, title)
 
@@ -80,6 +81,7 @@ def _save_panels(x: Tensor, path: Path, names: Sequence[str], draw: Callable[[Ax
             axes.set_axis_off()
             continue
         draw(axes, column)
+        axes.locator_params(nbins=TICKS)
         axes.set_title(
             short(names[column], NAME),
             fontsize=9,
