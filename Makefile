@@ -22,7 +22,7 @@ SHAPED = tests/functional tests/likelihoods tests/latents
 SHAPES = $(SHAPED) --jaxtyping-packages=calibrae.functional,calibrae.likelihoods,calibrae.latents,beartype.beartype
 IGNORED = $(SHAPED:%=--ignore=%)
 
-.PHONY: help train test quick oldest newest sdist lint docs bench bench-data bench-full bench-tables clean
+.PHONY: help train test whole quick oldest newest sdist lint docs bench bench-data bench-full bench-tables clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -48,10 +48,13 @@ lint: $(STAMP)  ## format, style, strict types, architecture
 	$(BIN)/lint-imports --no-cache
 
 # each worker has one thread, and so has what it starts
-test quick oldest newest: export OMP_NUM_THREADS = 1
-test: lint docs  ## all checks, the site, and all tests, the slow ones too
+test whole quick oldest newest: export OMP_NUM_THREADS = 1
+test: lint docs  ## all checks, the site, and the tests, the slow ones too
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal $(SHAPES)
-	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal --durations=8 $(IGNORED)
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal --durations=8 -m "not whole" $(IGNORED)
+
+whole: $(STAMP)  ## the tests of whole programs: processes, machines, kills, damages, tutorials
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal --durations=8 -m whole
 
 # each in an environment of its own; warnings of old packages about their own neighbours are no faults of ours
 $(OLDEST_STAMP): pyproject.toml constraints-oldest.txt
@@ -60,7 +63,7 @@ $(OLDEST_STAMP): pyproject.toml constraints-oldest.txt
 	@touch $@
 
 oldest: $(OLDEST_STAMP)  ## the fast tests with the oldest version of each package (torch 2.6: gigabytes are downloaded)
-	.venv-oldest/bin/python -m pytest -n $(TEST_WORKERS) --dist worksteal -m "not slow" -W ignore::DeprecationWarning
+	.venv-oldest/bin/python -m pytest -n $(TEST_WORKERS) --dist worksteal -m "not slow and not whole" -W ignore::DeprecationWarning
 
 $(NEWEST_STAMP): pyproject.toml
 	test -x .venv-newest/bin/python || $(PYTHON) -m venv .venv-newest
@@ -68,11 +71,11 @@ $(NEWEST_STAMP): pyproject.toml
 	@touch $@
 
 newest: $(NEWEST_STAMP)  ## the fast tests with the newest version of each package and of Python: make newest PYTHON=python3.13
-	.venv-newest/bin/python -m pytest -n $(TEST_WORKERS) --dist worksteal -m "not slow"
+	.venv-newest/bin/python -m pytest -n $(TEST_WORKERS) --dist worksteal -m "not slow and not whole"
 
 quick: $(STAMP)  ## the fast tests alone
-	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal -m "not slow" $(SHAPES)
-	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal -m "not slow" $(IGNORED)
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal -m "not slow and not whole" $(SHAPES)
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal -m "not slow and not whole" $(IGNORED)
 
 sdist: $(STAMP)  ## build the source distribution; install, try and test what is in it in an environment of its own
 	rm -rf build/sdist && mkdir -p build/sdist/own

@@ -88,7 +88,7 @@ def _tool(name):
     return module
 
 
-@pytest.mark.slow
+@pytest.mark.whole
 @pytest.mark.parametrize("name", ["README.md", "docs/numbers.md", "docs/training.md"])
 def test_the_outputs_on_a_page_are_those_of_its_commands(name):
     outputs, page = _tool("make_outputs"), (ROOT / name).read_text(encoding="utf-8")
@@ -96,7 +96,7 @@ def test_the_outputs_on_a_page_are_those_of_its_commands(name):
     assert list(outputs.differences(page, outputs.page_with_outputs(page))) == []
 
 
-@pytest.mark.slow
+@pytest.mark.whole
 @pytest.mark.parametrize("page", sorted((ROOT / "docs" / "tutorials").glob("*.md")), ids=lambda page: page.stem)
 def test_a_tutorial_runs_and_prints_what_it_says(page):
     outputs, text = _tool("make_outputs"), page.read_text(encoding="utf-8")

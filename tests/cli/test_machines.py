@@ -138,7 +138,7 @@ def machine(name: str, out: Path, address: str, *more: str) -> subprocess.Popen[
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
-@pytest.mark.slow
+@pytest.mark.whole
 def test_two_machines_share_a_server_and_one_dies(tmp_path: Path, server: str) -> None:
     out = tmp_path / "s"
     dies = machine("one", out, server)

@@ -30,7 +30,7 @@ print(rows, peak() - before)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.whole
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
 def test_a_pass_over_mapped_data_stays_within_bounded_memory(tmp_path: Path) -> None:
     path, gigabytes = tmp_path / "large.npy", 2

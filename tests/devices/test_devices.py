@@ -41,7 +41,7 @@ def on_cpu(folder: Path) -> dict[str, Any]:
     return numbers("cpu", folder)
 
 
-@pytest.mark.slow
+@pytest.mark.whole
 @pytest.mark.parametrize(  # of 1e-3: 2e-5 was seen, since torch splits some operations otherwise there
     ("device", "rounding"),
     [pytest.param("second", 1e-3, marks=needs_second), pytest.param("cuda", 0.02, marks=needs_cuda)],

@@ -11,7 +11,7 @@ import pytest
 PROGRAM = Path(__file__).with_name("damages.py")
 
 
-@pytest.mark.slow
+@pytest.mark.whole
 @pytest.mark.skipif(sys.platform == "win32", reason="it limits its memory and time by the system's own means")
 def test_damages() -> None:
     command = [sys.executable, str(PROGRAM), "--damages", "200", "--forgeries", "100", "--seed", "11"]

@@ -11,7 +11,7 @@ import pytest
 PROGRAM = Path(__file__).with_name("kills.py")
 
 
-@pytest.mark.slow
+@pytest.mark.whole
 @pytest.mark.skipif(sys.platform == "win32", reason="it forks")
 def test_kills() -> None:
     command = [sys.executable, str(PROGRAM), "--kills", "8", "--seed", "3"]

@@ -21,7 +21,7 @@ PROGRAM = Path(__file__).with_name("processes.py")
 KINDS = ("optimal", "element", "laplace, learned", "conv", "table, iwae", "condition, pieces", "own", "cut", "cut, pieces", "cut, own", "cut, mixture", "stream")  # fmt: skip
 UNEVEN = ("optimal", "table, iwae", "condition, pieces", "cut", "stream")  # with three processes, whose shares differ
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.whole,
     pytest.mark.skipif(sys.platform == "win32", reason="gloo's launcher is not tried there"),
 ]
 
