@@ -54,7 +54,7 @@ test: lint docs  ## all checks, the site, and the tests, the slow ones too
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal --durations=8 -m "not whole" $(IGNORED)
 
 whole: $(STAMP)  ## the tests of whole programs: processes, machines, kills, damages, tutorials
-	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal --durations=8 -m whole
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --durations=8 -m whole
 
 # each in an environment of its own; warnings of old packages about their own neighbours are no faults of ours
 $(OLDEST_STAMP): pyproject.toml constraints-oldest.txt

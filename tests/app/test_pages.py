@@ -158,6 +158,7 @@ def test_others_may_read_the_folder_of_the_runs_alone(bench, tmp_path):
     assert open_to_others.data_place("digits", None) == "digits"
 
 
+@pytest.mark.whole
 def test_a_bomb_is_refused_and_the_server_lives(train, tmp_path, monkeypatch):
     monkeypatch.setattr(limited, "MEMORY", 3 << 30)
     Image.new("1", (12000, 12000)).save(tmp_path / "x.png")

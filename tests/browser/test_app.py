@@ -384,6 +384,7 @@ def test_what_cannot_be_is_a_message(opened):
     page.wait_for_function("[...document.querySelectorAll('textarea')].some((t) => t.value.includes('--hidden'))")
 
 
+@pytest.mark.whole
 def test_a_training_survives_reloads_and_the_end_of_the_server(opened, server):
     page = opened(
         allowed=(

@@ -255,7 +255,7 @@ def test_readers_end_with_the_process_that_asks(end):
     assert not [reader for reader in readers if reader.is_running() and reader.status() != psutil.STATUS_ZOMBIE]
 
 
-@pytest.mark.slow
+@pytest.mark.whole
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_the_whole_group_saves_and_stops(shards, tmp_path, number):
     command = [sys.executable, "-m", "calibrae", "train", str(shards / "tar"), "--stream", "--out", str(tmp_path / "r")]

@@ -104,6 +104,7 @@ def test_whoever_lost_the_lock_writes_nothing_more(tmp_path: Path) -> None:
     assert (tmp_path / "r" / ".lock").exists()  # it is not ours to remove
 
 
+@pytest.mark.whole
 def test_eight_processes_at_once_one_at_a_time(tmp_path: Path) -> None:
     """All wait for one lock that a dead process holds; never do two hold it together."""
     lock_of(tmp_path, process=2**22 + 1)
