@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from _pytest.doctest import DoctestItem
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let what is written without a place, such as a run without a folder, be gone at the end."""
+    tmp_path_factory.getbasetemp()  # which pytest itself keeps for a while
+    before = os.environ.get("TMPDIR")
+    with tempfile.TemporaryDirectory(prefix="calibrae-tests-", ignore_cleanup_errors=True) as place:
+        os.environ["TMPDIR"], tempfile.tempdir = place, place
+        yield
+        tempfile.tempdir = None
+        if before is None:
+            del os.environ["TMPDIR"]
+        else:
+            os.environ["TMPDIR"] = before
 
 
 @pytest.fixture(autouse=True)

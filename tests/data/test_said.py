@@ -369,3 +369,64 @@ def test_a_word_in_a_name_does_not_make_a_file_idx(tmp_path):
     (tmp_path / "class-idx.json").write_text("{}")
     assert open_source(tmp_path).parts["all"].shape == (6, 1, 8, 8)
     assert open_source(text(tmp_path, "a,b\n" + ROWS).rename(tmp_path / "my-idx.csv")).parts["all"].shape == (30, 2)
+
+
+# -- what spreadsheets and data frames bring
+
+
+NUMBERS = "\n".join(f"{i}.25,{i % 7},{i % 3}" for i in range(40))
+
+
+@pytest.mark.parametrize(
+    ("head", "note"),
+    [
+        ("Report 2021\n\nx,y,z\n", "1 line of a title left out: Report 2021"),
+        ("Report 2021,,\nthird quarter,,\nx,y,z\n", "2 lines of a title left out: Report 2021, third quarter"),
+        ("Report 2021\nx,y,z\n[m],[s],\n", "1 line of a title left out: Report 2021"),
+        ("x,y,z\n", None),
+    ],
+)
+def test_a_title_above_the_names_is_left_out(tmp_path, head, note):
+    (tmp_path / "t.csv").write_text(head + NUMBERS)
+    source = open_source(tmp_path / "t.csv")
+    assert source.schema.columns == ("x", "y", "z")
+    assert len(source.parts["all"]) == 40
+    assert [said for said in source.notes if "title" in said] == ([note] if note else [])
+
+
+def test_names_of_rows_without_a_name_are_no_title(tmp_path):
+    (tmp_path / "t.csv").write_text("x\n" + "\n".join(f"r{i},{i}.5" for i in range(40)))
+    assert open_source(tmp_path / "t.csv").schema.columns == ("x",)
+
+
+@pytest.mark.parametrize(
+    ("index", "said"),
+    [
+        (pd.RangeIndex(40), None),
+        (np.random.default_rng(0).permutation(40), None),
+        (pd.Index(range(40), name="place"), "the index (place) left out: `reset_index()` makes it a column"),
+        (pd.date_range("2020", periods=40), "the index left out: `reset_index()` makes it a column"),
+        (
+            pd.MultiIndex.from_product([list("ab"), range(20)], names=["a", "b"]),
+            "the index (a, b) left out: `reset_index()` makes it a column",
+        ),
+    ],
+)
+def test_an_index_that_tells_something_is_named(index, said):
+    frame = pd.DataFrame({"x": np.linspace(0, 1, 40) ** 2}, index=index)
+    assert [note for note in open_source(frame).notes if "index" in note] == ([said] if said else [])
+
+
+def test_dates_of_several_forms_are_named():
+    days = [f"2021-03-{1 + i % 28:02d}" if i % 2 else f"{1 + i % 28:02d}.03.2021" for i in range(60)]
+    notes = open_source(pd.DataFrame({"day": days, "x": np.linspace(0, 1, 60) ** 2})).notes
+    assert (
+        "day: its dates have several forms, as 01.03.2021 and 2021-03-02: taken for words. Write them in one form"
+        in notes
+    )
+
+
+def test_a_table_of_which_nothing_is_left_says_why():
+    frame = pd.DataFrame({"w": [f"{i} kg" for i in range(60)], "h": [f"{i}cm" for i in range(60)]})
+    with pytest.raises(DataError, match=r"no column is left to model \(2 columns left out: w \(a word of its own"):
+        open_source(frame)

@@ -100,7 +100,13 @@ def dialect_of(file: Path, header: bool | None, known: Sequence[str] = ()) -> Di
     separator = _separator([head[i] for i in body])
     rows = _cells([head[i] for i in body], separator)
     decimal = _decimal(file, encoding, separator, rows)
-    if separator not in ",\t":
+    titles = _titles(rows, decimal)
+    if titles:
+        notes.append(
+            f"{counted(titles, 'line')} of a title left out: {listed([' '.join(rows[i]).strip() for i in range(titles)], 2)}"
+        )
+        rows, body = rows[titles:], body[titles:]
+    if separator != "," and (separator != "\t" or file.name.lower().removesuffix(".gz").endswith(".csv")):
         notes.append(f"columns parted by {SEPARATORS[separator]}")
     if decimal == ",":
         notes.append("numbers with a decimal comma")
@@ -239,6 +245,22 @@ def _thousands(names: Sequence[str], rows: Sequence[Sequence[str]], decimal: str
 
 def _says_nothing(line: str) -> bool:
     return not line.strip() or line.lower().startswith("sep=")
+
+
+def _titles(rows: Sequence[Sequence[str]], decimal: str) -> int:
+    """Number of lines of one cell above a line of names, as spreadsheets write the title of a report."""
+    width = max(len(row) for row in rows)
+    for at, row in enumerate(rows[:-3]):
+        cells = [cell for cell in row if cell]
+        if len(cells) != 1 or _is_number(cells[0], decimal) or is_date(cells[0]):
+            below = rows[at + 2 :]  # a line of units may come first
+            is_named = len(row) == width > 1 and all(cell and not _is_number(cell, decimal) for cell in row)
+            numbers = any(
+                all(len(one) > j and (_is_number(one[j], decimal) or one[j].lower() in MISSING) for one in below)
+                for j in range(width)
+            )
+            return at if is_named and numbers else 0
+    return 0
 
 
 def _commented_names(

@@ -47,12 +47,12 @@ def read_frame(data: Any, request: Request) -> Raw:
     if is_series and trained is not None and set(trained.columns) <= set(map(str, getattr(data, "index", ()))):
         data = data.to_frame().T.infer_objects()  # one row of a frame
     table = as_arrow(data, name)
+    notes = _about_index(data)
     left_out = list(request.options.conditions)
     labels: dict[str, Mapping[Part, Array]] = {}
     for condition in left_out:
         require_column(name, table.column_names, condition)
         labels[condition] = {"all": labels_of(name, table.column(condition), condition)}
-    notes: list[str] = []
     index = index_column(name, table.column(0).to_numpy() if table.num_columns else [], table.column_names)
     if index is not None:
         left_out.append(index[0])
@@ -76,6 +76,17 @@ def read_frame(data: Any, request: Request) -> Raw:
         notes=tuple(notes),
         resolution=resolution_of_columns(table.schema, names),
     )
+
+
+def _about_index(data: Any) -> list[str]:
+    """Note on an index of pandas that tells more than the number of a row: it has a name, or is no number."""
+    index = getattr(data, "index", None)
+    levels = [str(level) for level in getattr(index, "names", ()) if level is not None]
+    kind = getattr(getattr(index, "dtype", None), "kind", "i")
+    if not levels and kind in "iu":
+        return []
+    told = f"the index ({listed(levels)})" if levels else "the index"
+    return [f"{told} left out: `reset_index()` makes it a column"]
 
 
 def as_arrow(data: Any, name: str) -> Any:

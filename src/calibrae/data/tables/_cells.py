@@ -220,7 +220,7 @@ def _dates(words: Sequence[str], known: str = "") -> tuple[str, dict[str, float]
 
 
 def _nearly(words: Sequence[str], decimal: str) -> str:
-    """Note on words that are numbers or dates but for a few, or but for a sign such as %; empty for none."""
+    """Note on words that are numbers or dates but for a few, dates of several forms, or numbers with a sign such as %; empty for none."""
     plain = [word.strip("%$€£ ") for word in words]
     for name, fits in (("numbers", lambda word: is_number(word, decimal)), ("dates", is_date)):
         strange = [word for word in words if not fits(word)]
@@ -229,6 +229,9 @@ def _nearly(words: Sequence[str], decimal: str) -> str:
                 f"{len(words) - len(strange):,} of its {len(words):,} different words are {name}, {strange[0]!r} is not: taken for words. "
                 f"Mend such cells, or declare them as missing (--missing, missing=[...])"
             )
+    if len(words) > 1 and all(map(is_date, words)):
+        other = next((word for word in words if _dates([words[0], word]) is None), words[-1])
+        return f"its dates have several forms, as {words[0]} and {other}: taken for words. Write them in one form"
     if len(words) > 1 and plain != list(words) and all(is_number(word, decimal) for word in plain):
         return f"its words are numbers with a sign, as {words[0]!r}: taken for words. Write them without it"
     return ""

@@ -50,7 +50,8 @@ def mixed_table(raw: Raw, options: DataOptions, notes: list[str]) -> tuple[dict[
     notes.extend(say_types(every))
     kept = [column for column in every if column.type not in LEFT_OUT]
     if not kept:
-        raise DataError(f"{raw.name}: no column is left to model. Give types: columns={{name: type}}.")
+        why = "; ".join(say_types(every))
+        raise DataError(f"{raw.name}: no column is left to model ({why}). Give types: columns={{name: type}}.")
     fields = tuple(kept)
     unknown: dict[str, int] = {}
     coded = {part: _stored(array, fields, raw, unknown) for part, array in parts.items()}
