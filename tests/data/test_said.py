@@ -430,3 +430,30 @@ def test_a_table_of_which_nothing_is_left_says_why():
     frame = pd.DataFrame({"w": [f"{i} kg" for i in range(60)], "h": [f"{i}cm" for i in range(60)]})
     with pytest.raises(DataError, match=r"no column is left to model \(2 columns left out: w \(a word of its own"):
         open_source(frame)
+
+
+def stored_as(mode, i, size=(6, 6)):
+    bands = len(Image.new(mode, (1, 1)).getbands())
+    values = np.random.default_rng(i).integers(0, 256, (*size, bands)).astype(np.uint8)
+    return Image.frombytes(mode, size[::-1], values.tobytes())
+
+
+@pytest.mark.parametrize(
+    ("odd", "note"),
+    [
+        ("CMYK", "3 pictures in CMYK: converted to red, green and blue"),
+        ("L", "3 grey pictures: red, green and blue are equal there"),
+        ("turned", "3 pictures turned or mirrored as the EXIF block says"),
+        ("RGB", None),
+    ],
+)
+def test_pictures_that_were_converted_or_turned_are_counted(tmp_path, odd, note):
+    for i in range(9):
+        exif = Image.Exif()
+        exif[0x0112] = 6 if odd == "turned" and i < 3 else 1
+        stored_as("RGB" if odd == "turned" or i >= 3 else odd, i).save(tmp_path / f"{i}.jpg", exif=exif)
+    assert list(open_source(tmp_path).notes) == ([note] if note else [])
+
+
+def test_bfloat16_is_named():
+    assert "bfloat16 was read as float32" in open_source(torch.rand(20, 3).bfloat16()).notes

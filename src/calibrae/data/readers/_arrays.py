@@ -61,6 +61,7 @@ def _of_tensor(data: torch.Tensor) -> tuple[Array, float | None, tuple[str, ...]
     resolution = None
     if data.dtype == torch.bfloat16:
         data, resolution = data.float(), float(torch.finfo(torch.bfloat16).eps)
+        notes = (*notes, "bfloat16 was read as float32")
     array: Array = data.resolve_neg().numpy()
     return array, resolution, notes
 

@@ -10,7 +10,7 @@ import io
 import itertools
 import re
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -100,16 +100,10 @@ def dialect_of(file: Path, header: bool | None, known: Sequence[str] = ()) -> Di
     separator = _separator([head[i] for i in body])
     rows = _cells([head[i] for i in body], separator)
     decimal = _decimal(file, encoding, separator, rows)
+    notes.extend(_unusual(file, separator, decimal))
     titles = _titles(rows, decimal)
-    if titles:
-        notes.append(
-            f"{counted(titles, 'line')} of a title left out: {listed([' '.join(rows[i]).strip() for i in range(titles)], 2)}"
-        )
-        rows, body = rows[titles:], body[titles:]
-    if separator != "," and (separator != "\t" or file.name.lower().removesuffix(".gz").endswith(".csv")):
-        notes.append(f"columns parted by {SEPARATORS[separator]}")
-    if decimal == ",":
-        notes.append("numbers with a decimal comma")
+    notes.extend(_about_titles(rows[:titles]))
+    rows, body = rows[titles:], body[titles:]
     names = _commented_names([head[i] for i in told if i < body[0]], rows[0], separator, decimal, header)
     if names is None:
         has_header, said = _has_header(rows, decimal, header, known)
@@ -245,6 +239,22 @@ def _thousands(names: Sequence[str], rows: Sequence[Sequence[str]], decimal: str
 
 def _says_nothing(line: str) -> bool:
     return not line.strip() or line.lower().startswith("sep=")
+
+
+def _unusual(file: Path, separator: str, decimal: str) -> Iterator[str]:
+    """Notes on a separator and a decimal sign that are not those of most files with this suffix."""
+    is_usual = separator == "," or (separator == "\t" and not file.name.lower().removesuffix(".gz").endswith(".csv"))
+    if not is_usual:
+        yield f"columns parted by {SEPARATORS[separator]}"
+    if decimal == ",":
+        yield "numbers with a decimal comma"
+
+
+def _about_titles(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """A note on lines of a title that were left out."""
+    if rows:
+        told = [" ".join(row).strip() for row in rows]
+        yield f"{counted(len(rows), 'line')} of a title left out: {listed(told, 2)}"
 
 
 def _titles(rows: Sequence[Sequence[str]], decimal: str) -> int:

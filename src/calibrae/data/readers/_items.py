@@ -151,7 +151,7 @@ class _Items:
         self.grey: bool | None = None
 
     def notes(self) -> tuple[str, ...]:
-        from ._pictures import say_cut
+        from ._survey import say_cut
 
         if self.cut:
             self.said.append(say_cut(self.cut))
@@ -216,7 +216,8 @@ class _Items:
         return {name: value for name in self.columns for key, value in item.items() if str(key) == name}
 
     def _picture(self, picture: Any) -> Array:
-        from ._pictures import GREY_MODES, has_more_bits, picture_array
+        from ._pictures import picture_array
+        from ._survey import GREY_MODES, has_more_bits
 
         self.pictures += 1
         self.cut += has_more_bits(picture)

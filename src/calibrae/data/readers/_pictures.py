@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -20,6 +19,7 @@ from .._registry import reads_files
 from .._source import PART_NAMES, Array, Part, Raw, Request, counted, listed, part_of
 from ._labels import CLASS, with_classes
 from ._paths import PICTURES_RANK, shown
+from ._survey import WHITE, Survey, orientation_of
 
 if TYPE_CHECKING:
     from PIL import Image, ImageOps
@@ -30,10 +30,6 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", "
 OTHER_SUFFIXES = (".avif", ".heic", ".heif", ".jp2", ".jxl", ".tga", ".pbm")  # read where Pillow can
 MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*")  # what image files begin with
 BLOCK = 256
-GREY_MODES = frozenset({"1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N"})
-UNREADABLE_MODES = frozenset({"I", "F"})
-ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values for a quarter turn
-WHITE = 255
 Opener: TypeAlias = "tuple[str, Callable[[], Image.Image]]"  # a name for messages, and how to open it
 Openers = Callable[[], Iterable[Opener]]  # read twice: once for the headers, once for the pixels
 
@@ -124,73 +120,6 @@ def open_bytes(content: bytes) -> Image.Image:
     return Image.open(BytesIO(content))
 
 
-@dataclass
-class Survey:
-    """Survey of all headers: sizes, colour, depth, broken files."""
-
-    sizes: dict[tuple[int, int], int] = field(default_factory=dict)
-    grey: bool = True
-    broken: list[str] = field(default_factory=list)
-    deep: int = 0
-    flat: int = 0
-    cut: int = 0
-    frames: int = 0
-    exif: int = 0
-
-    def add(self, name: str, picture: Image.Image) -> None:
-        _require_mode(name, picture)
-        self.cut += has_more_bits(picture)  # before the EXIF block is read, which may load the pixels
-        size = (picture.height, picture.width)
-        orientation, readable = _orientation(picture)
-        size = size[::-1] if orientation in SIDEWAYS else size
-        self.sizes[size] = self.sizes.get(size, 0) + 1
-        self.grey &= picture.mode in GREY_MODES
-        is_deep = picture.mode.startswith("I")
-        self.deep += is_deep
-        self.flat += not is_deep
-        self.frames += getattr(picture, "n_frames", 1) > 1
-        self.exif += not readable
-
-    def to_dict(self) -> dict[str, Any]:
-        return {**self.__dict__, "sizes": [[*size, count] for size, count in self.sizes.items()]}
-
-    @classmethod
-    def from_dict(cls, stored: dict[str, Any]) -> Survey:
-        return cls(**{**stored, "sizes": {(h, w): count for h, w, count in stored["sizes"]}})
-
-    @property
-    def keeps_depth(self) -> bool:
-        """Tell whether all pictures are grey of 16 bits, which are kept whole."""
-        return self.deep > 0 and self.flat == 0
-
-    def notes(self, size: tuple[int, int], grey: bool, resize: str) -> Iterator[str]:
-        if len(self.sizes) > 1 or size not in self.sizes:
-            how = "resized and centre-cropped" if resize == "crop" else "resized to fit and padded with black"
-            yield f"pictures of {counted(len(self.sizes), 'size')} were {how} to {size[0]} x {size[1]}"
-        if self.deep and not self.keeps_depth:
-            yield f"{counted(self.deep, 'picture')} of 16 bits a channel among others of 8: the upper 8 bits were kept"
-        if self.cut:
-            yield say_cut(self.cut)
-        if self.frames:
-            yield f"{counted(self.frames, 'file')} with several frames or pages: the first was taken"
-        if self.exif:
-            yield f"{counted(self.exif, 'file')} with a damaged EXIF block: read without it"
-        if grey and not self.grey:
-            yield "colours were turned into grey, as the model was trained on"
-        if self.broken:
-            was = "file was" if len(self.broken) == 1 else "files were"
-            yield f"{len(self.broken)} broken {was} skipped: {listed(self.broken)}"
-
-
-def _orientation(picture: Image.Image) -> tuple[int | None, bool]:
-    """The EXIF orientation, and whether the block can be read."""
-    try:
-        found = picture.getexif().get(ORIENTATION)
-    except (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, struct.error, AttributeError):
-        return None, False
-    return (found if isinstance(found, int) else None), True
-
-
 def decode(
     name: str, content: str, parts: Mapping[Part, Openers], request: Request, *, keep_names: bool = False
 ) -> Raw:
@@ -231,7 +160,7 @@ def decode(
 
 def _surveyed(content: str, parts: Mapping[Part, Openers]) -> Survey:
     """The survey of some pictures, kept under the key of their content."""
-    key = _cache.key_of("survey", content, *parts)
+    key = _cache.key_of("headers", content, *parts)
     if _cache.has(key):
         return Survey.from_dict(_cache.read(key)[1])
     survey = Survey()
@@ -318,7 +247,7 @@ def picture_array(
         resize: `crop` or `fit`.
     """
     is_deep = picture.mode.startswith("I")
-    if _orientation(picture)[0] is not None:
+    if orientation_of(picture)[0] is not None:
         picture = ImageOps.exif_transpose(picture)
     if is_deep and not deep:
         picture = Image.fromarray((np.asarray(picture).astype(np.uint32) >> 8).astype(np.uint8))
@@ -345,35 +274,6 @@ def _on_white(picture: Image.Image) -> tuple[Image.Image, bool]:
         return picture, False
     ground = Image.new("RGBA", layered.size, (WHITE, WHITE, WHITE, WHITE))
     return Image.alpha_composite(ground, layered), True
-
-
-def has_more_bits(picture: Image.Image) -> bool:
-    """Tell whether Pillow cuts the channels of this picture from more than 8 bits to 8.
-
-    Until the pixels are loaded Pillow keeps how each tile is stored: a raw mode such as `RGB;16B`, or, for PPM, the largest value.
-    """
-    if picture.mode.startswith(("I", "F")):
-        return False
-    stored = [tile[3] for tile in picture.info.get("tiles as stored", getattr(picture, "tile", ()))]
-    each = itertools.chain.from_iterable(how if isinstance(how, tuple) else (how,) for how in stored)
-    is_ppm = picture.format == "PPM"
-    return any(
-        ";16" in how if isinstance(how, str) else is_ppm and isinstance(how, int) and how > WHITE for how in each
-    )
-
-
-def say_cut(count: int) -> str:
-    """A note on pictures that Pillow cuts to 8 bits."""
-    return f"{counted(count, 'picture')} of more than 8 bits a channel, of which colours keep the upper 8"
-
-
-def _require_mode(name: str, picture: Image.Image) -> None:
-    if picture.mode in UNREADABLE_MODES:
-        kind = "32-bit integers" if picture.mode == "I" else "floats"
-        raise DataError(
-            f"pictures must have 8 or 16 bits a channel; got {kind} in {name}, whose range is not known. Convert them, or "
-            "pass the numbers as .npy with --data-range."
-        )
 
 
 def _complain(broken: Sequence[str], skip: bool) -> None:

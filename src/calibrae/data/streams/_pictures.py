@@ -11,7 +11,8 @@ import numpy as np
 
 from ...errors import DataError
 from .._source import Array, Request
-from ..readers._pictures import Survey, open_bytes, picture_array, target_of
+from ..readers._pictures import open_bytes, picture_array, target_of
+from ..readers._survey import Survey
 
 SURVEYED = 64  # pictures from which size and colour are taken
 Fetch = Callable[[int], tuple[str, bytes]]  # name and encoded content of a row
