@@ -12,3 +12,10 @@ def is_first() -> bool:
     if set(os.environ) >= LAUNCHED:
         return os.environ["RANK"] == "0"
     return os.environ.get("SLURM_STEP_NUM_TASKS", "1") == "1" or os.environ.get("SLURM_PROCID", "0") == "0"
+
+
+def is_alone() -> bool:
+    """Tell whether no launcher has started other processes beside this one."""
+    if set(os.environ) >= LAUNCHED:
+        return os.environ["WORLD_SIZE"] == "1"
+    return os.environ.get("SLURM_STEP_NUM_TASKS", "1") == "1"

@@ -17,7 +17,7 @@ import typer
 import typer.core
 
 from .. import errors
-from .._launched import is_first
+from .._launched import is_alone, is_first
 from .._optional import missing_extra
 from . import _app, _assess, _audit, _beta, _bits, _cache, _draw, _evaluate, _report, _rows, _runs, _sweep, _train
 
@@ -40,8 +40,8 @@ def _terminable() -> Iterator[None]:
 
     Of several processes, one whose neighbour is gone may wait for it: there the signal ends it at once, as it does by default.
     """
-    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1 and threading.current_thread() is threading.main_thread()
-    if not alone or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+    in_main = threading.current_thread() is threading.main_thread()
+    if not is_alone() or not in_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return
 

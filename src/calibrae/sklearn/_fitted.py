@@ -67,18 +67,23 @@ class Fitted:
             return self.model.draw(x, len(self.eps), self.eps.expand(-1, len(x), -1)).log_weights
 
     def filled(self, rows: Any) -> np.ndarray:
-        """Stored numbers of rows whose missing cells have their estimates, `[N, D]`."""
+        """Stored numbers of rows whose missing cells have their estimates, `[N, D]`; rows without one are passed over."""
         schema = self.preparation.schema
         assert schema is not None
         came = stored_rows(schema, rows)
+        hollow = np.isnan(came).any(1)
+        if not hollow.any():
+            return came
         found = []
         with evaluating(self.model):
-            for x in self.prepared(rows).split(AT_ONCE):
+            for x in self.prepared(rows)[torch.from_numpy(hollow)].split(AT_ONCE):
                 draw = self.model.draw(x, len(self.eps), self.eps.expand(-1, len(x), -1))
                 assert isinstance(draw.px, MixedRow)
                 found.append(draw.px.averaged(draw.log_weights.softmax(0)))
         units = torch.cat(found) * self.preparation.scale + self.preparation.shift
-        return np.where(np.isnan(came), in_table_units(schema, units.numpy()), came)
+        filled = came.copy()
+        filled[hollow] = np.where(np.isnan(came[hollow]), in_table_units(schema, units.numpy()), came[hollow])
+        return filled
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """Stored numbers of the mean row of each code, `[N, D]`."""
