@@ -111,7 +111,7 @@ def test_off_measures_arranges_and_prefetches_nothing(monkeypatch) -> None:
         room = _trainer if hasattr(_trainer, name) else _choices
         assert hasattr(room, name)
         monkeypatch.setattr(room, name, never)
-    monkeypatch.setattr("calibrae.acceleration._precision.gain_here", never)
+    monkeypatch.setattr("calibrae.acceleration._precision.bf16_gain", never)
     taken: list[int] = []
     original = EagerStep.__call__
     monkeypatch.setattr(EagerStep, "__call__", lambda self, *given: (taken.append(1), original(self, *given))[1])

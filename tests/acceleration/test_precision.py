@@ -20,30 +20,35 @@ def test_the_gain_is_that_of_the_quickest_products(monkeypatch):
         return [[9e-3, 3e-3, 4e-3], [40e-3, 1.5e-3, 2e-3]]
 
     monkeypatch.setattr(_precision, "time_interleaved", timed)
-    assert _precision.bf16_gain(CPU) == pytest.approx(2.0)
+    assert _precision.bf16_gain.__wrapped__(CPU) == pytest.approx(2.0)
     assert multiplied == [torch.float32, torch.bfloat16]
 
 
 @pytest.mark.parametrize(("gain", "expected"), [(1.31, "bf16"), (1.29, "fp32")])
 def test_bf16_is_taken_where_it_is_worth_its_rounding(gain, expected, monkeypatch):
-    monkeypatch.setattr(_precision, "gain_here", lambda *_: gain)
+    monkeypatch.setattr(_precision, "bf16_gain", lambda _: gain)
     assert _precision.choose_precision("auto", CPU) == (expected, "bf16 multiplies 1.3x as fast here")
 
 
 @pytest.mark.parametrize("choice", ["fp32", "bf16"])
 def test_what_is_asked_for_is_taken_without_measuring(choice, monkeypatch):
-    monkeypatch.delattr(_precision, "gain_here")
+    monkeypatch.delattr(_precision, "bf16_gain")
     assert _precision.choose_precision(choice, CPU) == (choice, "as asked")
 
 
-def test_a_process_measures_once_for_each_number_of_threads(monkeypatch):
+def test_a_process_measures_a_device_once(monkeypatch):
     measured = []
-    monkeypatch.setattr(_precision, "bf16_gain", lambda device: float(len(measured) or measured.append(device) or 2.0))
-    _precision.gain_here.cache_clear()
+
+    def timed(actions: Any, *_: Any, **__: Any) -> list[list[float]]:
+        measured.append(actions)
+        return [[2.0], [1.0]]
+
+    monkeypatch.setattr(_precision, "time_interleaved", timed)
+    _precision.bf16_gain.cache_clear()
     try:
         chosen = [_precision.choose_precision("auto", CPU) for _ in range(3)]
     finally:
-        _precision.gain_here.cache_clear()
+        _precision.bf16_gain.cache_clear()
     assert chosen == [("bf16", "bf16 multiplies 2x as fast here")] * 3
     assert len(measured) == 1
 

@@ -43,8 +43,12 @@ def full_float32(device: torch.device) -> Iterator[None]:
             setattr(place, name, value)
 
 
+@cache
 def bf16_gain(device: torch.device) -> float:
-    """Measure how many times as fast as in float32 a device multiplies matrices in bf16, by the quickest products of each."""
+    """Measure how many times as fast as in float32 a device multiplies matrices in bf16, by the quickest products of each.
+
+    A process measures a device once, so that all its runs choose alike.
+    """
     side = SIDE_ON_CPU if device.type == "cpu" else SIDE
     exact = torch.linspace(-1.0, 1.0, side * side, device=device).view(
         side, side
@@ -54,14 +58,8 @@ def bf16_gain(device: torch.device) -> float:
     return in_fp32 / in_bf16
 
 
-@cache
-def gain_here(device: torch.device, threads: int) -> float:  # noqa: ARG001 (results are kept by it)
-    """The gain of a device with so many threads, measured once a process, so that all its runs choose alike."""
-    return bf16_gain(device)
-
-
 def choose_precision(choice: str, device: torch.device) -> tuple[str, str]:
-    """Choose `fp32` or `bf16`, and say why. A process measures once.
+    """Choose `fp32` or `bf16`, and say why.
 
     Args:
         choice: `fp32`, `bf16` or `auto`.
@@ -74,5 +72,5 @@ def choose_precision(choice: str, device: torch.device) -> tuple[str, str]:
     """
     if choice != "auto":
         return choice, "as asked"
-    gain = gain_here(device, torch.get_num_threads())
+    gain = bf16_gain(device)
     return ("bf16" if gain >= MIN_GAIN else "fp32"), f"bf16 multiplies {gain:.2g}x as fast here"

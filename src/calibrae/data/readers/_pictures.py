@@ -160,7 +160,7 @@ def decode(
 
 def _surveyed(content: str, parts: Mapping[Part, Openers]) -> Survey:
     """The survey of some pictures, kept under the key of their content."""
-    key = _cache.key_of("headers", content, *parts)
+    key = _cache.key_of("picture headers", content, *parts)
     if _cache.has(key):
         return Survey.from_dict(_cache.read(key)[1])
     survey = Survey()

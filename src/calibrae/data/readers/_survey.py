@@ -26,7 +26,6 @@ class Survey:
     """Survey of all headers: sizes, colour, depth, broken files."""
 
     sizes: dict[tuple[int, int], int] = field(default_factory=dict)
-    grey: bool = True
     broken: list[str] = field(default_factory=list)
     deep: int = 0
     flat: int = 0
@@ -38,7 +37,7 @@ class Survey:
     converted: dict[str, int] = field(default_factory=dict)
 
     def add(self, name: str, picture: Image.Image) -> None:
-        require_mode(name, picture)
+        _require_mode(name, picture)
         self.cut += has_more_bits(picture)  # before the EXIF block is read, which may load the pixels
         size = (picture.height, picture.width)
         orientation, readable = orientation_of(picture)
@@ -46,7 +45,6 @@ class Survey:
         self.sizes[size] = self.sizes.get(size, 0) + 1
         self.turned += (orientation or 1) != 1
         self.greys += picture.mode in GREY_MODES
-        self.grey &= picture.mode in GREY_MODES
         if picture.mode not in GREY_MODES | COLOUR_MODES:
             self.converted[picture.mode] = self.converted.get(picture.mode, 0) + 1
         is_deep = picture.mode.startswith("I")
@@ -61,6 +59,11 @@ class Survey:
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> Survey:
         return cls(**{**stored, "sizes": {(h, w): count for h, w, count in stored["sizes"]}})
+
+    @property
+    def grey(self) -> bool:
+        """Tell whether all pictures are grey."""
+        return self.greys == sum(self.sizes.values())
 
     @property
     def keeps_depth(self) -> bool:
@@ -124,12 +127,7 @@ def say_cut(count: int) -> str:
     return f"{counted(count, 'picture')} of more than 8 bits a channel, of which colours keep the upper 8"
 
 
-def require_mode(name: str, picture: Image.Image) -> None:
-    """Refuse a picture whose range of values is not known.
-
-    Raises:
-        DataError: for 32 bits a channel.
-    """
+def _require_mode(name: str, picture: Image.Image) -> None:
     if picture.mode in UNREADABLE_MODES:
         kind = "32-bit integers" if picture.mode == "I" else "floats"
         raise DataError(
